@@ -1,0 +1,221 @@
+"""Execute notebooks and store their outputs, so that a second run leaves no diff.
+
+    python tools/refresh.py                    every notebook of nbs/
+    python tools/refresh.py 12 surgery         those whose names contain a word
+    python tools/refresh.py --check            run nothing, only say which files are not clean
+    python tools/refresh.py --flags "slow data" surgery   also run cells with these flags, as a test
+
+Each notebook runs in a fresh kernel, in its own folder, with one thread (repeatable numbers). An
+error stops it and leaves the file as it was; errors swallowed by widget callbacks are found too.
+Cells flagged `slow`, `gpu` or `data` are skipped and never store an output, with or without
+--flags: the files are the same on every machine, with or without real data beside the repository.
+"""
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import re
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT / "nbs"
+FLAGS = ("slow", "gpu", "data")
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|Users|mnt|var)/[\w./-]+")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def joined(text: str | list[str]) -> str:
+    """A notebook stores text as one string or as a list of lines."""
+    return text if isinstance(text, str) else "".join(text)
+
+
+def directives(source: str) -> dict[str, str]:
+    """The `#| key: value` lines at the top of a cell; a bare flag has the value ''."""
+    found = {}
+    for line in joined(source).splitlines():
+        line = line.strip()
+        if line.startswith("#|"):
+            key, _, value = line[2:].strip().partition(":")
+            words = key.split()
+            if words:
+                found[words[0]] = value.strip() or " ".join(words[1:])
+        elif line:
+            break
+    return found
+
+
+def flagged(cell: dict) -> set[str]:
+    """The flags of a cell that keep it from running by default."""
+    return set(FLAGS) & set(directives(cell["source"])) if cell["cell_type"] == "code" else set()
+
+
+def runs(cell: dict, flags: set[str]) -> bool:
+    """Whether a cell is executed: not the export cell, not `eval: false`, no flag that was not asked."""
+    source = joined(cell["source"])
+    if "nbdev_export(" in source or directives(source).get("eval", "").lower() == "false":
+        return False
+    return flagged(cell) <= flags
+
+
+def find(words: list[str]) -> list[Path]:
+    """The notebooks whose names contain one of the words (all of them without a word)."""
+    everything = [path for path in sorted(NBS.rglob("*.ipynb"))
+                  if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)]
+    if not words:
+        return everything
+    chosen = [path for path in everything if any(Path(word).stem in path.stem for word in words)]
+    if not chosen:
+        sys.exit(f"No notebook in {NBS.name}/ has a name with {' or '.join(words)} in it.")
+    return chosen
+
+
+def hidden_errors(nb: dict) -> list[str]:
+    """Errors that widget callbacks swallowed: they are stored in the widget state only."""
+    state = nb["metadata"].get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    outputs = [out for model in state.values() for out in model.get("state", {}).get("outputs", [])]
+    return [f"{out.get('ename')}: {out.get('evalue')}" for out in outputs
+            if out.get("output_type") == "error"]
+
+
+def stored(outputs: list[dict]) -> list[dict]:
+    """The outputs worth keeping: no stderr, no widget views, neighbouring prints as one."""
+    kept: list[dict] = []
+    for out in outputs:
+        if out.get("name") == "stderr" or WIDGET_VIEW in out.get("data", {}):
+            continue
+        if out["output_type"] == "stream":
+            if kept and kept[-1]["output_type"] == "stream" and kept[-1]["name"] == out["name"]:
+                text = joined(kept[-1]["text"]) + joined(out["text"])
+                kept[-1]["text"] = text.splitlines(keepends=True)
+                continue
+        kept.append(out)
+    return kept
+
+
+def tidy(nb: dict) -> str:
+    """The text of the notebook as it is committed: stripped, then cleaned by nbdev."""
+    from nbdev.clean import clean_nb
+
+    nb = copy.deepcopy(nb)
+    nb["metadata"].pop("widgets", None)
+    for cell in nb["cells"]:
+        cell["metadata"].pop("execution", None)
+        if cell["cell_type"] == "code":
+            cell["outputs"] = stored(cell["outputs"]) if runs(cell, set()) else []
+    clean_nb(nb, clean_ids=True)
+    return json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def execute(path: Path, flags: set[str], limit: int) -> tuple[dict, str]:
+    """Run one notebook in a fresh kernel: its content with outputs, and what it wrote to stderr."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    class Client(NotebookClient):
+        async def async_execute_cell(self, cell, cell_index, **kwargs):
+            if cell.cell_type == "code" and not runs(cell, flags):
+                return cell
+            return await super().async_execute_cell(cell, cell_index, **kwargs)
+
+    nb = nbformat.read(path, 4)
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nb.metadata.pop("widgets", None)
+    Client(nb, timeout=limit, kernel_name="python3",
+           resources={"metadata": {"path": str(path.parent)}}).execute()
+    noise = "".join(joined(out["text"]) for cell in nb.cells if cell.cell_type == "code"
+                    for out in cell.outputs if out.get("name") == "stderr")
+    return json.loads(nbformat.writes(nb)), noise
+
+
+def refresh(path: Path, flags: set[str], limit: int) -> tuple[Path, str, str, float]:
+    """Execute and store one notebook: (path, problem or '', what happened, seconds)."""
+    os.environ.update(dict.fromkeys(THREADS, "1"), PYTHONHASHSEED="0")
+    start = time.perf_counter()
+    try:
+        nb, noise = execute(path, flags, limit)
+    except Exception as error:  # the kernel's own errors have many types; all of them are failures
+        return path, f"{type(error).__name__}: {error}", "failed", time.perf_counter() - start
+    swallowed = hidden_errors(nb)
+    if swallowed:
+        return path, "in a widget: " + "; ".join(swallowed), "failed", time.perf_counter() - start
+    text = tidy(nb)
+    changed = text != path.read_text(encoding="utf-8")
+    if changed:
+        part = path.with_name(path.name + ".tmp")
+        part.write_text(text, encoding="utf-8", newline="\n")
+        part.replace(path)
+    if re.search("[Ww]arning", noise):
+        print(f"{path.name} warned its reader (not stored):\n{noise[-1500:]}", file=sys.stderr)
+    return path, "", "changed" if changed else "same", time.perf_counter() - start
+
+
+def unclean(path: Path) -> list[str]:
+    """What is wrong with a committed notebook, without running it."""
+    text = path.read_text(encoding="utf-8")
+    nb, wrong = json.loads(text), []
+    if hidden_errors(nb) or "widgets" in nb["metadata"]:
+        wrong.append("holds widget state")
+    code = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
+    for number, cell in enumerate(code):
+        shown = "".join(joined(out.get("text", "")) + joined(out.get("data", {}).get("text/plain", ""))
+                        + joined(out.get("data", {}).get("text/html", "")) for out in cell["outputs"])
+        if any(out["output_type"] == "error" for out in cell["outputs"]):
+            wrong.append(f"code cell {number} holds an error")
+        if MACHINE_PATH.search(shown):
+            wrong.append(f"code cell {number} shows a path: {MACHINE_PATH.search(shown).group(0)}")
+    silent = not any(cell["outputs"] for cell in code)
+    if silent and any("print(" in joined(cell["source"]) and runs(cell, set()) for cell in code):
+        wrong.append("has no output at all: was it executed?")
+    if path.stat().st_size > 900_000:
+        wrong.append(f"is {path.stat().st_size / 1e6:.2f} MB, the limit is 0.90")
+    if tidy(nb) != text:
+        wrong.append("is not clean: run tools/refresh.py on it")
+    return wrong
+
+
+def main() -> int:
+    """Read the command line, refresh or check, print one line per notebook and a closing line."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="parts of notebook names; without: all")
+    parser.add_argument("--check", action="store_true", help="execute nothing, report what is unclean")
+    parser.add_argument("--flags", default="", help=f"flags to run as well, of: {' '.join(FLAGS)}")
+    parser.add_argument("--workers", type=int, default=1, help="notebooks at the same time")
+    parser.add_argument("--limit", type=int, default=600, help="seconds for one cell")
+    args = parser.parse_args()
+    flags = set(args.flags.replace(",", " ").split())
+    if flags - set(FLAGS):
+        parser.error(f"unknown flag {' '.join(sorted(flags - set(FLAGS)))}, known: {' '.join(FLAGS)}")
+    paths = find(args.words)
+    failed = 0
+    if args.check:
+        for path in paths:
+            wrong = unclean(path)
+            failed += bool(wrong)
+            for sentence in wrong:
+                print(f"{path.relative_to(ROOT)} {sentence}")
+        print(f"{len(paths)} notebooks checked, {failed} not clean")
+        return int(failed > 0)
+    with ProcessPoolExecutor(max_workers=max(1, args.workers)) as pool:
+        jobs = [pool.submit(refresh, path, flags, args.limit) for path in paths]
+        for job in jobs:
+            path, problem, what, seconds = job.result()
+            failed += bool(problem)
+            print(f"{path.relative_to(ROOT)}: {what}, {seconds:.0f} s", flush=True)
+            if problem:
+                print(problem, file=sys.stderr, flush=True)
+    print(f"{len(paths) - failed} notebooks refreshed, {failed} failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
