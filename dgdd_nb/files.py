@@ -167,7 +167,7 @@ def _check_choice(value: Any, choices: tuple, where: str) -> Any:
         return value
     hint = did_you_mean(value, [choice for choice in choices if isinstance(choice, str)])
     listed = ", ".join(repr(choice) for choice in choices)
-    raise ValueError(f"setting {where!r} cannot be {value!r}{hint or ':'} choose from {listed}.")
+    raise ValueError(f"setting {where!r} cannot be {value!r}{hint}: choose from {listed}.")
 
 # %% ../nbs/01_files.ipynb #6dae706c
 def _check_container(value: Any, hint: Any, where: str) -> Any:
@@ -198,7 +198,7 @@ def _build(cls: type, values: Mapping, prefix: str = "") -> Any:
         if key not in known:
             hint = did_you_mean(key, list(known))
             raise ValueError(
-                f"{cls.__name__} has no setting {prefix + str(key)!r}{hint or ':'} "
+                f"{cls.__name__} has no setting {prefix + str(key)!r}{hint}: "
                 f"it has {', '.join(known) or 'none'}."
             )
     hints = get_type_hints(cls)
@@ -460,7 +460,7 @@ def pick_device(
         kind = next((kind for kind in ("cuda", "mps") if _has_device(kind)), "cpu")
     if kind not in known or (index and not index.isdigit()):
         hint = " (did you mean 'cuda'?)" if kind == "gpu" else did_you_mean(kind, known)
-        raise ValueError(f"device {str(device)!r} is unknown{hint or ':'} use {', '.join(known)}.")
+        raise ValueError(f"device {str(device)!r} is unknown{hint}: use {', '.join(known)}.")
     if kind != "cpu" and not _has_device(kind):
         raise RuntimeError(f"no {kind} device was found here: use device='auto' or 'cpu'.")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
