@@ -1,0 +1,62 @@
+"""Checks on the built sdist and wheel, one subcommand each; standard library only.
+
+    python .ci/packages.py contents DIST              what is inside, and what must not be
+    python .ci/packages.py unpack DIST TARGET         the wheel's files, without its requirements
+    python .ci/packages.py imports TARGET SOURCE      every module, imported from TARGET
+"""
+import importlib
+import re
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+FOREIGN = re.compile(r"\.(tar|npz|npy|pt|pth|pkl|pickle|safetensors|zip|gz|jpg|jpeg)$|(^|/)(shared|golden)/", re.I)
+LIMIT = 20_000_000      # bytes, for either file
+
+
+def pair(dist: str) -> tuple[Path, Path]:
+    """The one wheel and the one sdist in a folder."""
+    wheels, sdists = sorted(Path(dist).glob("*.whl")), sorted(Path(dist).glob("*.tar.gz"))
+    if len(wheels) != 1 or len(sdists) != 1:
+        sys.exit(f"{len(wheels)} wheels and {len(sdists)} sdists in {dist}, one of each was wanted.")
+    return wheels[0], sdists[0]
+
+
+def contents(dist: str, root: str = ".") -> None:
+    """Both hold all modules and notebooks of the repository, and no data."""
+    wheel, sdist = pair(dist)
+    inside = {wheel: zipfile.ZipFile(wheel).namelist(),
+              sdist: [name.split("/", 1)[-1] for name in tarfile.open(sdist).getnames()]}
+    modules = {path.relative_to(root).as_posix() for path in Path(root, "dgdd_nb").rglob("*.py")}
+    books = {path.relative_to(Path(root, "nbs")).as_posix() for path in Path(root, "nbs").rglob("*.ipynb")
+             if not any(part.startswith((".", "_")) for part in path.relative_to(root).parts)}
+    wanted = {wheel: modules | {f"dgdd_nb/notebooks/{book}" for book in books},
+              sdist: modules | {f"nbs/{book}" for book in books} | {"settings.ini", "setup.py", "LICENSE"}}
+    for path, names in inside.items():
+        missing, foreign = sorted(wanted[path] - set(names)), [n for n in names if FOREIGN.search(n)]
+        if missing or foreign or path.stat().st_size > LIMIT:
+            sys.exit(f"{path.name}: missing {missing}, foreign {foreign}, {path.stat().st_size} bytes")
+        print(f"{path.name}: {len(names)} files, {path.stat().st_size / 1e6:.2f} MB, no data")
+
+
+def unpack(dist: str, target: str) -> None:
+    """A wheel of pure Python is installed by unpacking it; torch is not downloaded a second time."""
+    zipfile.ZipFile(pair(dist)[0]).extractall(target)
+
+
+def imports(target: str, source: str) -> None:
+    """Import every module of the unpacked wheel; none may come from the source folder."""
+    names = sorted(path.stem for path in Path(target, "dgdd_nb").glob("*.py") if path.stem != "__init__")
+    if Path(source).resolve() in [Path.cwd().resolve(), *Path.cwd().resolve().parents]:
+        sys.exit("The imports must be tried from outside the source folder.")
+    sys.path.insert(0, target)
+    for name in names:
+        module = importlib.import_module(f"dgdd_nb.{name}")
+        if not Path(module.__file__).resolve().is_relative_to(Path(target).resolve()):
+            sys.exit(f"dgdd_nb.{name} was imported from {module.__file__}, not from the wheel.")
+    print(f"{len(names)} modules imported from the wheel: {' '.join(names)}")
+
+
+if __name__ == "__main__":
+    {"contents": contents, "unpack": unpack, "imports": imports}[sys.argv[1]](*sys.argv[2:])
