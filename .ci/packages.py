@@ -11,7 +11,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-FOREIGN = re.compile(r"\.(tar|npz|npy|pt|pth|pkl|pickle|safetensors|zip|gz|jpg|jpeg)$|(^|/)(shared|golden)/", re.I)
+ENDINGS = "tar|npz|npy|pt|pth|pkl|pickle|safetensors|zip|gz|jpg|jpeg"
+FOREIGN = re.compile(rf"\.({ENDINGS})$|(^|/)(shared|golden)/", flags=re.I)
 LIMIT = 20_000_000      # bytes, for either file
 
 
@@ -23,34 +24,47 @@ def pair(dist: str) -> tuple[Path, Path]:
     return wheels[0], sdists[0]
 
 
-def contents(dist: str, root: str = ".") -> None:
-    """Both hold all modules and notebooks of the repository, and no data."""
+def names_inside(path: Path) -> list[str]:
+    """The files of a wheel, or of an sdist without its outer folder."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    with tarfile.open(path) as archive:
+        return [name.split("/", 1)[-1] for name in archive.getnames()]
+
+
+def contents(dist: str) -> None:
+    """Both hold all modules and notebooks of the repository (the current folder), and no data."""
     wheel, sdist = pair(dist)
-    inside = {wheel: zipfile.ZipFile(wheel).namelist(),
-              sdist: [name.split("/", 1)[-1] for name in tarfile.open(sdist).getnames()]}
-    modules = {path.relative_to(root).as_posix() for path in Path(root, "dgdd_nb").rglob("*.py")}
-    books = {path.relative_to(Path(root, "nbs")).as_posix() for path in Path(root, "nbs").rglob("*.ipynb")
-             if not any(part.startswith((".", "_")) for part in path.relative_to(root).parts)}
-    wanted = {wheel: modules | {f"dgdd_nb/notebooks/{book}" for book in books},
-              sdist: modules | {f"nbs/{book}" for book in books} | {"settings.ini", "setup.py", "LICENSE"}}
-    for path, names in inside.items():
-        missing, foreign = sorted(wanted[path] - set(names)), [n for n in names if FOREIGN.search(n)]
-        if missing or foreign or path.stat().st_size > LIMIT:
-            sys.exit(f"{path.name}: missing {missing}, foreign {foreign}, {path.stat().st_size} bytes")
-        print(f"{path.name}: {len(names)} files, {path.stat().st_size / 1e6:.2f} MB, no data")
+    modules = {path.as_posix() for path in Path("dgdd_nb").rglob("*.py")}
+    books = {path.relative_to("nbs").as_posix() for path in Path("nbs").rglob("*.ipynb")
+             if not any(part.startswith((".", "_")) for part in path.parts)}
+    shipped = {f"dgdd_nb/notebooks/{book}" for book in books}
+    source = {f"nbs/{book}" for book in books} | {"settings.ini", "setup.py", "LICENSE"}
+    for path, wanted in ((wheel, modules | shipped), (sdist, modules | source)):
+        names = names_inside(path)
+        missing = sorted(wanted - set(names))
+        foreign = [name for name in names if FOREIGN.search(name)]
+        size = path.stat().st_size
+        if missing or foreign or size > LIMIT:
+            sys.exit(f"{path.name}: missing {missing}, foreign {foreign}, {size} bytes")
+        print(f"{path.name}: {len(names)} files, {size / 1e6:.2f} MB, no data")
 
 
 def unpack(dist: str, target: str) -> None:
-    """A wheel of pure Python is installed by unpacking it; torch is not downloaded a second time."""
-    zipfile.ZipFile(pair(dist)[0]).extractall(target)
+    """A wheel of pure Python is installed by unpacking it: torch is not downloaded again."""
+    with zipfile.ZipFile(pair(dist)[0]) as archive:
+        archive.extractall(target)
 
 
 def imports(target: str, source: str) -> None:
     """Import every module of the unpacked wheel; none may come from the source folder."""
-    names = sorted(path.stem for path in Path(target, "dgdd_nb").glob("*.py") if path.stem != "__init__")
-    if Path(source).resolve() in [Path.cwd().resolve(), *Path.cwd().resolve().parents]:
+    here = Path.cwd().resolve()
+    if Path(source).resolve() in [here, *here.parents]:
         sys.exit("The imports must be tried from outside the source folder.")
     sys.path.insert(0, target)
+    names = sorted(path.stem for path in Path(target, "dgdd_nb").glob("*.py")
+                   if path.stem != "__init__")
     for name in names:
         module = importlib.import_module(f"dgdd_nb.{name}")
         if not Path(module.__file__).resolve().is_relative_to(Path(target).resolve()):

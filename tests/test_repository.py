@@ -167,6 +167,14 @@ def test_notebook_is_quiet(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_code_lines_fit(path):
+    """Line length 100 in every code cell, directives (captions) apart."""
+    long = [line for cell in cells(path) if cell["cell_type"] == "code"
+            for line in cell["source"].splitlines() if len(line) > 100 and not line.startswith("#|")]
+    assert not long, "\n".join(long)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_has_a_title_and_a_line(path):
     first = cells(path)[0]
     assert first["cell_type"] == "markdown" and first["source"].startswith("# ")

@@ -90,12 +90,11 @@ def stored(outputs: list[dict]) -> list[dict]:
     for out in outputs:
         if out.get("name") == "stderr" or WIDGET_VIEW in out.get("data", {}):
             continue
-        if out["output_type"] == "stream":
-            if kept and kept[-1]["output_type"] == "stream" and kept[-1]["name"] == out["name"]:
-                text = joined(kept[-1]["text"]) + joined(out["text"])
-                kept[-1]["text"] = text.splitlines(keepends=True)
-                continue
-        kept.append(out)
+        if kept and out.get("name") and kept[-1].get("name") == out["name"]:
+            text = joined(kept[-1]["text"]) + joined(out["text"])
+            kept[-1]["text"] = text.splitlines(keepends=True)
+        else:
+            kept.append(out)
     return kept
 
 
