@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['COLOURS', 'SPARE_COLOURS', 'DOMAIN_STYLES', 'DOMAIN_SLOTS', 'colour_of', 'DomainStyle', 'domain_styles', 'use_style',
            'panels', 'to_pictures', 'mosaic', 'show_images', 'image_rows', 'contact_sheet', 'common_limit',
-           'show_gradient', 'gradient_panels', 'centred_spectrum', 'show_spectrum', 'curves', 'radial_profile_plot',
-           'phase_arrows', 'ScoreSpread', 'score_spread', 'score_plot', 'difference_plot', 'null_histogram',
-           'scatter_domains', 'heat_map']
+           'show_gradient', 'gradient_panels', 'centred_spectrum', 'show_spectrum', 'phase_arrows', 'curves',
+           'radial_profile_plot', 'ScoreSpread', 'score_spread', 'score_plot', 'difference_plot', 'null_histogram',
+           'heat_map']
 
 # %% ../nbs/04_plots.ipynb #73b0bd33
 COLOURS = {  # one colour per role, the same in every notebook (Okabe and Ito, 2008)
@@ -29,11 +29,11 @@ COLOURS = {  # one colour per role, the same in every notebook (Okabe and Ito, 2
     "combined": "#009E73",  # green: all three together, the update of DM+SGS
     "matched": "#8C510A",  # brown: DM with the matched learning rate, the control
     "real": "#000000",  # black: real images, the whole data set
-    "null": "#8C8C8C",  # grey: chance, noise levels, random choice
+    "null": "#5A5A5A",  # grey: chance, noise levels, random choice
 }
 SPARE_COLOURS = ("#56B4E9", "#D55E00", "#882255", "#999933", "#332288")
 
-# %% ../nbs/04_plots.ipynb #96ae3819
+
 def colour_of(
     name: str,  # a role ("g_cls") or a method ("DM", "DM+SGS", "random"), in any case
     position: int = 0,  # which spare colour to take if the name has no role
@@ -42,8 +42,8 @@ def colour_of(
     key = name.lower()
     if key in COLOURS:
         return COLOURS[key]
-    rules = (("matched", "matched"), ("sgs", "combined"), ("cls", "g_cls"), ("dom", "g_dom"))
-    rules += (("whole", "real"), ("real", "real"), ("random", "null"), ("chance", "null"))
+    rules = (("whole", "real"), ("real", "real"), ("random", "null"), ("chance", "null"))
+    rules += (("matched", "matched"), ("sgs", "combined"), ("cls", "g_cls"), ("g_dom", "g_dom"))
     for part, role in rules:
         if part in key:
             return COLOURS[role]
@@ -66,7 +66,7 @@ DOMAIN_SLOTS = {  # names with a fixed place keep their style when another domai
     "mnist": 0, "mnist_m": 1, "svhn": 2, "syn": 3,
 }  # fmt: skip
 
-# %% ../nbs/04_plots.ipynb #214408eb
+
 def domain_styles(
     names: Sequence[str],  # names of domains, each once
 ) -> dict[str, DomainStyle]:
@@ -85,7 +85,7 @@ def domain_styles(
         styles[name] = DomainStyle(DOMAIN_STYLES[slot].colour, marker)
     return {name: styles[name] for name in names}
 
-# %% ../nbs/04_plots.ipynb #e8557df2
+# %% ../nbs/04_plots.ipynb #47c7e828
 def use_style(
     dpi: int = 100,  # dots per inch of figures on the screen and in files
 ) -> None:
@@ -101,7 +101,7 @@ def use_style(
         "image.interpolation": "nearest", "svg.hashsalt": "dgdd",
     })  # fmt: skip
 
-# %% ../nbs/04_plots.ipynb #47c7e828
+
 def panels(
     count: int,  # how many axes
     columns: int | None = None,  # axes per row, all in one row unless given
@@ -277,6 +277,7 @@ def show_gradient(
         ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
     ax.grid(False)
     ax.set(xticks=[], yticks=[], title=title)
+    ax.spines[:].set(visible=True, color=COLOURS["null"], linewidth=0.8)
     return ax
 
 # %% ../nbs/04_plots.ipynb #3accdb9e
@@ -294,8 +295,9 @@ def gradient_panels(
     for number, (ax, (name, values)) in enumerate(zip(axes, maps.items(), strict=True)):
         show_gradient(values, ax, limit, title=name)
         colour = styles[name].colour if name in styles else colour_of(name, number)
-        ax.spines[:].set(visible=True, color=colour, linewidth=2.5)
-        ax.set_xlabel(f"rms {np.sqrt((values**2).mean()):.2g}", size="small")
+        ax.spines[:].set(color=colour, linewidth=2.5)
+        rms = np.sqrt((_array(gradients[name]) ** 2).mean())  # over all channels and pixels
+        ax.set_xlabel(f"rms {rms:.2g}", size="small")
     axes[0].figure.colorbar(axes[0].images[0], ax=axes, shrink=0.8)
     return axes
 
@@ -338,8 +340,36 @@ def show_spectrum(
     image = ax.imshow(values, cmap="viridis", vmin=vmin, vmax=vmax, extent=extent)
     ax.grid(False)
     ax.set(xlabel="columns, cycles per image", ylabel="rows, cycles per image", title=title)
+    ax.set(xticks=[-(width // 4), 0, width // 4], yticks=[-(height // 4), 0, height // 4])
     if colour_bar:
         ax.figure.colorbar(image, ax=ax, shrink=0.9)
+    return ax
+
+# %% ../nbs/04_plots.ipynb #53a69d9a
+def phase_arrows(
+    spectra: ArrayLike,  # complex (K,): one frequency of one gradient per domain
+    ax: Axes | None = None,  # where to draw, a new figure if None
+    names: Sequence[str] | None = None,  # names of the K domains
+    legend: bool = True,  # name the domains beside the circle
+) -> Axes:
+    """The K arrows at one frequency, their chain, and its end at distance R (9)."""
+    arrows = _array(spectra)
+    names = [f"domain {k}" for k in range(len(arrows))] if names is None else list(names)
+    ax = _axes(ax, 3.0, 2.6)
+    total = np.abs(arrows).sum() or 1.0
+    chain = np.concatenate([[0], np.cumsum(arrows)]) / total  # K steps of total length 1
+    circle = np.exp(2j * np.pi * np.linspace(0, 1, 181))
+    ax.plot(circle.real, circle.imag, color=COLOURS["null"], linewidth=0.8)
+    for style, arrow in zip(domain_styles(names).values(), arrows / (np.abs(arrows).max() or 1)):
+        ax.plot([0, arrow.real], [0, arrow.imag], color=style.colour, linewidth=1)
+        ax.plot(arrow.real, arrow.imag, style.marker, color=style.colour, label=names.pop(0))
+    ax.plot(chain.real, chain.imag, ":", color=COLOURS["real"], linewidth=1)
+    tip, R = chain[-1], abs(chain[-1])  # (9)
+    ax.plot([0, tip.real], [0, tip.imag], color=COLOURS["g_cls"], linewidth=6, alpha=0.7, zorder=1)
+    ax.set(aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1], title=f"$R$ = {R:.2f}")
+    ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), xlabel="real part", ylabel="imaginary part")
+    if legend:
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 # %% ../nbs/04_plots.ipynb #fc99c16a
@@ -382,30 +412,6 @@ def radial_profile_plot(
             label=null_name,
         )  # fmt: skip
         ax.legend()
-    return ax
-
-# %% ../nbs/04_plots.ipynb #fdaa55c7
-def phase_arrows(
-    spectra: ArrayLike,  # complex (K,): one frequency of one gradient per domain
-    ax: Axes | None = None,  # where to draw, a new figure if None
-    names: Sequence[str] | None = None,  # names of the K domains
-) -> Axes:
-    """The K arrows at one frequency, their chain, and its end at distance R (9)."""
-    arrows = _array(spectra)
-    names = [f"domain {k}" for k in range(len(arrows))] if names is None else list(names)
-    ax = _axes(ax, 3.0, 2.6)
-    total = np.abs(arrows).sum() or 1.0
-    chain = np.concatenate([[0], np.cumsum(arrows)]) / total  # K steps of total length 1
-    circle = np.exp(2j * np.pi * np.linspace(0, 1, 181))
-    ax.plot(circle.real, circle.imag, color=COLOURS["null"], linewidth=0.8)
-    for style, arrow in zip(domain_styles(names).values(), arrows / (np.abs(arrows).max() or 1)):
-        ax.plot([0, arrow.real], [0, arrow.imag], color=style.colour, linewidth=1)
-        ax.plot(arrow.real, arrow.imag, style.marker, color=style.colour, label=names.pop(0))
-    ax.plot(chain.real, chain.imag, ":", color=COLOURS["real"], linewidth=1)
-    tip, R = chain[-1], abs(chain[-1])  # (9)
-    ax.plot([0, tip.real], [0, tip.imag], color=COLOURS["g_cls"], linewidth=4, alpha=0.8, zorder=0)
-    ax.set(aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1], title=f"$R$ = {R:.2f}")
-    ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), xlabel="real part", ylabel="imaginary part")
     return ax
 
 # %% ../nbs/04_plots.ipynb #f12c2ebd
@@ -455,7 +461,7 @@ def score_plot(
             ax.plot(run, np.full(len(run), y + shift), "o", color=colour, alpha=0.35, markersize=3)
             ax.plot(run.mean(), y + shift, "|", color=colour, markersize=9, markeredgewidth=2)
         place = {"x": spread.mean, "y": y + 0.27, "color": colour}
-        ax.errorbar(**place, xerr=spread.networks, linewidth=1)
+        ax.errorbar(**place, xerr=spread.networks, linewidth=1, capsize=4)
         ax.errorbar(**place, xerr=spread.seeds, fmt="D", markersize=5, linewidth=3.5)
     if chance is not None:
         ax.axvline(chance, color=COLOURS["null"], linestyle="--", linewidth=1)
@@ -499,21 +505,6 @@ def null_histogram(
         ax.hist(data, edges, density=True, histtype=kind, color=colour, alpha=alpha, label=label)
         ax.axvline(data.mean(), color=colour, linestyle="--", linewidth=1)
     ax.set(xlabel=xlabel, ylabel="density")
-    ax.legend()
-    return ax
-
-
-def scatter_domains(
-    points: ArrayLike,  # (N, 2)
-    domains: ArrayLike,  # domain of each point, int (N,)
-    names: Sequence[str],  # names of the domains
-    ax: Axes | None = None,  # where to draw, a new figure if None
-) -> Axes:
-    """Points in the colour and with the marker of their domain."""
-    points, domains, ax = _array(points), _array(domains), _axes(ax, 4.5, 3.2)
-    for k, (name, style) in enumerate(domain_styles(names).items()):
-        x, y = points[domains == k].T
-        ax.scatter(x, y, s=14, color=style.colour, marker=style.marker, label=name, linewidth=0)
     ax.legend()
     return ax
 
