@@ -118,6 +118,11 @@ def raw_values(raw, height, width):
     }
 
 
+COLOR = ("brightness", "saturation", "contrast")
+RAW = (*COLOR, "crop_rows", "crop_cols", "cutout_rows", "cutout_cols",
+       "flip", "scale_x", "scale_y", "rotate")  # fmt: skip
+
+
 def test_dsa_mode_m(dsa):
     raw = dict(zip(dsa["modeM/raw_order"].tolist(), dsa["modeM/raw_first_element"], strict=True))
     x = torch.tensor(dsa["modeM/x"])
@@ -136,29 +141,18 @@ def test_dsa_mode_s(dsa):
 
 
 def reference_draws(name, seed, x):
-    """What a CPU generator gives for one group, seeded as the reference seeds it."""
-    raw = dict.fromkeys(
-        ["brightness", "saturation", "contrast", "crop_rows", "crop_cols", "cutout_rows", "cutout_cols",
-         "flip", "scale_x", "scale_y", "rotate"], 0.0
-    )  # fmt: skip
-    n, (height, width) = len(x), x.shape[2:]
-
-    def fresh(step=0):
-        return torch.Generator().manual_seed(seed + 1 + step)  # the choice of the group used `seed`
-
-    if name == "color":
-        for step, key in enumerate(("brightness", "saturation", "contrast")):
-            raw[key] = torch.rand(n, generator=fresh(step))[0]
-    elif name in ("crop", "cutout"):
-        generator = fresh()
-        for key, side in (("rows", height), ("cols", width)):
-            shift, odd = int(side * 0.125 + 0.5), int(side * 0.5 + 0.5) % 2
-            low, high = (-shift, shift + 1) if name == "crop" else (0, side + 1 - odd)
-            raw[f"{name}_{key}"] = torch.randint(low, high, (n,), generator=generator)[0]
-    elif name == "scale":
-        generator = fresh()
-        raw["scale_x"] = torch.rand(n, generator=generator)[0]
-        raw["scale_y"] = torch.rand(n, generator=generator)[0]
-    else:
-        raw[name] = torch.rand(n, generator=fresh())[0]
+    """What a CPU generator gives for one group: seed + 1 for its first draw, seed + 2 for the next."""
+    raw = dict.fromkeys(RAW, 0.0)
+    mine = [key for key in RAW if key.split("_")[0] == name or key in COLOR and name == "color"]
+    for step, key in enumerate(mine):
+        generator = torch.Generator().manual_seed(seed + 1 + step)  # the group was chosen with `seed`
+        side = x.shape[2 if key.endswith("rows") else 3]
+        if name == "crop":
+            shift = int(side * 0.125 + 0.5)
+            raw[key] = torch.randint(-shift, shift + 1, (len(x),), generator=generator)[0]
+        elif name == "cutout":
+            high = side + 1 - int(side * 0.5 + 0.5) % 2
+            raw[key] = torch.randint(0, high, (len(x),), generator=generator)[0]
+        else:
+            raw[key] = torch.rand(len(x), generator=generator)[0]
     return raw
