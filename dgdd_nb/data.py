@@ -493,7 +493,7 @@ def photo_crops(
     side = dice.uniform(*np.log(zoom), 1).exp()
     row = dice.uniform(0, 1, 1).mul(height - 2 - side) + 1 + height * dice.integers(2)[:, None]
     column = dice.uniform(0, 1, 1).mul(300 - side) + part * (width - 300)
-    step = (torch.arange(canvas) + 0.5) / canvas * side
+    step = (torch.arange(canvas).double() + 0.5) / canvas * side
     row, column = 2 * (row + step) / (2 * height) - 1, 2 * (column + step) / width - 1
     grid = torch.stack(torch.broadcast_tensors(column[:, None, :], row[:, :, None]), -1)
     tower = photos.transpose(0, 1).reshape(1, 3, 2 * height, width)
@@ -508,8 +508,8 @@ def blur_and_shrink(
 ) -> Tensor:  # shape (N, 3, size, size)
     "Blur and average: one matrix A per picture does both, A picture A^T."
     canvas = pictures.shape[-1]
-    distance = (torch.arange(canvas)[:, None] - torch.arange(canvas)) / canvas
-    gauss = torch.exp(-0.5 * (distance / blur.clamp(min=1e-3)[:, None, None]) ** 2)
+    place = torch.arange(canvas).double() / canvas
+    gauss = torch.exp(-0.5 * ((place[:, None] - place) / blur.clamp(min=1e-3)[:, None, None]) ** 2)
     gauss = gauss / gauss.sum(2, keepdim=True)
     matrix = gauss.view(len(pictures), size, canvas // size, canvas).mean(2)[:, None]
     return matrix @ pictures @ matrix.transpose(2, 3)
@@ -566,7 +566,7 @@ def draw_street(labels: Tensor, masks: Tensor, part: int, canvas: int, dice: Dic
     text = place(torch.cat([bold[font + d] for d in digits], -1), canvas,
                  dice.uniform(0.85, 1.2), dice.uniform(-6, 6),
                  dice.uniform(-0.12, 0.12), dice.uniform(-0.15, 0.15))
-    slope = dice.uniform(-0.15, 0.15, 2, 1, 1, 1) * torch.linspace(-1, 1, canvas)
+    slope = dice.uniform(-0.15, 0.15, 2, 1, 1, 1) * torch.linspace(-1, 1, canvas).double()
     light = slope[:, 0] + slope[:, 1].transpose(2, 3)
     grain = 0.4 * (photo_crops(dice, part, canvas) - 0.4)
     wall = dice.uniform(0.25, 0.75, 1, 1, 1) + dice.uniform(-0.12, 0.12, 3, 1, 1)
@@ -603,14 +603,14 @@ def draw_domain(
 ) -> tuple[Tensor, Tensor]:  # uint8 images (N, 3, size, size), and int64 originals (N,)
     "One part of one domain, drawn large and averaged down to its size."
     number = list(RECIPES).index(name)
-    canvas, dice = size * max(2, round(64 / size)), Dice(len(labels), seed, number, part)
+    canvas, dice = size * max(2, round(48 / size)), Dice(len(labels), seed, number, part)
     masks, group = None, 10_000 * (2 * number + part + 1) + torch.arange(len(labels))
     if name in ("scan", "photo"):
         group = originals(labels, 2 * number + part, seed)
         masks = handwritten()[0][group]
     pictures = RECIPES[name](labels, masks, part, canvas, dice)
     pictures = blur_and_shrink(pictures, size, dice.uniform(*BLUR[name]))
-    return (pictures * 255).round().clamp(0, 255).to(torch.uint8), group
+    return (pictures * 255 + 0.4999).floor().clamp(0, 255).to(torch.uint8), group
 
 # %% ../nbs/00_data.ipynb #2ed32e85
 def mini_digits(
