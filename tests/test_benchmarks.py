@@ -1,16 +1,21 @@
 """The yardsticks in `benchmarks/` must compute what our engine computes; else a ratio of times means nothing."""
 
+import csv
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from dgdd_nb.data import MultiDomain
 from dgdd_nb.domain_gradients import domain_gradients
+from dgdd_nb.engine import Engine, EngineSettings
+from dgdd_nb.files import generator
 from dgdd_nb.matching import DM
 from dgdd_nb.networks import ConvNet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import bench_step  # noqa: E402
 import public_loop  # noqa: E402
 
 C, IPC, REAL, SIZE, WIDTH = 3, 4, 6, 16, 8
@@ -43,6 +48,22 @@ def test_gradient_equals_ours(domains: int):
     assert (ours.g_dm - gradient).abs().max() <= 5e-6 * gradient.abs().max()  # float32, sums in another order
 
 
+def test_gradient_equals_the_engine_s():
+    """The same for a step of the engine: its network and its real images handed to the public loop."""
+    draw = torch.Generator().manual_seed(3)
+    x = torch.randint(0, 256, (C * 20, 3, SIZE, SIZE), generator=draw, dtype=torch.uint8)
+    source = MultiDomain.from_tensors(x, torch.arange(C).repeat(20), torch.zeros(C * 20, dtype=torch.int64))
+    loop, settings = make_loop(), EngineSettings(width=WIDTH, real_batch=REAL, augment="none", device="cpu")
+    engine = Engine(source, DM(), None, settings, seed=5)
+    ours = engine.gradients(loop.synthetic, torch.arange(C).repeat_interleave(IPC), step=2).g_dm
+    net = loop.network()
+    net.load_state_dict(engine.net.state_dict())
+    index = source.sample(REAL, generator(5, "real", 2))
+    batches = source.normalisation()(source.images[index]).split(REAL)
+    (gradient,) = torch.autograd.grad(loop.loss(net, batches), loop.synthetic)
+    assert (ours - gradient).abs().max() <= 5e-6 * gradient.abs().max()
+
+
 def test_batches_are_of_one_class_without_repetition():
     loop = make_loop()
     for c in range(C):
@@ -69,3 +90,31 @@ def test_steps_repeat_by_seed():
         assert all(loss > 0 for loss in losses)
     assert torch.equal(first.synthetic, second.synthetic)
     assert not torch.equal(first.synthetic, make_loop().synthetic)
+
+
+def test_flops_by_hand():
+    """32 x 32, width 128: convolutions at 32, 16 and 8 pixels; 258 real images and 10 synthetic ones per class."""
+    per_image = 2 * 9 * (3 * 128 * 32**2 + 128 * 128 * 16**2 + 128 * 128 * 8**2)
+    assert bench_step.Case().flops(3) == 10 * per_image * (258 + 10 * (1 + 3))
+
+
+def test_steps_take_turns():
+    order = []
+    steps = {name: (lambda name=name: order.append(name)) for name in "abc"}
+    seconds = bench_step.measure(steps, rounds=3, device="cpu", warm_up=1)
+    assert "".join(order) == "abc" + "abc" + "bca" + "cab"
+    assert all(len(times) == 3 for times in seconds.values())
+    row = bench_step.row("g", bench_step.Case(), "b", {"a": [2.0, 2.0, 6.0], "b": [1.0, 4.0, 2.0]}, "a", faster=True)
+    assert (row["ratio"], row["lowest"], row["highest"], row["seconds"]) == ("2.000", "0.500", "3.000", "2.0000")
+
+
+def test_smoke_run_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = tmp_path / "step.csv"
+    bench_step.main(["--quick", "--no-compile", "--rounds", "1", "--out", str(out)])
+    with out.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["group"] for row in rows} == {"public", "sgs", "growth"}
+    assert all(float(row["seconds"]) >= 0 and row["torch"] == torch.__version__ for row in rows)
+    assert all("naive K+1 passes" in {r["step"] for r in rows if r["case"] == c} for c in
+               {row["case"] for row in rows if row["group"] == "growth"})  # fmt: skip
+    assert "| case | step |" in capsys.readouterr().out

@@ -1,0 +1,337 @@
+"""How fast is a step of distillation? Ratios measured side by side in one process.
+
+    python benchmarks/bench_step.py              # everything, some minutes on 2 cores
+    python benchmarks/bench_step.py --quick      # a smoke test with tiny settings
+    python benchmarks/bench_step.py --only sgs   # one group: public, sgs, growth
+
+The steps that are compared take turns: one round runs each of them once, in an order that rotates, and the ratio of a round is
+taken inside it, so that a busy machine slows down both sides. What is reported is the median over the rounds, with the
+lowest and the highest. Groups:
+
+- `public`: DM of our engine against a plain re-creation of the public loop (`public_loop.py`), at equal work, plain and compiled;
+  beside it the share of the machine's own matrix-product rate (`torch.mm`, float32) that the convolutions reach.
+- `sgs`: DM+SGS against DM, three domains, one engine on both sides. DM gets its domains as one, so that it pays for one
+  backward pass only. The column `arithmetic` is the ratio that the counted convolutions alone would give.
+- `growth`: the same for 2 to 12 domains, beside the naive loop that makes a whole DM pass for each domain and one for
+  the union.
+
+The images are random numbers: the time of a step does not depend on what is on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from public_loop import STRATEGY, PublicLoop
+
+from dgdd_nb.data import MultiDomain
+from dgdd_nb.distilled import assign_domains
+from dgdd_nb.engine import Engine, EngineSettings, has_compiler
+from dgdd_nb.matching import DM
+from dgdd_nb.surgery import SGS
+
+CLASSES = 10
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """The work of one step."""
+
+    size: int = 32  # side of the images, pixels
+    width: int = 128  # channels of the network
+    real_batch: int = 256  # real images per class, over all domains
+    ipc: int = 10  # synthetic images per class
+    K: int = 3  # domains
+    per_class: int = 1800  # images per class in the data set
+    device: str = "cpu"
+
+    def __str__(self) -> str:
+        return f"{self.size}x{self.size}, width {self.width}, {self.real} real, ipc {self.ipc}, K = {self.K}"
+
+    @property
+    def real(self) -> int:
+        """Real images per class of one step, so many that all domains give equally many."""
+        return -(-self.real_batch // self.K) * self.K
+
+    def source(self, K: int) -> MultiDomain:
+        """Random images, each class spread evenly over K domains; the same images for every K."""
+        n = CLASSES * self.per_class
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randint(0, 256, (n, 3, self.size, self.size), generator=generator, dtype=torch.uint8)
+        number = torch.arange(n)
+        names = [f"domain {k}" for k in range(K)]
+        return MultiDomain.from_tensors(x, number % CLASSES, number // CLASSES % K, domain_names=names)
+
+    def flops(self, backward_passes: int) -> float:
+        """Operations of the convolutions in one step (a multiplication and an addition are two)."""
+        side, channels, per_image = self.size, 3, 0
+        for _ in range(3):
+            per_image += 2 * 9 * channels * self.width * side * side
+            side, channels = side // 2, self.width
+        return CLASSES * per_image * (self.real + self.ipc * (1 + backward_passes))
+
+
+# ---- the steps ----
+
+
+def starting_images(case: Case, K: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Synthetic images, their classes and domains."""
+    labels, domains = assign_domains(case.ipc, torch.ones(K, CLASSES, dtype=torch.bool))
+    generator = torch.Generator().manual_seed(1)
+    synthetic = torch.randn(len(labels), 3, case.size, case.size, generator=generator)
+    return synthetic.to(case.device), labels.to(case.device), domains.to(case.device)
+
+
+def settings_of(case: Case, compiled: bool = False, real_batch: int | None = None) -> EngineSettings:
+    """The engine as it is by default, but for the work that the case asks for."""
+    return EngineSettings(
+        width=case.width, real_batch=real_batch or case.real, augment=STRATEGY,
+        device=case.device, compile=compiled,
+    )  # fmt: skip
+
+
+def engine_step(
+    case: Case,
+    sgs: bool = False,  # DM+SGS on K domains, or DM
+    compiled: bool = False,
+    pooled: bool | None = None,  # all domains as one; DM is pooled unless said otherwise
+) -> Step:
+    """One step of our engine and its optimiser."""
+    pooled = not sgs if pooled is None else pooled
+    K = 1 if pooled else case.K
+    synthetic, labels, domains = starting_images(case, K)
+    engine = Engine(case.source(K), DM(), SGS() if sgs else None, settings_of(case, compiled))
+    optimiser = torch.optim.SGD([synthetic], lr=0.01, momentum=0.5)
+    number = iter(range(10**9))
+
+    def step() -> None:
+        engine.step(synthetic, labels, domains, next(number))
+        optimiser.step()
+
+    return step
+
+
+def naive_step(case: Case) -> Step:
+    """SGS as K+1 whole DM passes of the same engine: each domain with its share, and their union."""
+    source = case.source(case.K)
+    synthetic, labels, domains = starting_images(case, case.K)
+    share = settings_of(case, real_batch=case.real // case.K)
+    engines = [Engine(source.only(name), DM(), None, share) for name in source.domain_names]
+    engines.append(Engine(case.source(1), DM(), None, settings_of(case)))
+    surgery, optimiser = SGS(), torch.optim.SGD([synthetic], lr=0.01, momentum=0.5)
+    number = iter(range(10**9))
+
+    def step() -> None:
+        t = next(number)
+        *g_domain, g_dm = (engine.gradients(synthetic, labels, t).g_dm for engine in engines)
+        synthetic.grad = surgery(torch.stack(g_domain), g_dm, domain=domains, label=labels)
+        optimiser.step()
+
+    return step
+
+
+def public_step(case: Case) -> Step:
+    """One step of the public loop."""
+    source = case.source(1).to(case.device)
+    synthetic, _, _ = starting_images(case, 1)
+    images = source.normalisation()(source.images)
+    loop = PublicLoop(
+        images, source.labels, synthetic, case.ipc, width=case.width, real_batch=case.real, lr=0.01
+    )
+    return loop.step
+
+
+def product_step(side: int, device: str, flops: float = 2e10) -> tuple[Step, float]:
+    """A float32 matrix product and its operations: the fastest thing that this machine can do."""
+    a, b = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
+    repeats = max(1, round(flops / (2 * side**3)))
+    return lambda: [torch.mm(a, b) for _ in range(repeats)], 2.0 * side**3 * repeats
+
+
+# ---- the clock ----
+
+
+def measure(steps: dict[str, Step], rounds: int, device: str, warm_up: int = 2) -> dict[str, list[float]]:
+    """Seconds of each step in each round; the steps take turns."""
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    for step in steps.values():
+        for _ in range(warm_up):
+            step()
+    wait()
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    names = list(steps)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            begin = time.perf_counter()
+            steps[name]()
+            wait()
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def row(
+    group: str,
+    case: Case,
+    name: str,
+    seconds: dict[str, list[float]],
+    base: str,  # what it is compared with
+    faster: bool = False,  # ratio base / this (how many times faster), else this / base
+    **more: float | str,
+) -> dict[str, object]:
+    """One line of the result: medians over the rounds."""
+    mine, other = seconds[name], seconds[base]
+    ratios = [b / a if faster else a / b for a, b in zip(mine, other, strict=True)]
+    return {
+        "group": group, "case": str(case), "step": name, "seconds": f"{statistics.median(mine):.4f}",
+        "ratio": f"{statistics.median(ratios):.3f}", "lowest": f"{min(ratios):.3f}", "highest": f"{max(ratios):.3f}",
+        "meaning": f"{base} / this" if faster else f"this / {base}", "rounds": len(mine), **more,
+    }  # fmt: skip
+
+
+# ---- the groups ----
+
+
+def compiled_too(args: argparse.Namespace) -> bool:
+    """Can and shall the compiled variant be measured?"""
+    if args.no_compile or not has_compiler():
+        print("compilation is left out" + ("" if args.no_compile else ": no C++ compiler was found"))
+        return False
+    return True
+
+
+def public_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    cases = [Case(K=1), Case(size=16, width=32, K=1)]
+    if args.quick:
+        cases = [Case(size=16, width=8, real_batch=8, ipc=2, K=1, per_class=40)]
+    rows = []
+    for case in (replace(case, device=args.device) for case in cases):
+        sides, work = ((256,), 2e8) if args.quick else ((1024, 2048), 2e10)
+        products = {f"torch.mm {n}": product_step(n, args.device, work) for n in sides}
+        steps = {"public loop": public_step(case), "DM": engine_step(case)}
+        if compiled_too(args):
+            steps["DM, compiled"] = engine_step(case, compiled=True)
+        steps |= {name: step for name, (step, _) in products.items()}
+        seconds = measure(steps, args.rounds if case.size > 16 else 3 * args.rounds, args.device)
+        rate = max(flops / statistics.median(seconds[name]) for name, (_, flops) in products.items())
+        for name in steps:
+            flops = products[name][1] if name in products else case.flops(1)
+            speed = flops / statistics.median(seconds[name])
+            rows.append(row("public", case, name, seconds, "public loop", True,
+                            gflops=f"{speed / 1e9:.1f}", share_of_mm=f"{speed / rate:.2f}"))  # fmt: skip
+    return rows
+
+
+def sgs_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    cases = [Case(), Case(real_batch=96)]
+    if args.quick:
+        cases = [Case(size=16, width=8, real_batch=9, ipc=3, per_class=42)]
+    rows = []
+    for case in (replace(case, device=args.device) for case in cases):
+        steps = {"DM": engine_step(case), "DM+SGS": engine_step(case, sgs=True)}
+        steps["DM on K domains"] = engine_step(case, pooled=False)
+        if compiled_too(args):
+            steps["DM, compiled"] = engine_step(case, compiled=True)
+            steps["DM+SGS, compiled"] = engine_step(case, sgs=True, compiled=True)
+        seconds = measure(steps, args.rounds, args.device)
+        for name in steps:
+            base = "DM, compiled" if name.endswith("compiled") else "DM"
+            counted = case.flops(case.K) / case.flops(1) if "SGS" in name else 1
+            rows.append(row("sgs", case, name, seconds, base, arithmetic=f"{counted:.3f}"))
+    return rows
+
+
+def growth_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    rows = []
+    for K in (2, 3) if args.quick else range(2, 13):
+        case = Case(size=16, width=32, K=K, device=args.device)
+        if args.quick:
+            case = replace(case, width=8, real_batch=12, ipc=K, per_class=48)
+        steps = {"DM": engine_step(case), "DM+SGS": engine_step(case, sgs=True), "naive K+1 passes": naive_step(case)}
+        seconds = measure(steps, args.rounds, args.device)
+        for name in steps:
+            counted = {"DM": 1.0, "DM+SGS": case.flops(K) / case.flops(1)}.get(name, "")
+            rows.append(row("growth", case, name, seconds, "DM", arithmetic=f"{counted:.3f}" if counted else ""))
+    return rows
+
+
+# ---- results ----
+
+COLUMNS = ("group", "case", "step", "seconds", "ratio", "lowest", "highest", "meaning", "arithmetic", "gflops",
+           "share_of_mm", "rounds", "threads", "cpus", "device", "torch", "python", "processor")  # fmt: skip
+
+
+def surroundings(device: str) -> dict[str, object]:
+    """What a reader needs to judge the seconds."""
+    cuda = device.startswith("cuda")
+    return {
+        "threads": torch.get_num_threads(), "cpus": os.cpu_count(), "torch": torch.__version__,
+        "python": platform.python_version(), "processor": platform.machine(),
+        "device": torch.cuda.get_device_name() if cuda else device,
+    }  # fmt: skip
+
+
+def write(rows: list[dict[str, object]], path: Path) -> None:
+    """CSV, under a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
+def markdown(rows: list[dict[str, object]]) -> str:
+    """The rows as Markdown tables, one per group."""
+    shown = ("case", "step", "seconds", "ratio", "lowest", "highest", "meaning", "arithmetic", "share_of_mm")
+    lines = []
+    for group in dict.fromkeys(row["group"] for row in rows):
+        mine = [row for row in rows if row["group"] == group]
+        used = [name for name in shown if any(row.get(name, "") != "" for row in mine)]
+        lines += [f"\n### {group}\n", "| " + " | ".join(used) + " |", "|" + " --- |" * len(used)]
+        lines += ["| " + " | ".join(str(row.get(name, "")) for name in used) + " |" for row in mine]
+    return "\n".join(lines)
+
+
+GROUPS = {"public": public_group, "sgs": sgs_group, "growth": growth_group}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="tiny settings, to see that everything runs")
+    parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="groups to measure")
+    parser.add_argument("--rounds", type=int, default=None, help="repetitions (7; with --quick 2)")
+    parser.add_argument("--threads", type=int, default=None, help="threads of torch (as many as it takes)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--no-compile", action="store_true", help="leave the compiled variants out")
+    parser.add_argument("--out", type=Path, help="CSV (results/step.csv if all groups are measured in full)")
+    args = parser.parse_args(arguments)
+    args.rounds = args.rounds or (2 if args.quick else 7)
+    if not args.out and not args.quick and len(args.only) == len(GROUPS):
+        args.out = Path(__file__).parent / "results" / "step.csv"
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows = []
+    for name in args.only:
+        rows += [found | surroundings(args.device) for found in GROUPS[name](args)]
+        if args.out:
+            write(rows, args.out)
+        print(markdown([found for found in rows if found["group"] == name]), flush=True)
+    print(f"\nwritten to {args.out}" if args.out else "\nnothing written: name a file with --out")
+
+
+if __name__ == "__main__":
+    main()
