@@ -364,7 +364,8 @@ def load_settings(
     try:
         return _build(cls, _merge(table, overrides))
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{source}: {error}") from None
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{source}: {error}") from None
 
 # %% ../nbs/01_files.ipynb #2b8b9283
 _DTYPES = (
