@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['COLUMNS', 'BOLD_FONTS', 'TEXT_FONTS', 'SHARES', 'RECIPES', 'BLUR', 'unknown_name', 'Normalisation',
-           'channel_statistics', 'checked_images', 'how_to_convert', 'checked_codes', 'checked_names', 'cell_positions',
-           'draw_cells', 'held_out_mask', 'contact_sheet', 'checked_integers', 'number_of', 'check_all_used',
-           'ImageTable', 'MultiDomain', 'handwritten', 'photographs', 'glyphs', 'Dice', 'cos_sin', 'place',
-           'photo_crops', 'blur_and_shrink', 'originals', 'pen', 'draw_scan', 'draw_photo', 'draw_street', 'draw_print',
-           'draw_domain', 'mini_digits']
+__all__ = ['COLUMNS', 'BOLD_FONTS', 'TEXT_FONTS', 'SHARES', 'RECIPES', 'BLUR', 'unknown_name', 'number_of', 'Normalisation',
+           'channel_statistics', 'how_to_convert', 'checked_images', 'checked_integers', 'checked_names',
+           'checked_codes', 'check_all_used', 'cell_positions', 'draw_cells', 'held_out_mask', 'ImageTable',
+           'DomainTable', 'contact_sheet', 'MultiDomain', 'handwritten', 'photographs', 'glyphs', 'Dice', 'place',
+           'photo_crops', 'blur_and_shrink', 'originals', 'Scene', 'pen', 'draw_scan', 'draw_photo', 'draw_street',
+           'draw_print', 'draw_domain', 'mini_digits']
 
 # %% ../nbs/00_data.ipynb #7e43a2c6
 def unknown_name(
@@ -36,6 +36,17 @@ def unknown_name(
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return ValueError(f"unknown {kind} {name!r}{hint}; choose from {', '.join(options)}.")
 
+
+def number_of(
+    kind: str,  # what the name should be, for instance "domain"
+    name: str,  # the name
+    names: Sequence[str],  # the names that exist
+) -> int:  # its number
+    "The number of a name, or the error that suggests a better one."
+    if name not in names:
+        raise unknown_name(kind, name, names)
+    return list(names).index(name)
+
 # %% ../nbs/00_data.ipynb #9eea0cbd
 @dataclass(frozen=True)
 class Normalisation:
@@ -44,18 +55,23 @@ class Normalisation:
     mean: tuple[float, float, float]  # of red, green, blue
     std: tuple[float, float, float]  # of red, green, blue
 
-    def __call__(self, images: Tensor) -> Tensor:
-        "uint8 pixels (N, 3, H, W) to float32 network input (N, 3, H, W)."
-        mean, std = (self._column(v, images) for v in (self.mean, self.std))
-        return (images.float() / 255 - mean) / std
+    def __call__(
+        self,
+        images: Tensor,  # uint8 pixels, shape (N, 3, H, W)
+    ) -> Tensor:  # float32 network input, same shape
+        "From pixels to network input."
+        return (images.float() / 255 - self._of("mean", images)) / self._of("std", images)
 
-    def inverse(self, x: Tensor) -> Tensor:
-        "Network input (N, 3, H, W) back to uint8 pixels (N, 3, H, W), rounded and clipped."
-        mean, std = (self._column(v, x) for v in (self.mean, self.std))
-        return ((x.detach().float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    def inverse(
+        self,
+        x: Tensor,  # network input, shape (N, 3, H, W)
+    ) -> Tensor:  # uint8 pixels, same shape, rounded and clipped
+        "From network input back to pixels."
+        x = x.detach().float() * self._of("std", x) + self._of("mean", x)
+        return (x * 255).round().clamp(0, 255).to(torch.uint8)
 
-    def _column(self, values: tuple[float, float, float], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=like.device).view(3, 1, 1)
+    def _of(self, name: str, like: Tensor) -> Tensor:
+        return torch.tensor(getattr(self, name), device=like.device).view(3, 1, 1)
 
 # %% ../nbs/00_data.ipynb #3eda7de0
 def channel_statistics(
@@ -68,6 +84,20 @@ def channel_statistics(
     mean = (share * value).sum(1)
     std = (share * (value - mean[:, None]) ** 2).sum(1).sqrt().clamp(min=1 / 255)
     return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
+
+# %% ../nbs/00_data.ipynb #d3b814db
+def how_to_convert(
+    x: Tensor,  # images of a type other than uint8
+) -> str:  # half a sentence
+    "What to do with images that are not uint8."
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        return "these even hold NaN or infinite values, so check where they come from"
+    low, high = float(x.min()), float(x.max())
+    if x.is_floating_point() and low >= 0 and high <= 1:
+        return "convert them with (images * 255).round().to(torch.uint8)"
+    if low >= 0 and high <= 255:
+        return "convert them with images.round().to(torch.uint8)"
+    return f"and these range from {low:.4g} to {high:.4g}, so undo their normalisation first"
 
 # %% ../nbs/00_data.ipynb #a1e0a2a8
 def checked_images(
@@ -90,19 +120,36 @@ def checked_images(
                          f"{flat[0]}; remove them.")
     return x.expand(-1, 3, -1, -1).contiguous()
 
-# %% ../nbs/00_data.ipynb #cba907ea
-def how_to_convert(
-    x: Tensor,  # images of a type other than uint8
-) -> str:  # half a sentence
-    "What to do with images that are not uint8."
-    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-        return "these even hold NaN or infinite values, so check where they come from"
-    low, high = float(x.min()), float(x.max())
-    if x.is_floating_point() and low >= 0 and high <= 1:
-        return "convert them with (images * 255).round().to(torch.uint8)"
-    if low >= 0 and high <= 255:
-        return "convert them with images.round().to(torch.uint8)"
-    return f"and these range from {low:.4g} to {high:.4g}, so undo their normalisation first"
+# %% ../nbs/00_data.ipynb #7f1b3e97
+def checked_integers(
+    kind: str,  # what the values are, for instance "class"
+    values: Any,  # one integer per image
+    count: int,  # number of images
+) -> Tensor:  # int64, shape (count,)
+    "One integer per image as int64; a `ValueError` otherwise."
+    values = torch.as_tensor(values)
+    whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+    if not whole or tuple(values.shape) != (count,):
+        raise ValueError(f"{kind} must be one integer per image, {count} in a row, not "
+                         f"{values.dtype} of shape {tuple(values.shape)}.")
+    return values.long()
+
+
+def checked_names(
+    kind: str,  # what is named, for instance "class"
+    names: Sequence[str] | None,  # the names, or None for "0", "1", ...
+    codes: Tensor,  # int64, shape (N,)
+) -> tuple[str, ...]:  # one different name for each code
+    "Names that fit the codes: none twice and none too few."
+    low, high = int(codes.min()), int(codes.max())
+    names = tuple(str(n) for n in (range(high + 1) if names is None else names))
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the {kind} name {twice!r} is given twice; give every {kind} its own.")
+    if low < 0 or high >= len(names):
+        raise ValueError(f"{kind} number {low if low < 0 else high} has no name; with {len(names)} "
+                         f"names the numbers go from 0 to {len(names) - 1}.")
+    return names
 
 # %% ../nbs/00_data.ipynb #2b8015eb
 def checked_codes(
@@ -120,25 +167,18 @@ def checked_codes(
     codes = checked_integers(kind, values, count)
     return codes, checked_names(kind, names, codes)
 
-# %% ../nbs/00_data.ipynb #7f1b3e97
-def checked_names(
-    kind: str,  # what is named, for instance "class"
-    names: Sequence[str] | None,  # the names, or None for "0", "1", ...
-    codes: Tensor,  # int64, shape (N,)
-) -> tuple[str, ...]:  # one different name for each code
-    "Names that fit the codes: none twice and none too few."
-    low, high = int(codes.min()), int(codes.max())
-    names = tuple(str(n) for n in (range(high + 1) if names is None else names))
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise ValueError(f"the {kind} name {twice!r} is given twice; give every {kind} its own.")
-    if low < 0 or high >= len(names):
-        bad = low if low < 0 else high
-        raise ValueError(f"{kind} number {bad} has no name; with {len(names)} names the numbers "
-                         f"go from 0 to {len(names) - 1}.")
-    return names
 
-# %% ../nbs/00_data.ipynb #d747a86e
+def check_all_used(
+    kind: str,  # what is named, for instance "class"
+    codes: Tensor,  # int64, shape (N,)
+    names: tuple[str, ...],  # their names
+) -> None:
+    "A `ValueError` if a name occurs nowhere."
+    unused = [n for n, used in zip(names, torch.bincount(codes, minlength=len(names))) if not used]
+    if unused:
+        raise ValueError(f"no image has the {kind} {', '.join(unused)}; leave that name out.")
+
+# %% ../nbs/00_data.ipynb #eed7fea4
 @lru_cache(maxsize=64)
 def cell_positions(
     sizes: tuple[int, ...],  # images in each cell
@@ -150,7 +190,7 @@ def cell_positions(
     place = (size.cumsum(0) - size)[:, None] + torch.arange(n)
     return place[torch.arange(n) < size[:, None]].to(device)
 
-# %% ../nbs/00_data.ipynb #eed7fea4
+
 def draw_cells(
     cell: Tensor,  # int64, shape (N,): the cell of each image
     sizes: tuple[int, ...],  # images in each cell
@@ -158,8 +198,7 @@ def draw_cells(
     generator: torch.Generator,  # on the device of `cell`
 ) -> Tensor:  # int64, shape (M,): indices, sorted by cell, none twice
     "Draw min(n, size) images of each cell: shuffle all, sort by cell, keep the first of each."
-    key = torch.rand(len(cell), generator=generator, device=cell.device)
-    order = key.argsort()
+    order = torch.rand(len(cell), generator=generator, device=cell.device).argsort()
     order = order[cell[order].argsort(stable=True)]
     return order[cell_positions(sizes, n, cell.device)]
 
@@ -175,85 +214,15 @@ def held_out_mask(
     unique, member, size = groups.unique(return_inverse=True, return_counts=True)
     first = torch.full((len(unique),), len(cell)).scatter_reduce(
         0, member, torch.arange(len(cell)), "amin")
-    home = cell[first]
     order = torch.rand(len(unique), generator=generator).argsort()
-    order = order[home[order].argsort(stable=True)]
-    home, size = home[order], size[order]
+    order = order[cell[first][order].argsort(stable=True)]    # groups, cell by cell, shuffled
+    home, size = cell[first][order], size[order]
     images = torch.zeros(int(cell.max()) + 1, dtype=torch.long).scatter_add(0, home, size)
-    before = size.cumsum(0) - size - (images.cumsum(0) - images)[home]
+    before = size.cumsum(0) - size - (images.cumsum(0) - images)[home]   # images earlier in cell
     wanted = (fraction * images).round().clamp(min=1)[home]
     held = (before + size / 2 <= wanted) | (before == 0)
-    held &= before + size < images[home]
-    chosen = torch.zeros(len(unique), dtype=torch.bool)
-    chosen[order] = held
-    return chosen[member]
-
-# %% ../nbs/00_data.ipynb #20c73122
-COLUMNS = ("images", "labels", "domains", "parts", "groups")  # the tensors of a data set
-
-
-def contact_sheet(
-    data: ImageTable,  # images, classes and domains
-    per_class: int,  # images of each class
-    ax: Any = None,  # matplotlib axes; None: new ones
-) -> Any:  # the axes
-    "A row per domain with the first images of every class side by side; grey where there is none."
-    import matplotlib.pyplot as plt
-
-    height, width = data.size
-    order = data.cell.argsort(stable=True)
-    start = np.cumsum((0, *data.cell_sizes))
-    sheet = torch.full((3, data.K * height, data.C * per_class * width), 200, dtype=torch.uint8)
-    for cell, n in enumerate(data.cell_sizes):
-        c, k = divmod(cell, data.K)
-        for i in range(min(n, per_class)):
-            left = (c * per_class + i) * width
-            picture = data.images[order[start[cell] + i]].cpu()
-            sheet[:, k * height:(k + 1) * height, left:left + width] = picture
-    if ax is None:
-        ax = plt.subplots(figsize=(6.5, 6.5 * sheet.shape[1] / sheet.shape[2] + 0.3))[1]
-    ax.imshow(sheet.permute(1, 2, 0), interpolation="nearest", aspect="equal")
-    ax.set_yticks((np.arange(data.K) + 0.5) * height - 0.5, data.domain_names)
-    ax.set_xticks((np.arange(data.C) + 0.5) * per_class * width - 0.5, data.classes)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return ax
-
-# %% ../nbs/00_data.ipynb #bfec3207
-def checked_integers(
-    kind: str,  # what the values are, for instance "class"
-    values: Any,  # one integer per image
-    count: int,  # number of images
-) -> Tensor:  # int64, shape (count,)
-    "One integer per image as int64; a `ValueError` otherwise."
-    values = torch.as_tensor(values)
-    whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
-    if not whole or tuple(values.shape) != (count,):
-        raise ValueError(f"{kind} must be one integer per image, {count} in a row, not "
-                         f"{values.dtype} of shape {tuple(values.shape)}.")
-    return values.long()
-
-
-def number_of(
-    kind: str,  # what the name should be, for instance "domain"
-    name: str,  # the name
-    names: Sequence[str],  # the names that exist
-) -> int:  # its number
-    "The number of a name, or the error that suggests a better one."
-    if name not in names:
-        raise unknown_name(kind, name, names)
-    return list(names).index(name)
-
-
-def check_all_used(
-    kind: str,  # what is named, for instance "class"
-    codes: Tensor,  # int64, shape (N,)
-    names: tuple[str, ...],  # their names
-) -> None:
-    "A `ValueError` if a name occurs nowhere."
-    unused = [n for n, used in zip(names, torch.bincount(codes, minlength=len(names))) if not used]
-    if unused:
-        raise ValueError(f"no image has the {kind} {', '.join(unused)}; leave that name out.")
+    held &= before + size < images[home]                      # the last group of a cell stays
+    return torch.zeros(len(unique), dtype=torch.bool).scatter(0, order, held)[member]
 
 # %% ../nbs/00_data.ipynb #33c21a1c
 @dataclass(frozen=True, eq=False, repr=False)
@@ -285,21 +254,112 @@ class ImageTable:
         "Number of images in each class x domain cell."
         return tuple(torch.bincount(self.cell, minlength=self.C * self.K).tolist())
 
-    def counts(self) -> Tensor:
-        "int64 (K, C), on the CPU: images of each class in each domain."
+    def counts(self) -> Tensor:  # int64, shape (K, C), on the CPU
+        "Number of images of each class in each domain."
         return torch.tensor(self.cell_sizes).view(self.C, self.K).T
 
     def __repr__(self) -> str:
-        per_domain = zip(self.domain_names, self.counts().sum(1).tolist())
-        per_part = zip(self.part_names, torch.bincount(self.parts, minlength=len(self.part_names)))
+        domains = zip(self.domain_names, self.counts().sum(1).tolist())
+        parts = torch.bincount(self.parts, minlength=len(self.part_names)).tolist()
         return (f"MultiDomain: {len(self)} images of {self.size[0]}x{self.size[1]} pixels, "
-                f"{self.C} classes, {self.K} domains ("
-                + ", ".join(f"{name} {n}" for name, n in per_domain) + "), parts ("
-                + ", ".join(f"{name} {n}" for name, n in per_part) + f"), on {self.device}")
+                f"{self.C} classes, {self.K} domain{'s' * (self.K > 1)} ("
+                + ", ".join(f"{name} {n}" for name, n in domains) + "), parts ("
+                + ", ".join(f"{name} {n}" for name, n in zip(self.part_names, parts))
+                + f"), on {self.device}")
 
-# %% ../nbs/00_data.ipynb #8bc100d0
-class MultiDomain(ImageTable):
-    "Images of C classes from K domains, and all that one does with them."
+# %% ../nbs/00_data.ipynb #3fc718cf
+COLUMNS = ("images", "labels", "domains", "parts", "groups")  # the tensors of a table
+
+
+class DomainTable(ImageTable):
+    "A table of images from which domains, parts and single images can be chosen."
+
+    def to(
+        self,
+        device: str | torch.device,  # for instance "cuda"
+    ) -> MultiDomain:
+        "The same on another device."
+        return replace(self, **{name: getattr(self, name).to(device) for name in COLUMNS})
+
+    def select(
+        self,
+        which: Any,  # bool mask of shape (N,), or integer index of shape (M,)
+    ) -> MultiDomain:
+        "These images; all names stay."
+        which = torch.as_tensor(which, device=self.device)
+        if which.dtype == torch.bool and len(which) != len(self):
+            raise ValueError(f"a mask needs one entry per image, {len(self)}, not {len(which)}.")
+        if which.numel() == 0 or (which.dtype == torch.bool and not bool(which.any())):
+            raise ValueError("this selection holds no image; choose at least one.")
+        return replace(self, **{name: getattr(self, name)[which] for name in COLUMNS})
+
+    def part(
+        self,
+        name: str,  # for instance "train"
+    ) -> MultiDomain:
+        "The images of one part."
+        chosen = self.select(self.parts == number_of("part", name, self.part_names))
+        return replace(chosen, parts=torch.zeros_like(chosen.parts), part_names=(name,))
+
+    def only(
+        self,
+        *names: str,  # the domains to keep
+    ) -> MultiDomain:
+        "These domains alone, numbered in the order given."
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"name each domain to keep once; there are {self.domain_names}.")
+        numbers = [number_of("domain", n, self.domain_names) for n in names]
+        new = torch.full((self.K,), -1, device=self.device)
+        new[numbers] = torch.arange(len(names), device=self.device)
+        chosen = self.select(new[self.domains] >= 0)
+        return replace(chosen, domains=new[chosen.domains], domain_names=names)
+
+    def leave_out(
+        self,
+        name: str,  # the target domain
+    ) -> tuple[MultiDomain, MultiDomain]:  # (source, target)
+        "The train part of all other domains, and the test part of this one (else all of it)."
+        target = self.only(name)
+        if self.K == 1:
+            raise ValueError(f"{name!r} is the only domain; leaving it out needs at least two.")
+        source = self.only(*(n for n in self.domain_names if n != name))
+        if "train" in self.part_names:
+            source = source.part("train")
+        tested = [i for i, part in enumerate(self.part_names) if part == "test"]
+        if tested and bool((target.parts == tested[0]).any()):
+            target = target.part("test")
+        return source, target
+
+# %% ../nbs/00_data.ipynb #20c73122
+def contact_sheet(
+    data: ImageTable,  # images, classes and domains
+    per_class: int,  # images of each class
+    ax: Any = None,  # matplotlib axes; None: new ones
+) -> Any:  # the axes
+    "A row per domain with the first images of every class side by side; grey where there is none."
+    import matplotlib.pyplot as plt
+
+    height, width = data.size
+    order, starts = data.cell.argsort(stable=True).tolist(), np.cumsum((0, *data.cell_sizes))
+    sheet = np.full((data.K * height, data.C * per_class * width, 3), 200, dtype=np.uint8)
+    for cell, n in enumerate(data.cell_sizes):
+        c, k = divmod(cell, data.K)
+        for i in range(min(n, per_class)):
+            picture = data.images[order[starts[cell] + i]].permute(1, 2, 0).cpu().numpy()
+            left = (c * per_class + i) * width
+            sheet[k * height:(k + 1) * height, left:left + width] = picture
+    if ax is None:
+        ax = plt.subplots(figsize=(6.5, 6.5 * sheet.shape[0] / sheet.shape[1] + 0.3))[1]
+    ax.imshow(sheet, interpolation="nearest")
+    ax.set_yticks((np.arange(data.K) + 0.5) * height - 0.5, data.domain_names)
+    ax.set_xticks((np.arange(data.C) + 0.5) * per_class * width - 0.5, data.classes)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
+
+# %% ../nbs/00_data.ipynb #31322b49
+class MultiDomain(DomainTable):
+    "Images of C classes from K domains; build it with `MultiDomain.from_tensors`."
 
     @classmethod
     def from_tensors(
@@ -326,69 +386,43 @@ class MultiDomain(ImageTable):
         table = cls(images, labels, domains, classes, domain_names, parts, part_names, groups)
         return table.to(images.device)
 
-    def to(self, device: str | torch.device) -> MultiDomain:
-        "The same on another device."
-        moved = {f: getattr(self, f).to(device) for f in COLUMNS}
-        return replace(self, **moved)
-
-    def select(self, which: Any) -> MultiDomain:
-        "The images that a bool mask (N,) or an integer index (M,) picks; all names stay."
-        which = torch.as_tensor(which, device=self.device)
-        if which.dtype == torch.bool and len(which) != len(self):
-            raise ValueError(f"a mask needs one entry per image, {len(self)}, not {len(which)}.")
-        if which.numel() == 0 or (which.dtype == torch.bool and not bool(which.any())):
-            raise ValueError("this selection holds no image; choose at least one.")
-        return replace(self, **{f: getattr(self, f)[which] for f in COLUMNS})
-
-    def part(self, name: str) -> MultiDomain:
-        "One part, such as \"train\" or \"test\"."
-        chosen = self.select(self.parts == number_of("part", name, self.part_names))
-        return replace(chosen, parts=torch.zeros_like(chosen.parts), part_names=(name,))
-
-    def only(self, *names: str) -> MultiDomain:
-        "These domains alone, numbered in the order given."
-        new = torch.full((self.K,), -1, device=self.device)
-        new[[number_of("domain", n, self.domain_names) for n in names]] = torch.arange(
-            len(names), device=self.device)
-        chosen = self.select(new[self.domains] >= 0)
-        return replace(chosen, domains=new[chosen.domains], domain_names=names)
-
-    def leave_out(self, name: str) -> tuple[MultiDomain, MultiDomain]:
-        "The train part of all other domains, and the test part of this one (else all of it)."
-        target = self.only(name)
-        if self.K == 1:
-            raise ValueError(f"{name!r} is the only domain; leaving it out needs at least two.")
-        source = self.only(*(n for n in self.domain_names if n != name))
-        if "train" in self.part_names:
-            source = source.part("train")
-        tested = [i for i, part in enumerate(self.part_names) if part == "test"]
-        if tested and bool((target.parts == tested[0]).any()):
-            target = target.part("test")
-        return source, target
-
-    def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[MultiDomain, MultiDomain]:
-        "(rest, held out): a share of every class in every domain, originals kept together."
+    def split(
+        self,
+        fraction: float = 0.2,  # share of every class in every domain to hold out
+        seed: int = 0,  # seed of the choice
+    ) -> tuple[MultiDomain, MultiDomain]:  # (the rest, the held-out images)
+        "Split at random, stratified by class and domain, images of one original kept together."
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must lie between 0 and 1, not {fraction}.")
         generator = torch.Generator().manual_seed(seed)
-        held = held_out_mask(self.cell, self.groups, fraction, generator)
+        held = held_out_mask(self.cell, self.groups, fraction, generator).to(self.device)
         if not bool(held.any()):
-            raise ValueError("every cell has a single original, so nothing can be held out; "
-                             "bring more images.")
+            raise ValueError("no class of any domain has two originals; bring more images to split.")
         return self.select(~held), self.select(held)
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        "int64 (M,): min(n, size) images of every cell, none twice, sorted by class and domain."
+    def sample(
+        self,
+        n: int,  # images of each class and domain
+        generator: torch.Generator,  # on the device of the images
+    ) -> Tensor:  # int64, shape (M,): index of min(n, size) images per cell, class by class
+        "Draw from every class x domain cell, without replacement, in one vectorised operation."
         if n < 1:
             raise ValueError(f"n counts images per class and domain, so at least 1, not {n}.")
+        if generator.device.type != self.device.type:
+            raise ValueError(f"the generator is on {generator.device}, the images on {self.device}; "
+                             f"make it with torch.Generator({str(self.device)!r}).")
         return draw_cells(self.cell, self.cell_sizes, n, generator)
 
     def normalisation(self) -> Normalisation:
         "Channel statistics of these images."
         return channel_statistics(self.images)
 
-    def show(self, per_class: int = 1, ax: Any = None) -> Any:
-        "Contact sheet: a row per domain, the first images of every class; returns the axes."
+    def show(
+        self,
+        per_class: int = 1,  # images of each class and domain
+        ax: Any = None,  # matplotlib axes; None: new ones
+    ) -> Any:  # the axes
+        "Contact sheet: a row per domain, the first images of every class."
         return contact_sheet(self, per_class, ax)
 
 # %% ../nbs/00_data.ipynb #6b0a9e35
@@ -400,7 +434,7 @@ def handwritten() -> tuple[Tensor, Tensor]:  # float64 (1797, 1, 8, 8) in 0..1, 
     digits = load_digits()
     return torch.from_numpy(digits.images)[:, None] / 16, torch.from_numpy(digits.target).long()
 
-# %% ../nbs/00_data.ipynb #7cb79204
+
 @lru_cache(maxsize=1)
 def photographs() -> Tensor:  # float64 (2, 3, 427, 640) in 0..1
     "The two photographs of scikit-learn, a temple and a flower."
@@ -429,7 +463,7 @@ def glyphs(
     folder, basic = Path(matplotlib.get_data_path(), "fonts", "ttf"), ImageFont.Layout.BASIC
     out = []
     for name in fonts:
-        font = ImageFont.truetype(folder / f"{name}.ttf", 100, layout_engine=basic)
+        font = ImageFont.truetype(str(folder / f"{name}.ttf"), 100, layout_engine=basic)
         _, top, _, bottom = font.getbbox("0")
         font = font.font_variant(size=round(75 * box / (bottom - top)))
         for digit in "0123456789":
@@ -439,29 +473,34 @@ def glyphs(
             out.append(np.asarray(picture))
     return torch.from_numpy(np.stack(out)).double()[:, None] / 255
 
-# %% ../nbs/00_data.ipynb #6c3fb74c
+# %% ../nbs/00_data.ipynb #3dc59411
 class Dice:
     "Random columns of N float64 numbers for N images."
 
-    def __init__(self, n: int, *entropy: int):
+    def __init__(
+        self,
+        n: int,  # number of images
+        *entropy: int,  # whole numbers that name this stream of random numbers
+    ) -> None:
         self.n, self.rng = n, np.random.default_rng(entropy)
 
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        "Between low and high, shape (N, *shape)."
+    def uniform(
+        self,
+        low: float,  # smallest value
+        high: float,  # largest value
+        *shape: int,  # further axes
+    ) -> Tensor:  # shape (N, *shape)
+        "Numbers between low and high."
         return torch.from_numpy(self.rng.uniform(low, high, (self.n, *shape)))
 
-    def integers(self, high: int) -> Tensor:
-        "One of 0 ... high - 1, shape (N,)."
+    def integers(
+        self,
+        high: int,  # one more than the largest value
+    ) -> Tensor:  # int64, shape (N,)
+        "Whole numbers from 0 to high - 1."
         return torch.from_numpy(self.rng.integers(high, size=self.n))
 
-# %% ../nbs/00_data.ipynb #ea2872e0
-def cos_sin(
-    degrees: Tensor,  # angles, any shape
-) -> tuple[Tensor, Tensor]:  # same shape
-    "Cosine and sine of angles in degrees."
-    return torch.deg2rad(degrees).cos(), torch.deg2rad(degrees).sin()
-
-
+# %% ../nbs/00_data.ipynb #73738a88
 def place(
     masks: Tensor,  # float64, shape (N, 1, h, w): what to draw
     canvas: int,  # side of the result in pixels
@@ -471,9 +510,10 @@ def place(
     down: Tensor,  # shape (N,): shift downwards, in half canvas sides
 ) -> Tensor:  # shape (N, 1, canvas, canvas)
     "Draw each mask on its own black canvas: scaled, turned and shifted."
+    angle = torch.deg2rad(degrees)
     cos, sin, scale, right, down = (
-        v.view(-1, 1, 1) for v in (*cos_sin(degrees), scale, right, down))
-    centre = (2 * torch.arange(canvas, dtype=torch.float64) + 1) / canvas - 1
+        v.view(-1, 1, 1) for v in (angle.cos(), angle.sin(), scale, right, down))
+    centre = (2 * torch.arange(canvas).double() + 1) / canvas - 1
     x, y = centre - right, centre[:, None] - down
     column, row = (cos * x + sin * y) / scale, (cos * y - sin * x) / scale
     grid = torch.stack([column * masks.shape[2] / masks.shape[3], row], -1)
@@ -483,20 +523,20 @@ def place(
 # %% ../nbs/00_data.ipynb #e2dc6293
 def photo_crops(
     dice: Dice,  # random numbers for N images
-    part: int,  # 0 (train): from the left side of the photographs; 1 (test): from the right side
+    part: int,  # 0 (train): from the left of the photographs; 1 (test): from the right
     canvas: int,  # side of the crops in pixels
     zoom: tuple[float, float] = (32, 240),  # smallest and largest side of a crop in the photograph
 ) -> Tensor:  # float64, shape (N, 3, canvas, canvas)
-    "Square crops of random zoom and place; the sides are 300 columns wide and 40 apart."
+    "Square crops of random zoom and place; both regions are 300 columns wide, 40 lie between."
     photos = photographs()
     _, _, height, width = photos.shape
     side = dice.uniform(*np.log(zoom), 1).exp()
-    row = dice.uniform(0, 1, 1).mul(height - 2 - side) + 1 + height * dice.integers(2)[:, None]
-    column = dice.uniform(0, 1, 1).mul(300 - side) + part * (width - 300)
+    row = 1 + dice.uniform(0, 1, 1) * (height - 2 - side) + height * dice.integers(2)[:, None]
+    column = dice.uniform(0, 1, 1) * (300 - side) + part * (width - 300)
     step = (torch.arange(canvas).double() + 0.5) / canvas * side
     row, column = 2 * (row + step) / (2 * height) - 1, 2 * (column + step) / width - 1
     grid = torch.stack(torch.broadcast_tensors(column[:, None, :], row[:, :, None]), -1)
-    tower = photos.transpose(0, 1).reshape(1, 3, 2 * height, width)
+    tower = photos.transpose(0, 1).reshape(1, 3, 2 * height, width)   # one above the other
     crops = F.grid_sample(tower, grid.view(1, -1, canvas, 2), align_corners=False)
     return crops.view(3, -1, canvas, canvas).transpose(0, 1)
 
@@ -521,7 +561,7 @@ SHARES = (2, 1, 2, 1)  # of the originals of each class: scan train, scan test, 
 def originals(
     labels: Tensor,  # int64, shape (N,): wanted classes
     share: int,  # which of the four disjoint shares to take them from
-    seed: int,  # seed of the split
+    seed: int,  # seed of the deal
 ) -> Tensor:  # int64, shape (N,): numbers of handwritten digits of these classes
     "Handwritten originals, taken in turn from one of four shares that have none in common."
     classes = handwritten()[1]
@@ -535,55 +575,75 @@ def originals(
         chosen[here] = pool[torch.arange(int(here.sum())) % len(pool)]
     return chosen
 
-# %% ../nbs/00_data.ipynb #dee519a1
+# %% ../nbs/00_data.ipynb #e3dc9f5d
+class Scene(NamedTuple):
+    "What the N pictures of one part of one domain are made of."
+
+    labels: Tensor  # int64, shape (N,): the digits to draw
+    strokes: Tensor | None  # float64, shape (N, 1, 8, 8): handwritten originals, if any
+    part: int  # 0: train, 1: test
+    canvas: int  # side of the canvas in pixels
+    dice: Dice  # the random numbers
+
+
 def pen(
-    masks: Tensor,  # shape (N, 1, 8, 8): handwritten digits
-    canvas: int,  # side of the canvas in pixels
-    dice: Dice,  # random numbers for N images
-) -> Tensor:  # shape (N, 1, canvas, canvas)
+    scene: Scene,  # what to draw
+) -> Tensor:  # float64, shape (N, 1, canvas, canvas)
     "A handwritten digit over 3/4 to all of the canvas, a little turned and shifted."
-    scale = dice.uniform(0.75, 1)
-    shift = dice.uniform(-1, 1, 2) * (1.05 - scale)[:, None]
-    return place(masks, canvas, scale, dice.uniform(-8, 8), shift[:, 0], shift[:, 1])
+    scale = scene.dice.uniform(0.75, 1)
+    right, down = (scene.dice.uniform(-1, 1, 2) * (1.05 - scale)[:, None]).T
+    return place(scene.strokes, scene.canvas, scale, scene.dice.uniform(-8, 8), right, down)
 
-# %% ../nbs/00_data.ipynb #f673929f
-def draw_scan(labels: Tensor, masks: Tensor, part: int, canvas: int, dice: Dice) -> Tensor:
+
+def draw_scan(
+    scene: Scene,  # what to draw
+) -> Tensor:  # float64, shape (N, 3, canvas, canvas)
     "Light grey pen on a dark grey ground."
-    ground, ink = dice.uniform(0, 0.15, 1, 1, 1), dice.uniform(0.75, 1, 1, 1, 1)
-    return ground + (ink - ground) * pen(masks, canvas, dice).expand(-1, 3, -1, -1)
+    ground, ink = scene.dice.uniform(0, 0.15, 1, 1, 1), scene.dice.uniform(0.75, 1, 1, 1, 1)
+    return ground + (ink - ground) * pen(scene).expand(-1, 3, -1, -1)
 
 
-def draw_photo(labels: Tensor, masks: Tensor, part: int, canvas: int, dice: Dice) -> Tensor:
+def draw_photo(
+    scene: Scene,  # what to draw
+) -> Tensor:  # float64, shape (N, 3, canvas, canvas)
     "The difference |digit - photograph| in each channel, the recipe of MNIST-M."
-    ink = dice.uniform(0.55, 1, 1, 1, 1) * pen(masks, canvas, dice)
-    return (ink - photo_crops(dice, part, canvas)).abs()
+    ink = scene.dice.uniform(0.55, 1, 1, 1, 1) * pen(scene)
+    return (ink - photo_crops(scene.dice, scene.part, scene.canvas)).abs()
 
 # %% ../nbs/00_data.ipynb #cf6245c6
-def draw_street(labels: Tensor, masks: Tensor, part: int, canvas: int, dice: Dice) -> Tensor:
+def draw_street(
+    scene: Scene,  # what to draw
+) -> Tensor:  # float64, shape (N, 3, canvas, canvas)
     "Bold type between neighbours, low contrast, a gradient of light, the grain of a photograph."
+    dice, canvas = scene.dice, scene.canvas
     font, bold = dice.integers(len(BOLD_FONTS)) * 10, glyphs(BOLD_FONTS)[..., 12:52]
-    digits = (dice.integers(10), labels, dice.integers(10))
+    digits = (dice.integers(10), scene.labels, dice.integers(10))
     text = place(torch.cat([bold[font + d] for d in digits], -1), canvas,
                  dice.uniform(0.85, 1.2), dice.uniform(-6, 6),
                  dice.uniform(-0.12, 0.12), dice.uniform(-0.15, 0.15))
     slope = dice.uniform(-0.15, 0.15, 2, 1, 1, 1) * torch.linspace(-1, 1, canvas).double()
     light = slope[:, 0] + slope[:, 1].transpose(2, 3)
-    grain = 0.4 * (photo_crops(dice, part, canvas) - 0.4)
+    grain = 0.4 * (photo_crops(dice, scene.part, canvas) - 0.4)
     wall = dice.uniform(0.25, 0.75, 1, 1, 1) + dice.uniform(-0.12, 0.12, 3, 1, 1)
     sign = 1 - 2 * dice.integers(2).view(-1, 1, 1, 1)
     contrast = sign * dice.uniform(0.15, 0.45, 1, 1, 1) + dice.uniform(-0.05, 0.05, 3, 1, 1)
     return wall + light + grain + contrast * text
 
 # %% ../nbs/00_data.ipynb #c842fff3
-def draw_print(labels: Tensor, masks: Tensor, part: int, canvas: int, dice: Dice) -> Tensor:
+def draw_print(
+    scene: Scene,  # what to draw
+) -> Tensor:  # float64, shape (N, 3, canvas, canvas)
     "Coloured type on coloured paper, turned by up to 20 degrees, among fainter ghost digits."
+    dice, canvas = scene.dice, scene.canvas
     font, text = dice.integers(len(TEXT_FONTS)) * 10, glyphs(TEXT_FONTS)
-    bare = 1.0
-    for strongest, reach in ((0, 0.2), (0.5, 1), (0.5, 1), (0.5, 1)):
-        digit = dice.integers(10) if strongest else labels
-        mask = place(text[font + digit], canvas, dice.uniform(0.75, 1.2), dice.uniform(-20, 20),
+
+    def ink_of(digit: Tensor, reach: float) -> Tensor:
+        return place(text[font + digit], canvas, dice.uniform(0.75, 1.2), dice.uniform(-20, 20),
                      dice.uniform(-reach, reach), dice.uniform(-reach, reach))
-        bare = bare * (1 - dice.uniform(0.15, strongest, 1, 1, 1) * mask if strongest else 1 - mask)
+
+    bare = 1 - ink_of(scene.labels, 0.2)                      # share of the paper that shows
+    for _ in range(3):
+        bare = bare * (1 - dice.uniform(0.15, 0.5, 1, 1, 1) * ink_of(dice.integers(10), 1))
     paper, ink = dice.uniform(0, 1, 3, 1, 1), dice.uniform(0, 1, 3, 1, 1)
     gap = (ink - paper).mean(1, keepdim=True)
     ink = ink + torch.where(gap < 0, -1.0, 1.0) * (0.35 - gap.abs()).clamp(min=0)
@@ -604,11 +664,11 @@ def draw_domain(
     "One part of one domain, drawn large and averaged down to its size."
     number = list(RECIPES).index(name)
     canvas, dice = size * max(2, round(48 / size)), Dice(len(labels), seed, number, part)
-    masks, group = None, 10_000 * (2 * number + part + 1) + torch.arange(len(labels))
+    strokes, group = None, 10**6 * (2 * number + part + 1) + torch.arange(len(labels))
     if name in ("scan", "photo"):
         group = originals(labels, 2 * number + part, seed)
-        masks = handwritten()[0][group]
-    pictures = RECIPES[name](labels, masks, part, canvas, dice)
+        strokes = handwritten()[0][group]
+    pictures = RECIPES[name](Scene(labels, strokes, part, canvas, dice))
     pictures = blur_and_shrink(pictures, size, dice.uniform(*BLUR[name]))
     return (pictures * 255 + 0.4999).floor().clamp(0, 255).to(torch.uint8), group
 
@@ -619,17 +679,20 @@ def mini_digits(
     train: int = 600,  # training images per domain
     test: int = 300,  # test images per domain
     seed: int = 0,  # the same seed gives the same bits
-    domains: Sequence[str] = tuple(RECIPES),  # which of the four domains
-) -> MultiDomain:  # parts "train" and "test"
+    domains: Sequence[str] = ("scan", "photo", "street", "print"),  # which domains, in this order
+) -> MultiDomain:  # parts "train" and "test", classes "0" to "9"
     "Ten digits in four domains, made on the spot from what scikit-learn and matplotlib bring."
-    columns = []
-    for number, name in enumerate(domains):
-        for part, n in enumerate((train, test)):
+    if size < 8 or train < 10 or test < 0 or seed < 0:
+        raise ValueError(f"mini_digits needs size >= 8, train >= 10, test >= 0 and seed >= 0, not "
+                         f"size={size}, train={train}, test={test}, seed={seed}.")
+    rows = []
+    for k, name in enumerate(domains):
+        number_of("domain", name, tuple(RECIPES))
+        for part, n in enumerate((train, test) if test else (train,)):
             labels = torch.arange(n) % 10
             images, groups = draw_domain(name, labels, part, size, seed)
-            numbers = torch.tensor([number, part]).expand(n, 2).T
-            columns.append((images, labels, *numbers, groups))
-    x, y, domain, parts, groups = (torch.cat(column) for column in zip(*columns))
+            rows.append((images, labels, *torch.tensor([[k], [part]]).expand(2, n), groups))
+    x, y, domain, parts, groups = (torch.cat(column) for column in zip(*rows))
     return MultiDomain.from_tensors(
         x, y, domain, classes="0123456789", domain_names=domains, parts=parts,
         part_names=("train", "test"), groups=groups)
