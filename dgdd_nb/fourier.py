@@ -103,10 +103,9 @@ def radial_profile(
     "Mean over rings of equal frequency of the full spectrum; a ring without bins is NaN."
     H = values_half.shape[-2]
     bins = min(H, W) // 2 if bins is None else bins
-    frequency = radial_frequency(H, W).to(values_half.device)
-    edges = torch.linspace(0, 0.5**0.5 + 1e-9, bins + 1, dtype=torch.float64).to(values_half.device)
-    ring = torch.bucketize(frequency, edges, right=True) - 1
-    member = torch.nn.functional.one_hot(ring, bins) * column_weight(W).to(ring.device)[:, None]
-    member = member.flatten(0, 1).to(values_half.dtype)
+    edges = torch.linspace(0, 0.5**0.5 + 1e-9, bins + 1, dtype=torch.float64)
+    ring = torch.bucketize(radial_frequency(H, W), edges, right=True) - 1
+    member = torch.nn.functional.one_hot(ring, bins) * column_weight(W)[:, None]
+    member = member.flatten(0, 1).to(values_half)
     means = (values_half.flatten(-2) @ member) / member.sum(0)
-    return ((edges[:-1] + edges[1:]) / 2).to(values_half.dtype), means
+    return ((edges[:-1] + edges[1:]) / 2).to(values_half), means
