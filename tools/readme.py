@@ -41,11 +41,19 @@ def hidden(marks: dict[str, str]) -> bool:
     return "hide" in marks or "default_exp" in marks or marks.get("include", "").lower() == "false"
 
 
+def stored_picture(cell, label: str) -> dict[str, bytes]:
+    """The picture of a labelled cell that is hidden itself, by file name."""
+    found = [out.data["image/png"] for out in cell.outputs if "image/png" in out.get("data", {})]
+    return {f"index-{label.removeprefix('fig-')}.png": base64.b64decode(joined(png)) for png in found[:1]}
+
+
 def prepare(nb) -> tuple[list[dict], dict[str, bytes]]:
     """The cells as the template wants them, and the pictures to store by file name."""
     cells, pictures = [], {}
     for cell in nb.cells:
         marks = directives(cell.source)
+        if hidden(marks) and "label" in marks:      # not shown here, but some text shows its picture
+            pictures |= stored_picture(cell, marks["label"])
         if hidden(marks) or not cell.source.strip():
             continue
         if cell.cell_type == "markdown":
