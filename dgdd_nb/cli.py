@@ -8,12 +8,13 @@ __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Pict
            'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'method_name',
            'surgery_of', 'make_set', 'Progress', 'save_settings', 'distill_command', 'task_of', 'evaluate_command',
            'score', 'show_command', 'save_figure', 'demo_plan', 'demo_weights', 'demo_part', 'demo_folder',
-           'first_pictures', 'demo_figure', 'demo_command', 'notebooks_home', 'notebooks_command', 'main']
+           'one_per_class', 'demo_figure', 'demo_command', 'notebooks_home', 'notebooks_command', 'main']
 
 # %% ../nbs/61_cli.ipynb #ef3893a3
 import functools
 import inspect
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -133,7 +134,9 @@ def plain_errors(
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         if os.environ.get("DGDD_DEBUG"):
             raise
-        say(f"dgdd: {str(error).strip() or type(error).__name__}")
+        text = str(error).strip() or type(error).__name__
+        text = re.sub(r"\b(resume|device)='(\w+)'", r"--\1 \2", text)  # as one types it here
+        say(f"dgdd: {text}")
         raise typer.Exit(1) from None
 
 # %% ../nbs/61_cli.ipynb #927ebe33
@@ -480,12 +483,14 @@ def demo_folder(
     return out
 
 # %% ../nbs/61_cli.ipynb #6310eaec
-def first_pictures(
-    made: Any,  # DistilledSet
+def one_per_class(
+    made: Any,  # DistilledSet, images sorted by class and domain
+    images: Any = None,  # other images in the same order and space; None: its own
 ) -> Any:  # uint8 (C, 3, H, W)
-    "The first picture of each class."
+    "A picture of each class, from one domain after the other."
     labels = made.hard_labels.tolist()
-    return made.pictures()[[labels.index(c) for c in range(made.C)]]
+    shown = [labels.index(c) + (c % made.K) * labels.count(c) // made.K for c in range(made.C)]
+    return made.pictures()[shown] if images is None else made.normalisation.inverse(images[shown])
 
 
 def demo_figure(
@@ -497,14 +502,16 @@ def demo_figure(
     "One picture: real, DM and DM+SGS images above, every score below."
     from matplotlib.figure import Figure
 
+    from dgdd_nb.distill import initial_images
     from dgdd_nb.plots import image_rows, score_plot, use_style
 
     use_style()
-    figure = Figure(figsize=(6.5, 5.6), layout="constrained")
+    figure = Figure(figsize=(6.5, 5.4), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(4, 5))
-    names = {"random": "real", "DM": "DM", "DM+SGS": "DM+SGS"}
-    rows = {label: first_pictures(shown[method]) for method, label in names.items()}
-    image_rows(rows, above, source.classes)
+    plain, ours = shown["DM"], shown["DM+SGS"]
+    start = initial_images(source, plain.labels, plain.domains, seed=plain.recipe["seed"])
+    rows = {"real": one_per_class(plain, start), "DM": one_per_class(plain)}
+    image_rows(rows | {"DM+SGS": one_per_class(ours)}, above, source.classes)
     score_plot(results.rows, below, chance=100 / source.C)
     save_figure(figure, path)
 
