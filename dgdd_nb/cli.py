@@ -308,7 +308,9 @@ HANDED_ON = ("ipc", "seed", "alpha", "beta", "steps", "lr", "network", "width", 
 
 @app.command("distill", epilog="Example: dgdd distill --target photo --ipc 5 --out mine")
 @with_settings(DistillSettings)
-def distill_command(settings: DistillSettings) -> None:
+def distill_command(
+    settings: DistillSettings,  # see the class; each is an option
+) -> None:
     "Shrink the source domains to a few images per class."
     say("Loading, a few seconds ...")
     method, out = method_name(settings.method), Path(settings.out)
@@ -351,7 +353,10 @@ Folders = Annotated[list[Path], typer.Argument(help="folders written by dgdd dis
 
 @app.command("evaluate", epilog="Example: dgdd evaluate mine --networks 10")
 @with_settings(EvaluateSettings)
-def evaluate_command(settings: EvaluateSettings, sets: Folders) -> None:
+def evaluate_command(
+    settings: EvaluateSettings,  # see the class; each is an option
+    sets: Folders,  # saved sets
+) -> None:
     "Score saved sets on the domain that was left out."
     say("Loading, a few seconds ...")
     from dgdd_nb.distilled import DistilledSet
@@ -392,7 +397,11 @@ Picture = Annotated[Path | None, typer.Option(help="the file to write [default: 
 
 
 @app.command("show", epilog="Example: dgdd show mine --per-class 5")
-def show_command(folder: Folder, per_class: PerClass = 10, out: Picture = None) -> None:
+def show_command(
+    folder: Folder,  # a saved set
+    per_class: PerClass = 10,  # pictures of each class
+    out: Picture = None,  # the file; None: overview.png in the folder
+) -> None:
     "Draw a saved set in true colours, and say what it is."
     with plain_errors():
         from matplotlib.figure import Figure
@@ -408,7 +417,10 @@ def show_command(folder: Folder, per_class: PerClass = 10, out: Picture = None) 
         typer.echo("\n".join([repr(made), *lines, f"picture: {path}"]))
 
 
-def save_figure(figure: Any, path: Path) -> None:  # a matplotlib figure, and where it goes
+def save_figure(
+    figure: Any,  # a matplotlib figure
+    path: Path,  # where it goes
+) -> None:
     "Write a figure as PNG, atomically."
     from dgdd_nb.files import replace_atomically
 
@@ -521,7 +533,9 @@ COMPARED = (("DM", "random"), ("DM+SGS", "DM"), ("DM+SGS", "DM-matched"))
 
 @app.command("demo", epilog="Example: dgdd demo --target photo --out demo-photo")
 @with_settings(DemoSettings)
-def demo_command(settings: DemoSettings) -> None:
+def demo_command(
+    settings: DemoSettings,  # see the class; each is an option
+) -> None:
     "The main job on built-in data, in a few minutes."
     say("dgdd demo: loading, a few seconds ...")
     from dgdd_nb.data import mini_digits
@@ -561,7 +575,10 @@ Force = Annotated[bool, typer.Option("--force", help="replace notebooks that are
 
 
 @app.command("notebooks", epilog="Example: dgdd notebooks my-notebooks")
-def notebooks_command(folder: Target, force: Force = False) -> None:
+def notebooks_command(
+    folder: Target,  # made where it is missing
+    force: Force = False,  # replace notebooks that are there
+) -> None:
     "Copy the notebooks into a folder of yours."
     with plain_errors():
         home = notebooks_home()

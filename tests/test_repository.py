@@ -87,7 +87,7 @@ def test_distill_leaves_optional_packages_alone():
 def test_cli_starts_lazy():
     if not (LIB / "cli.py").exists():
         pytest.skip("dgdd_nb.cli does not exist yet")
-    assert heavy("cli", OPTIONAL | {"torch", "torchvision"}) == []
+    assert heavy("cli", OPTIONAL - {"typer"} | {"torch", "torchvision"}) == []
 
 
 def test_package_needs_no_development_tool():
@@ -168,10 +168,14 @@ def test_notebook_is_quiet(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_code_lines_fit(path):
-    """Line length 100 in every code cell, directives (captions) apart."""
-    long = [line for cell in cells(path) if cell["cell_type"] == "code"
-            for line in cell["source"].splitlines() if len(line) > 100 and not line.startswith("#|")]
-    assert not long, "\n".join(long)
+    """Line length 100 in exported cells, 120 in the others; directives (captions) apart."""
+    wrong = []
+    for cell in cells(path):
+        limit = 100 if re.search(r"^#\|\s*exports?\b", cell["source"], flags=re.M) else 120
+        if cell["cell_type"] == "code":
+            wrong += [line for line in cell["source"].splitlines()
+                      if len(line) > limit and not line.startswith("#|")]
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
