@@ -134,7 +134,7 @@ def pull_back(
 class DomainGradients:
     "What the domains want of the synthetic images."
 
-    g_domain: Tensor  # (K, N, 3, H, W) gradient of each domain's loss (6)
+    g_domain: Tensor | None  # (K, N, 3, H, W) gradient of each domain's loss (6); None if not asked for
     g_dm: Tensor  # (N, 3, H, W) gradient of the union
     losses: Tensor  # (K, C) loss of each class against each domain
     weight: Tensor  # (K, N) share of domain k in the mean for image i; columns sum to 1
@@ -148,19 +148,24 @@ def from_features(
     layout: Layout,  # cell sizes
     draw: Any = None,  # the objective's random numbers of this step
     batched: bool = False,  # see `pull_back`
+    separate: bool = True,  # False: the union gradient alone, one backward pass instead of K
 ) -> DomainGradients:
     "Domain gradients (6) and union gradient from features that are already there."
     v, losses = cotangents(objective, real, synthetic, layout, draw)
-    if not objective.union_is_mean:
+    per_class = torch.tensor(layout.per_class, device=losses.device)
+    weight = layout.weight.to(losses.device, losses.dtype).repeat_interleave(per_class, dim=1)
+    if objective.union_is_mean:
+        union = {name: torch.einsum("kn,kn...->n...", weight, x)[None] for name, x in v.items()}
+    else:
         union, _ = cotangents(objective, real, synthetic, layout.united, draw)
+    if not separate:
+        return DomainGradients(None, pull_back(synthetic, images, union, batched)[0], losses, weight)
+    if not objective.union_is_mean:
         v = {name: torch.cat([v[name], union[name]]) for name in v}
     g = pull_back(synthetic, images, v, batched)
-    per_class = torch.tensor(layout.per_class, device=g.device)
-    weight = layout.weight.to(g.device, g.dtype).repeat_interleave(per_class, dim=1)
     K = len(layout.counts)
-    g_domain = g[:K]
-    g_dm = torch.einsum("kn,knchw->nchw", weight, g_domain) if objective.union_is_mean else g[K]
-    return DomainGradients(g_domain, g_dm, losses, weight)
+    g_dm = torch.einsum("kn,knchw->nchw", weight, g[:K]) if objective.union_is_mean else g[K]
+    return DomainGradients(g[:K], g_dm, losses, weight)
 
 # %% ../nbs/11_domain_gradients.ipynb #7862aae1
 def domain_gradients(
