@@ -273,14 +273,17 @@ class Progress:
         pause = 0.2 if sys.stderr.isatty() else 10.0
         look = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
         self.bar = tqdm(total=total, bar_format=look, mininterval=pause, file=sys.stderr)
+        self.done = 0.0
 
     def part(self, name: str, weight: float) -> Callable[[int, int], None]:
         "Start a part; call the result with (done, all) as it goes on."
         self.bar.set_description_str(f"{name:<24}")
-        before = self.bar.n
+        before = self.done
 
         def moved(done: int, whole: int) -> None:
-            self.bar.update(before + weight * done / whole - self.bar.n)
+            now = before + weight * done / whole
+            self.bar.update(now - self.done)
+            self.done = now
 
         return moved
 
