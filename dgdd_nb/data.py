@@ -261,7 +261,7 @@ class ImageTable:
     def __repr__(self) -> str:
         domains = zip(self.domain_names, self.counts().sum(1).tolist())
         parts = torch.bincount(self.parts, minlength=len(self.part_names)).tolist()
-        return (f"MultiDomain: {len(self)} images of {self.size[0]}x{self.size[1]} pixels, "
+        return (f"MultiDomain: {len(self)} image{'s' * (len(self) > 1)} of {self.size[0]}x{self.size[1]} pixels, "
                 f"{self.C} classes, {self.K} domain{'s' * (self.K > 1)} ("
                 + ", ".join(f"{name} {n}" for name, n in domains) + "), parts ("
                 + ", ".join(f"{name} {n}" for name, n in zip(self.part_names, parts))
@@ -333,26 +333,28 @@ class DomainTable(ImageTable):
 # %% ../nbs/00_data.ipynb #20c73122
 def contact_sheet(
     data: ImageTable,  # images, classes and domains
-    per_class: int,  # images of each class
+    per_class: int,  # images of each class in each domain
     ax: Any = None,  # matplotlib axes; None: new ones
 ) -> Any:  # the axes
-    "A row per domain with the first images of every class side by side; grey where there is none."
+    "A band per domain, a column per class, the first images of each; grey where there is none."
     import matplotlib.pyplot as plt
 
     height, width = data.size
     order, starts = data.cell.argsort(stable=True).tolist(), np.cumsum((0, *data.cell_sizes))
-    sheet = np.full((data.K * height, data.C * per_class * width, 3), 200, dtype=np.uint8)
+    band = per_class * height + max(1, height // 12)          # a white gap between two domains
+    sheet = np.full((data.K * band, data.C * width, 3), 255, dtype=np.uint8)
     for cell, n in enumerate(data.cell_sizes):
         c, k = divmod(cell, data.K)
+        column = sheet[k * band:k * band + per_class * height, c * width:(c + 1) * width]
+        column[:] = 200
         for i in range(min(n, per_class)):
             picture = data.images[order[starts[cell] + i]].permute(1, 2, 0).cpu().numpy()
-            left = (c * per_class + i) * width
-            sheet[k * height:(k + 1) * height, left:left + width] = picture
+            column[i * height:(i + 1) * height] = picture
     if ax is None:
-        ax = plt.subplots(figsize=(6.5, 6.5 * sheet.shape[0] / sheet.shape[1] + 0.3))[1]
+        ax = plt.subplots(figsize=(6.5, 6 * sheet.shape[0] / sheet.shape[1] + 0.3))[1]
     ax.imshow(sheet, interpolation="nearest")
-    ax.set_yticks((np.arange(data.K) + 0.5) * height - 0.5, data.domain_names)
-    ax.set_xticks((np.arange(data.C) + 0.5) * per_class * width - 0.5, data.classes)
+    ax.set_yticks(np.arange(data.K) * band + per_class * height / 2 - 0.5, data.domain_names)
+    ax.set_xticks((np.arange(data.C) + 0.5) * width - 0.5, data.classes)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
@@ -422,7 +424,7 @@ class MultiDomain(DomainTable):
         per_class: int = 1,  # images of each class and domain
         ax: Any = None,  # matplotlib axes; None: new ones
     ) -> Any:  # the axes
-        "Contact sheet: a row per domain, the first images of every class."
+        "Contact sheet: a band per domain, a column per class, the first images of each."
         return contact_sheet(self, per_class, ax)
 
 # %% ../nbs/00_data.ipynb #6b0a9e35
