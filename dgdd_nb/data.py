@@ -114,7 +114,7 @@ def checked_images(
         raise ValueError(f"images must have 3 channels, or 1 if grey, not {x.shape[1]}{hint}.")
     if x.dtype != torch.uint8:
         raise TypeError(f"images must be uint8 (0 to 255), not {x.dtype}; {how_to_convert(x)}.")
-    flat = (x.flatten(1).amin(1) == x.flatten(1).amax(1)).nonzero().flatten().tolist()
+    flat = (x.flatten(2).amin(2) == x.flatten(2).amax(2)).all(1).nonzero().flatten().tolist()
     if flat:
         raise ValueError(f"{len(flat)} of {len(x)} images are one flat colour, the first has index "
                          f"{flat[0]}; remove them.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,9 @@ import torch
 from .data import MultiDomain, number_of
 
 # %% auto #0
-__all__ = ['IMAGE_TYPES', 'PART_NAMES', 'by_number', 'to_rgb', 'read_image', 'subfolders', 'Row', 'Listing', 'list_images',
-           'what_is_there', 'look_alike', 'check_spelling', 'read_all', 'common_size', 'header_size', 'wanted',
-           'notes_about', 'from_folder']
+__all__ = ['BROKEN', 'IMAGE_TYPES', 'PART_NAMES', 'by_number', 'to_rgb', 'read_image', 'subfolders', 'Row', 'Listing',
+           'what_is_there', 'list_images', 'wanted', 'look_alike', 'check_spelling', 'header_size', 'common_size',
+           'read_all', 'notes_about', 'from_folder']
 
 # %% ../nbs/06_folders.ipynb #7d57eb96
 def by_number(
@@ -37,12 +38,12 @@ def to_rgb(
     "RGB whatever the mode: transparent parts become white, 16-bit grey is scaled to 8 bits."
     from PIL import Image
 
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB")
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture).clip(0, 65535) // 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("RGB")
 
 # %% ../nbs/06_folders.ipynb #a9718b20
@@ -56,11 +57,14 @@ def read_image(
     try:
         with Image.open(path) as picture:
             picture = to_rgb(ImageOps.exif_transpose(picture))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise OSError(f"{path} cannot be read as an image; repair or delete it.") from error
     if size is not None and picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(picture).transpose(2, 0, 1)
+
+
+BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error)  # what decoders raise
 
 # %% ../nbs/06_folders.ipynb #7ab05dd2
 IMAGE_TYPES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -90,9 +94,14 @@ class Listing:
 
     root: Path  # where it starts
     rows: list[Row] = field(default_factory=list)  # the images
-    ignored: list[Path] = field(default_factory=list)  # files that are not images
+    ignored: list[Path] = field(default_factory=list)  # what was passed over
 
-    def add(self, folder: Path, domain: str, part: str | None) -> None:
+    def add(
+        self,
+        folder: Path,  # a folder with one folder per class
+        domain: str,  # name of the domain
+        part: str | None,  # name of the part, if folders say so
+    ) -> None:
         "Take in all images of `folder/class/*`."
         for inside in subfolders(folder):
             for path in sorted(inside.iterdir(), key=lambda p: by_number(p.name)):
@@ -101,14 +110,33 @@ class Listing:
                 else:
                     self.ignored.append(path)
 
-    def names(self, column: int, domain: str | None = None) -> list[str]:
-        "The different names in one column (1 domain, 2 part, 3 class), sorted."
-        rows = (r for r in self.rows if domain in (None, r[1]) and r[column] is not None)
+    def names(
+        self,
+        column: int,  # 1 domain, 2 part, 3 class
+        domain: str | None = None,  # in this domain only
+    ) -> list[str]:  # sorted, none twice
+        "The different names in one column."
+        rows = (r for r in self.rows if domain in (None, r.domain) and r[column] is not None)
         return sorted({r[column] for r in rows}, key=by_number)
 
-    def parts(self) -> list[str]:
-        "The parts that folders name, in the usual order; all is `train` where none does."
+    def parts(self) -> list[str]:  # in the usual order
+        "The parts that folders name; all is `train` where none does."
         return [p for p in PART_NAMES if p in self.names(2)] or ["train"]
+
+# %% ../nbs/06_folders.ipynb #bb80ee0f
+def what_is_there(
+    root: Path,  # the folder without images at the expected depth
+) -> str:  # one sentence
+    "Say why no image was found, and which folder to give instead if one can be guessed."
+    expected = f"no images in {root / 'DOMAIN' / 'CLASS'} or {root / 'DOMAIN' / 'train' / 'CLASS'}"
+    images = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in IMAGE_TYPES]
+    if not images:
+        return f"{expected}, nor anywhere below; image names end in {', '.join(IMAGE_TYPES)}."
+    found = max(images, key=lambda p: len(p.parts))           # the first of the deepest
+    depth = len(found.relative_to(root).parts)
+    up = 3 if found.parents[1].name in PART_NAMES else 2      # above class, part, domain
+    better = root.absolute().parents[2 - depth] if depth < 3 else found.parents[up]
+    return f"{expected}, but there is {found}; perhaps you mean {better}."
 
 # %% ../nbs/06_folders.ipynb #6ce8f6f2
 def list_images(
@@ -119,11 +147,8 @@ def list_images(
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; check the path.")
-    folders = {p.name: p for p in subfolders(root)}
-    for name in domains or ():
-        number_of("domain", name, list(folders) or ["(there is no folder)"])
-    listing = Listing(root)
-    for domain in domains or folders:
+    folders, listing = {p.name: p for p in subfolders(root)}, Listing(root)
+    for domain in wanted("domain", domains, list(folders)):
         inner = subfolders(folders[domain])
         if inner and all(p.name in PART_NAMES for p in inner):
             for part in inner:
@@ -132,22 +157,22 @@ def list_images(
             listing.add(folders[domain], domain, None)
     if not listing.rows:
         raise FileNotFoundError(what_is_there(root))
+    empty = [p for name, p in folders.items() if not listing.names(3, name) and domains is None]
+    listing.ignored += empty
     return listing
 
-# %% ../nbs/06_folders.ipynb #bb80ee0f
-def what_is_there(
-    root: Path,  # the folder without images at the expected depth
-) -> str:  # one sentence
-    "Say why no image was found, and which folder to give instead if one can be guessed."
-    expected = f"no images in {root}/DOMAIN/CLASS/ or {root}/DOMAIN/train/CLASS/"
-    found = next((p for p in sorted(root.rglob("*")) if p.suffix.lower() in IMAGE_TYPES), None)
-    if found is None:
-        return f"{expected}; the folder holds no file that ends in {', '.join(IMAGE_TYPES)}."
-    depth = len(found.relative_to(root).parts)
-    better = root.resolve().parents[2 - depth] if depth < 3 else found.parents[2]
-    return f"{expected}, but there is {found}; perhaps you mean {better}."
 
-# %% ../nbs/06_folders.ipynb #76a23e50
+def wanted(
+    kind: str,  # what is chosen, for instance "class"
+    names: Sequence[str] | None,  # the choice; None: all
+    found: Sequence[str],  # what there is
+) -> tuple[str, ...]:  # the choice, each name checked
+    "The chosen names, in the order of the choice."
+    for name in names or ():
+        number_of(kind, name, found)
+    return tuple(names or found)
+
+# %% ../nbs/06_folders.ipynb #36fd848e
 def look_alike(
     one: str,  # a class name
     other: str,  # another class name
@@ -158,46 +183,38 @@ def look_alike(
         return one == other
     return difflib.SequenceMatcher(None, one, other).ratio() > 0.75
 
-# %% ../nbs/06_folders.ipynb #36fd848e
+
 def check_spelling(
     listing: Listing,  # what was found
 ) -> None:
-    "Refuse a class name that one domain has alone where it lacks one that looks alike."
+    "Refuse a class name that one place has alone where it lacks one that looks alike."
     everywhere = listing.names(3)
-    holders = {c: {r.domain for r in listing.rows if r.label == c} for c in everywhere}
-    for own in (c for c in everywhere if len(holders[c]) == 1):
-        (domain,) = holders[own]
-        for other in (c for c in everywhere if domain not in holders[c] and look_alike(own, c)):
-            raise ValueError(f"class {own!r} is in domain {domain!r} alone, which has no {other!r}; "
+    places: dict[str, set[str]] = {c: set() for c in everywhere}
+    for row in listing.rows:
+        places[row.label].add("/".join(filter(None, (row.domain, row.part))))
+    for own in (c for c in everywhere if len(places[c]) == 1):
+        (place,) = places[own]
+        for other in (c for c in everywhere if place not in places[c] and look_alike(own, c)):
+            raise ValueError(f"class {own!r} is in {place!r} alone, which has no {other!r}; "
                              "if they are the same give both folders one name, else pass "
                              "classes=[...] with all the names.")
 
-# %% ../nbs/06_folders.ipynb #0d42579b
-def read_all(
-    paths: Sequence[Path],  # N image files
-    size: tuple[int, int],  # height and width of the result
-    workers: int = -1,  # threads; -1: one per core
-) -> torch.Tensor:  # uint8, shape (N, 3, H, W)
-    "Decode files in threads, straight into one tensor."
-    from joblib import Parallel, delayed
-
-    images = np.empty((len(paths), 3, *size), dtype=np.uint8)
-
-    def fill(i: int) -> str | None:
-        try:
-            images[i] = read_image(paths[i], size)
-        except OSError as error:
-            return str(error)
-        return None if np.ptp(images[i]) else f"{paths[i]} is one flat colour; delete it."
-
-    done = Parallel(n_jobs=workers, prefer="threads")(delayed(fill)(i) for i in range(len(paths)))
-    problems = [message for message in done if message]
-    if problems:
-        more = f" ({len(problems) - 1} more like this)" if len(problems) > 1 else ""
-        raise OSError(problems[0][:-1] + more + ".")
-    return torch.from_numpy(images)
-
 # %% ../nbs/06_folders.ipynb #5fc68f4b
+def header_size(
+    path: Path,  # an image file
+) -> tuple[int, int]:  # height and width, the right way up
+    "The size of an image, without decoding it."
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(274, 1) >= 5  # orientations 5 to 8 lie on their side
+    except (*BROKEN, Image.DecompressionBombError):
+        return read_image(path).shape[1:]  # raises the error that names the file
+    return (width, height) if turned else (height, width)
+
+
 def common_size(
     paths: Sequence[Path],  # image files
 ) -> tuple[int, int]:  # height and width
@@ -212,33 +229,32 @@ def common_size(
                          "say size=64, for instance, to resize them.")
     return next(iter(sizes))
 
-# %% ../nbs/06_folders.ipynb #9fc07889
-def header_size(
-    path: Path,  # an image file
-) -> tuple[int, int]:  # height and width, the right way up
-    "The size of an image, without decoding it."
-    from PIL import Image
+# %% ../nbs/06_folders.ipynb #0d42579b
+def read_all(
+    paths: Sequence[Path],  # N image files
+    size: tuple[int, int],  # height and width of the result
+    workers: int = -1,  # threads; -1: one per core
+) -> torch.Tensor:  # uint8, shape (N, 3, H, W)
+    "Decode files in threads, straight into one tensor; name what cannot be used."
+    from joblib import Parallel, delayed
 
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(274, 1) >= 5  # orientations 5 to 8 lie on their side
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return read_image(path).shape[1:]  # raises the error that names the file
-    return (width, height) if turned else (height, width)
+    images = np.empty((len(paths), 3, *size), dtype=np.uint8)
+
+    def fill(i: int) -> str | None:
+        try:
+            images[i] = read_image(paths[i], size)
+        except OSError as error:
+            return str(error)
+        return None if np.ptp(images[i], (1, 2)).any() else f"{paths[i]} is one flat colour; delete it."
+
+    done = Parallel(n_jobs=workers, prefer="threads")(delayed(fill)(i) for i in range(len(paths)))
+    problems = [message for message in done if message]
+    if problems:
+        more = f" (and {len(problems) - 1} more cannot be used)" if len(problems) > 1 else ""
+        raise OSError(problems[0].rstrip(".") + more + ".")
+    return torch.from_numpy(images)
 
 # %% ../nbs/06_folders.ipynb #27cbbb2d
-def wanted(
-    kind: str,  # what is chosen, for instance "class"
-    names: Sequence[str] | None,  # the choice; None: all
-    found: Sequence[str],  # what there is
-) -> tuple[str, ...]:  # the choice, each name checked
-    "The chosen names, in the order of the choice."
-    for name in names or ():
-        number_of(kind, name, found)
-    return tuple(names or found)
-
-
 def notes_about(
     listing: Listing,  # what was found
     classes: Sequence[str],  # the chosen classes
@@ -246,8 +262,9 @@ def notes_about(
     "What a reader of this folder should know: files passed over, classes that are missing."
     notes = []
     if listing.ignored:
-        notes.append(f"passed over {len(listing.ignored)} files that are not images, such as "
-                     f"{listing.ignored[0].relative_to(listing.root)}")
+        n, name = len(listing.ignored), listing.ignored[0].relative_to(listing.root).as_posix()
+        notes.append(f"passed over {n} path{'s' * (n > 1)} that hold{'s' * (n == 1)} no image, "
+                     f"such as {name}")
     for domain in listing.names(1):
         lacking = [c for c in classes if c not in listing.names(3, domain)]
         if lacking:
@@ -273,8 +290,8 @@ def from_folder(
     classes = wanted("class", classes, listing.names(3))
     parts = wanted("part", part_names, listing.parts())
     rows = [r for r in listing.rows if r.label in classes and (r.part or parts[0]) in parts]
-    paths = [r.path for r in rows]
     pair = (size, size) if isinstance(size, int) else size
+    paths = [r.path for r in rows]
     data = MultiDomain.from_tensors(
         read_all(paths, pair or common_size(paths), workers), [r.label for r in rows],
         [r.domain for r in rows], classes=classes, domain_names=domains,
