@@ -23,7 +23,7 @@ def herd(
     features: Tensor,  # (n, D), one row per image
     k: int,  # how many to choose, at most n
 ) -> Tensor:  # positions of the chosen, int64 (k,), in the order of the choice
-    "Herding (Welling, 2009; rule of issue 15 of VICO-UoE/DatasetCondensation); the first wins a tie."
+    "Herding (Welling, 2009; VICO-UoE/DatasetCondensation, issue 15); the first wins a tie."
     f, chosen = features.double(), []
     m, total = f.mean(0), torch.zeros_like(f[0])
     used = torch.zeros(len(f), dtype=torch.bool, device=f.device)
@@ -67,7 +67,8 @@ def whole(
     source: MultiDomain,  # the real images
 ) -> DistilledSet:  # all of them
     "The whole source: what a small set is measured against."
-    return as_distilled(source, torch.arange(len(source)), {"method": "whole", "images": len(source)})
+    recipe = {"method": "whole", "images": len(source)}
+    return as_distilled(source, torch.arange(len(source)), recipe)
 
 # %% ../nbs/21_coresets.ipynb #3fca9756
 def choose(
@@ -90,8 +91,8 @@ def choose(
         candidates = where.nonzero()[:, 0]
         if len(candidates) < n:
             place = "" if k is None else f" in domain {source.domain_names[k]!r}"
-            raise ValueError(f"Class {source.classes[c]!r} has {len(candidates)} images{place}, {n} are "
-                             "asked for; lower ipc.")  # fmt: skip
+            raise ValueError(f"Class {source.classes[c]!r} has {len(candidates)} images{place}, "
+                             f"{n} are asked for; lower ipc.")  # fmt: skip
         chosen.append(candidates[pick(candidates, n, number).cpu()])
     return torch.cat(chosen)
 

@@ -543,7 +543,7 @@ def shared_cells(
     a: str,  # a method
     b: str,  # another
     target: str | None = None,  # None: all targets that both have
-) -> list[tuple[int, str, np.ndarray, np.ndarray]]:  # distillation seed, target, networks of a, of b
+) -> list[tuple[int, str, np.ndarray, np.ndarray]]:  # (distillation seed, target, a's, b's)
     "What two methods have in common, and so can be compared in pairs."
     first, second = table_cells(rows, a), table_cells(rows, b)
     keys = [key for key in first if key in second and target in (None, key[1])]
