@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['OPERATIONS', 'per_image', 'pixel_factor', 'brightness', 'saturation', 'contrast', 'color', 'flip', 'crop', 'cutout',
-           'warp', 'scale', 'rotate', 'split_strategy', 'DSA', 'as_dsa', 'Params', 'whole', 'draw_values', 'draw',
-           'image_owner', 'apply']
+           'warp', 'scale', 'rotate', 'split_strategy', 'DSA', 'as_dsa', 'strategy_for', 'Params', 'whole',
+           'draw_values', 'draw', 'image_owner', 'apply']
 
 # %% ../nbs/03_augment.ipynb #510a15cc
 import math
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -213,6 +214,18 @@ def as_dsa(
 ) -> DSA:  # settings; a string gets the published ranges
     """Settings from a strategy."""
     return strategy if isinstance(strategy, DSA) else DSA(strategy or "")
+
+# %% ../nbs/03_augment.ipynb #4a5d146b
+def strategy_for(
+    strategy: str,  # a strategy, "none", or "auto"
+    classes: Sequence[str] = (),  # names of the classes
+) -> str:  # a strategy, or "none"
+    """The strategy itself; for "auto" all operations, without the flip where the classes are digits."""
+    if strategy != "auto":
+        split_strategy(strategy)
+        return strategy or "none"
+    digits = len(classes) > 0 and all(str(name).strip().isdigit() for name in classes)
+    return DSA.for_digits().strategy if digits else DSA().strategy
 
 # %% ../nbs/03_augment.ipynb #7bab1cc5
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from .data import MultiDomain
 from .distilled import DistilledSet, assign_domains, images_per_class
-from .evaluate import Recipe, get_recipe, resolve_augment, train
+from .augment import strategy_for
+from .evaluate import Recipe, get_recipe, train
 from .files import derive_seed, generator
 from .networks import network
 
@@ -124,7 +125,7 @@ def train_encoder(
     build = {"classes": source.C, "size": source.size, "width": width}
     net = network(**build, seed=derive_seed(seed, "coreset-network")).to(source.device)
     recipe = get_recipe(recipe)
-    recipe = get_recipe(recipe, augment=resolve_augment(recipe.augment, source.classes))
+    recipe = get_recipe(recipe, augment=strategy_for(recipe.augment, source.classes))
     train(net, source.images, source.labels, recipe, seed, normalise=source.normalisation())
     return net.eval()
 
