@@ -1,27 +1,8 @@
 """Reading real benchmarks; each test is skipped where its archive is absent."""
 
-import os
-import tarfile
-from pathlib import Path
-
-import pytest
+from shared import unpacked
 
 from dgdd_nb.folders import from_folder
-
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(ROOT, os.environ.get("DGDD_SHARED", "../shared"), "data")
-
-
-def unpacked(folder: str, archive: str, into: Path, keep: tuple[str, ...] = ()) -> Path:
-    "The folder if it is there, else the archive's content, else skip."
-    if (DATA / folder).is_dir():
-        return DATA / folder
-    if not (DATA / archive).is_file():
-        pytest.skip(f"neither data/{folder} nor data/{archive} in the folder DGDD_SHARED names")
-    with tarfile.open(DATA / archive) as tar:
-        members = [m for m in tar if not keep or any(f"/{name}/" in m.name for name in keep)]
-        tar.extractall(into, members=members, filter="data")
-    return into / folder
 
 
 def test_pacs_has_the_published_counts(tmp_path):

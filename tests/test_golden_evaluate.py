@@ -1,29 +1,17 @@
 """The recipe of evaluation against values computed with the public reference code."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from shared import load, state
 
 from dgdd_nb.evaluate import RECIPES, Recipe, get_recipe, learning_rates, predict, train
 from dgdd_nb.networks import ConvNet
 
-SHARED = Path(os.environ.get("DGDD_SHARED", Path(__file__).parents[1] / ".." / "shared"))
-
 
 @pytest.fixture(scope="module")
 def golden():
-    path = SHARED / "golden" / "evalrecipe.npz"
-    if not path.exists():
-        pytest.skip(f"{path} is not there; set DGDD_SHARED to the folder that holds golden/")
-    return np.load(path)
-
-
-def state(golden, name):
-    prefix = f"run/{name}/"
-    return {k.removeprefix(prefix): torch.tensor(golden[k]) for k in golden if k.startswith(prefix)}
+    return load("evalrecipe.npz")
 
 
 @pytest.mark.parametrize("asked", [1000, 300, 301, 10])
@@ -50,7 +38,7 @@ def test_a_short_run(golden, several):
     """Full batch, no augmentation, seven epochs with a drop: alone, and in one loop with another network."""
     images, labels = torch.tensor(golden["run/images"]), torch.tensor(golden["run/labels"])
     recipe = get_recipe("paper", epochs=int(golden["run/epochs_arg"]) + 1, augment="none")
-    start = state(golden, "state0")
+    start = state(golden, "run/state0/")
     classes, width = start["classifier.bias"].numel(), start["features.0.bias"].numel()
     nets = [ConvNet(classes, 16, width=width, depth=int(golden["run/depth"]), seed=s) for s in (0, 1)]
     nets[0].load_state_dict(start)
@@ -59,7 +47,7 @@ def test_a_short_run(golden, several):
     loss, accuracy = (loss[:, 0], accuracy[:, 0]) if several else (loss, accuracy)
     np.testing.assert_allclose(loss, golden["run/train_loss_per_epoch_f32"], rtol=1e-5)
     assert accuracy[-1] == pytest.approx(100 * golden["run/train_acc_last"])
-    for name, expected in state(golden, "state_final_f32").items():
+    for name, expected in state(golden, "run/state_final_f32/").items():
         error = (nets[0].state_dict()[name] - expected).abs().max()
         assert error <= 1e-5 * expected.abs().max(), name
     test = torch.tensor(golden["run/test_images"])

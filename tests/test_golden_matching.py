@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden import assert_near, load, state
+from shared import assert_near, load, state
 
 from dgdd_nb.domain_gradients import class_losses, domain_gradients, from_features, layout_of
 from dgdd_nb.matching import DM

@@ -1,17 +1,14 @@
 """ConvNet-D and DSA against values computed with the public reference code."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from shared import assert_near, load
 
 from dgdd_nb.augment import OPERATIONS, Params, apply, crop, cutout, flip, rotate, scale
 from dgdd_nb.augment import brightness, contrast, saturation
 from dgdd_nb.networks import ConvNet, block_tail
 
-SHARED = Path(os.environ.get("DGDD_SHARED", Path(__file__).parents[1] / ".." / "shared"))
 NETS = {"d3_32": (10, 32, 3, 3), "d4_64": (7, 64, 3, 4), "d3_28gray": (10, 28, 1, 3)}
 COUNTS = {
     "d3_32_rgb_c10": (10, 32, 3, 3), "d4_64_rgb_c10": (10, 64, 3, 4), "d5_128_rgb_c10": (10, 128, 3, 5),
@@ -19,27 +16,14 @@ COUNTS = {
 }  # fmt: skip
 
 
-def golden(name):
-    path = SHARED / "golden" / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there; set DGDD_SHARED to the folder that holds golden/")
-    return np.load(path)
-
-
 @pytest.fixture(scope="module")
 def convnet():
-    return golden("convnet.npz")
+    return load("convnet.npz")
 
 
 @pytest.fixture(scope="module")
 def dsa():
-    return golden("dsa.npz")
-
-
-def assert_near(actual, expected, tolerance):
-    expected = torch.as_tensor(expected)
-    error = (actual.detach() - expected).abs().max() / expected.abs().max()
-    assert error <= tolerance, f"relative to the largest entry: {error:.1e} > {tolerance:.0e}"
+    return load("dsa.npz")
 
 
 @pytest.mark.parametrize("tail", [None, block_tail])

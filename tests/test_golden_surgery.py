@@ -1,26 +1,15 @@
 """Golden values for the transform, the resultant length, its null and the surgery."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from shared import load
 
 from dgdd_nb.fourier import full_spectrum, spectrum
 from dgdd_nb.resultant import consensus, null_level, resultant_length
 from dgdd_nb.surgery import SGS, decompose
 
-ROOT = Path(__file__).resolve().parents[1]
-GOLDEN = ROOT / (os.environ.get("DGDD_SHARED") or "../shared") / "golden"
 CASES = ("even", "odd", "k1", "k2", "identical", "opposite", "zero", "small_scale")
-
-
-def load(name):
-    path = GOLDEN / name
-    if not path.is_file():
-        pytest.skip(f"no golden file {name}: point DGDD_SHARED to the folder that holds golden/")
-    return np.load(path)
 
 
 @pytest.fixture(scope="module")

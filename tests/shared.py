@@ -1,13 +1,15 @@
-"""Golden files: found through DGDD_SHARED (default ../shared beside the repository), skipped with a reason where absent."""
+"""Golden files and real images: found through DGDD_SHARED (default ../shared beside the repository), skipped where absent."""
 
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-SHARED = Path(os.environ.get("DGDD_SHARED", Path(__file__).parents[1] / ".." / "shared"))
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(ROOT, os.environ.get("DGDD_SHARED") or "../shared")
 
 
 def load(name: str) -> dict:
@@ -28,3 +30,16 @@ def assert_near(actual: torch.Tensor, expected: np.ndarray, tolerance: float) ->
     expected = torch.as_tensor(expected)
     error = (actual.detach() - expected).abs().max() / expected.abs().max()
     assert error <= tolerance, f"relative to the largest entry: {error:.1e} > {tolerance:.0e}"
+
+
+def unpacked(folder: str, archive: str, into: Path, keep: tuple[str, ...] = ()) -> Path:
+    "A data set: the folder if it is there, else the content of its archive, else skip."
+    data = SHARED / "data"
+    if (data / folder).is_dir():
+        return data / folder
+    if not (data / archive).is_file():
+        pytest.skip(f"neither data/{folder} nor data/{archive} in the folder DGDD_SHARED names")
+    with tarfile.open(data / archive) as tar:
+        members = [m for m in tar if not keep or any(f"/{name}/" in m.name for name in keep)]
+        tar.extractall(into, members=members, filter="data")
+    return into / folder
