@@ -255,7 +255,7 @@ def limits(
     if has_batch_norm(net) and settings.batch_norm == "batch":
         return 2**31, 2**31
     default = default_chunk(settings.width or default_width(source.size), source.size, device)
-    return settings.chunk or default, settings.block or default
+    return settings.chunk or default, settings.block or max(1, default // 2)  # a graph needs twice the room
 
 # %% ../nbs/15_engine.ipynb #802af1ac
 def all_gradients(
