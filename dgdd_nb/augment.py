@@ -220,7 +220,7 @@ def strategy_for(
     strategy: str,  # a strategy, "none", or "auto"
     classes: Sequence[str] = (),  # names of the classes
 ) -> str:  # a strategy, or "none"
-    """The strategy itself; for "auto" all operations, without the flip where the classes are digits."""
+    """The strategy itself; for "auto" all operations, no flip where the classes are digits."""
     if strategy != "auto":
         split_strategy(strategy)
         return strategy or "none"

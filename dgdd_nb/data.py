@@ -243,8 +243,10 @@ class ImageTable:
     size = property(lambda self: tuple(self.images.shape[2:]), doc="Height and width in pixels.")
     device = property(lambda self: self.images.device, doc="Where the tensors are.")
     present = property(lambda self: self.counts() > 0, doc="bool (K, C): is the class there?")
-    cell = property(lambda self: self.labels * self.K + self.domains,
-                    doc="int64 (N,): number of the class x domain cell, class by class.")
+    cell = property(
+        lambda self: self.labels * self.K + self.domains,
+        doc="int64 (N,): number of the class x domain cell, class by class.",
+    )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -261,11 +263,15 @@ class ImageTable:
     def __repr__(self) -> str:
         domains = zip(self.domain_names, self.counts().sum(1).tolist())
         parts = torch.bincount(self.parts, minlength=len(self.part_names)).tolist()
-        return (f"MultiDomain: {len(self)} image{'s' * (len(self) > 1)} of {self.size[0]}x{self.size[1]} pixels, "
-                f"{self.C} classes, {self.K} domain{'s' * (self.K > 1)} ("
-                + ", ".join(f"{name} {n}" for name, n in domains) + "), parts ("
-                + ", ".join(f"{name} {n}" for name, n in zip(self.part_names, parts))
-                + f"), on {self.device}")
+        return (
+            f"MultiDomain: {len(self)} image{'s' * (len(self) > 1)} "
+            f"of {self.size[0]}x{self.size[1]} pixels, "
+            f"{self.C} classes, {self.K} domain{'s' * (self.K > 1)} ("
+            + ", ".join(f"{name} {n}" for name, n in domains)
+            + "), parts ("
+            + ", ".join(f"{name} {n}" for name, n in zip(self.part_names, parts))
+            + f"), on {self.device}"
+        )
 
 # %% ../nbs/00_data.ipynb #3fc718cf
 COLUMNS = ("images", "labels", "domains", "parts", "groups")  # the tensors of a table
@@ -399,7 +405,9 @@ class MultiDomain(DomainTable):
         generator = torch.Generator().manual_seed(seed)
         held = held_out_mask(self.cell, self.groups, fraction, generator).to(self.device)
         if not bool(held.any()):
-            raise ValueError("no class of any domain has two originals; bring more images to split.")
+            raise ValueError(
+                "no class of any domain has two originals; bring more images to split."
+            )
         return self.select(~held), self.select(held)
 
     def sample(
@@ -411,8 +419,10 @@ class MultiDomain(DomainTable):
         if n < 1:
             raise ValueError(f"n counts images per class and domain, so at least 1, not {n}.")
         if generator.device.type != self.device.type:
-            raise ValueError(f"the generator is on {generator.device}, the images on {self.device}; "
-                             f"make it with torch.Generator({str(self.device)!r}).")
+            raise ValueError(
+                f"the generator is on {generator.device}, the images on {self.device}; "
+                f"make it with torch.Generator({str(self.device)!r})."
+            )
         return draw_cells(self.cell, self.cell_sizes, n, generator)
 
     def normalisation(self) -> Normalisation:

@@ -45,13 +45,15 @@ class DistillSettings:
         if self.steps < 0:
             raise ValueError(f"steps must be at least 0, not {self.steps}")
         if not self.lr > 0 or not 0 <= self.momentum < 1:
-            raise ValueError(f"lr must be above 0 and momentum in [0, 1), not {self.lr} and {self.momentum}")
+            raise ValueError(
+                f"lr must be above 0 and momentum in [0, 1), not {self.lr} and {self.momentum}"
+            )
 
 # %% ../nbs/16_distill.ipynb #8c74c74c
 def pick(
     group: Tensor,  # (M,) int64: the group of each real image
     wanted: Tensor,  # (N,) int64: the group from which each synthetic image starts, sorted
-    generator: torch.Generator,
+    generator: torch.Generator,  # the dice
 ) -> Tensor:  # (N,) index into the real images
     "A random member of each wanted group, none twice before all of the group were used."
     key = torch.rand(len(group), generator=generator, dtype=torch.float64)
@@ -63,11 +65,11 @@ def pick(
 
 # %% ../nbs/16_distill.ipynb #b9a1d572
 def initial_images(
-    source: MultiDomain,
+    source: MultiDomain,  # the source domains
     labels: Tensor,  # (N,) class of each synthetic image, sorted
     domains: Tensor,  # (N,) its domain, sorted within a class
     init: str = "uniform",  # "uniform" over domains, "random" real images, or "noise"
-    seed: int = 0,
+    seed: int = 0,  # of the run
 ) -> Tensor:  # (N, 3, H, W) float32, normalised
     "Start images on the CPU (SGS paper, initialisation study: noise, random, uniform)."
     dice = generator(seed, "init")
@@ -75,7 +77,10 @@ def initial_images(
         return torch.randn(len(labels), 3, *source.size, generator=dice)
     if init not in ("uniform", "random"):
         raise ValueError(f"init must be 'uniform', 'random' or 'noise', not {init!r}")
-    real, kinds = source.labels.cpu(), (source.domains.cpu(), domains) if init == "uniform" else (0, 0)
+    real, kinds = (
+        source.labels.cpu(),
+        (source.domains.cpu(), domains) if init == "uniform" else (0, 0),
+    )
     index = pick(real * source.K + kinds[0], labels * source.K + kinds[1], dice)
     return source.normalisation()(source.images[index.to(source.device)]).cpu()
 
@@ -93,7 +98,9 @@ def describe(
     return {"name": f"{getattr(thing, '__module__', '')}.{name}"}
 
 
-def fingerprint(source: MultiDomain) -> str:
+def fingerprint(
+    source: MultiDomain,  # the source domains
+) -> str:
     "SHA-256 of images, labels and domains."
     digest = hashlib.sha256(repr((source.classes, source.domain_names, source.size)).encode())
     for tensor in (source.images, source.labels, source.domains):
@@ -105,8 +112,8 @@ PLACE = ("device", "chunk", "block", "compile", "channels_last", "batched_pull_b
 
 
 def run_description(
-    engine: Engine,
-    settings: DistillSettings,
+    engine: Engine,  # the engine of the run
+    settings: DistillSettings,  # of the run
 ) -> tuple[dict, dict]:  # what the run is, and where it runs
     "Two tables: one that must agree for a resume, one that must agree for equal bits."
     run = settings_dict(settings)
@@ -126,10 +133,14 @@ class Run:
     def __init__(self, engine: Engine, settings: DistillSettings):
         self.engine, self.settings, self.at = engine, settings, 0
         self.labels, self.domains = assign_domains(settings.ipc, engine.source.present)
-        start = initial_images(engine.source, self.labels, self.domains, settings.init, settings.seed)
+        start = initial_images(
+            engine.source, self.labels, self.domains, settings.init, settings.seed
+        )
         self.labels, self.domains = self.labels.to(engine.device), self.domains.to(engine.device)
         self.synthetic = start.to(engine.device).requires_grad_()
-        self.optimiser = torch.optim.SGD([self.synthetic], lr=settings.lr, momentum=settings.momentum)
+        self.optimiser = torch.optim.SGD(
+            [self.synthetic], lr=settings.lr, momentum=settings.momentum
+        )
         self.losses: list[Tensor] = []  # (K,) per step
         self.kept: list[Tensor] = []  # snapshots (N, 3, H, W)
         self.kept_at: list[int] = []  # steps done at each snapshot
@@ -151,7 +162,10 @@ class Run:
 CHECKPOINT = "distillation checkpoint"
 
 
-def save_checkpoint(run: Run, path: str | Path) -> None:
+def save_checkpoint(
+    run: Run,  # the run
+    path: str | Path,  # file of the checkpoint
+) -> None:
     "Write the state atomically: a kill at any moment leaves the old file or the new one."
     what, place = run_description(run.engine, run.settings)
     memory = run.optimiser.state_dict()["state"].get(0, {})
@@ -159,7 +173,11 @@ def save_checkpoint(run: Run, path: str | Path) -> None:
     tensors |= {"images": run.synthetic, "losses": stack(run.losses, run.engine.source.K)}
     if run.kept:
         tensors["kept"] = torch.stack(run.kept)
-    save_tensors(path, tensors, {"kind": CHECKPOINT, "step": run.at, "kept_at": run.kept_at, "run": what, "place": place})
+    save_tensors(
+        path,
+        tensors,
+        {"kind": CHECKPOINT, "step": run.at, "kept_at": run.kept_at, "run": what, "place": place},
+    )
 
 
 def stack(losses: list[Tensor], K: int) -> Tensor:  # (T, K) on the CPU
@@ -169,39 +187,59 @@ def stack(losses: list[Tensor], K: int) -> Tensor:  # (T, K) on the CPU
 # %% ../nbs/16_distill.ipynb #c89915a2
 def load_checkpoint(
     run: Run,  # a fresh run with the same settings
-    path: str | Path,
+    path: str | Path,  # file of the checkpoint
     resume: str = "exact",  # "exact": refuse other circumstances; "anyway": accept them
 ) -> None:
-    "Bring a fresh run to where the checkpoint stopped. Errors: `ValueError` for a damaged, foreign or other run's file."
+    "Bring a fresh run to where the checkpoint stopped (`ValueError`: damaged, or another run's)."
     tensors, meta = load_tensors(path, CHECKPOINT)
     what, place = run_description(run.engine, run.settings)
     if other := differences(meta["run"], what):
-        raise ValueError(f"{path} belongs to another run ({other}): name another file, or pass resume='never' to overwrite it")
+        raise ValueError(
+            f"{path} belongs to another run ({other}): name another file, "
+            "or pass resume='never' to overwrite it"
+        )
     if resume == "exact" and (other := differences(meta["place"], place)):
-        raise ValueError(f"{path} was written under other circumstances ({other}), the result would not be the same to the "
-                         "last bit: restore them, or accept this with resume='anyway'")
+        raise ValueError(
+            f"{path} was written under other circumstances ({other}), "
+            "the result would not be the same to the "
+            "last bit: restore them, or accept this with resume='anyway'"
+        )
     if meta["step"] > run.settings.steps:
-        raise ValueError(f"{path} has done {meta['step']} steps, more than the {run.settings.steps} asked for: raise steps")
+        raise ValueError(
+            f"{path} has done {meta['step']} steps, more than the {run.settings.steps} asked for: "
+            "raise steps"
+        )
     with torch.no_grad():
         run.synthetic.copy_(tensors["images"])
     memory = {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith("optimiser.")}
     state = run.optimiser.state_dict()
     run.optimiser.load_state_dict(state | {"state": {0: memory} if memory else {}})
     run.at, run.kept_at = meta["step"], meta["kept_at"]
-    run.losses, run.kept = list(tensors["losses"].to(run.engine.device)), list(tensors.get("kept", []))
+    run.losses, run.kept = (
+        list(tensors["losses"].to(run.engine.device)),
+        list(tensors.get("kept", [])),
+    )
 
 
-def differences(there: Mapping, here: Mapping) -> str:
+def differences(
+    there: Mapping,  # what the checkpoint says
+    here: Mapping,  # what this run says
+) -> str:
     "What differs between two descriptions, in words; empty if nothing does."
     keys = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
-    return "; ".join(f"{key}: {there.get(key)} there, {here.get(key)} here" if key != "data" else "other images" for key in keys)
+    return "; ".join(
+        f"{key}: {there.get(key)} there, {here.get(key)} here" if key != "data" else "other images"
+        for key in keys
+    )
 
 # %% ../nbs/16_distill.ipynb #5f9093bd
 @contextmanager
 def note_interrupts() -> Iterator[Callable[[], bool]]:
     "Inside, the first Ctrl-C only makes the yielded function return True."
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # signals belong to the main thread
         yield asked.is_set
         return
 
@@ -218,7 +256,7 @@ def note_interrupts() -> Iterator[Callable[[], bool]]:
 
 # %% ../nbs/16_distill.ipynb #ee7bf1d3
 def run_loop(
-    run: Run,
+    run: Run,  # the run
     checkpoint: Path | None = None,  # file of the checkpoint
     checkpoint_every: int = 100,  # steps between checkpoints
     keep_every: int | None = None,  # steps between snapshots for the history
@@ -247,16 +285,29 @@ def run_loop(
             run.keep()
 
 # %% ../nbs/16_distill.ipynb #e4b4365b
-def check_progress(run: Run, found: DomainGradients, checkpoint: Path | None) -> None:
+def check_progress(
+    run: Run,  # the run
+    found: DomainGradients,  # gradients of this step
+    checkpoint: Path | None,  # its file, if any
+) -> None:
     "Stop as soon as the images are no longer numbers (looked at every tenth step on a GPU)."
     if run.engine.device.type != "cpu" and run.at % 10:
         return
     if not (torch.isfinite(found.losses).all() and torch.isfinite(run.synthetic).all()):
-        kept = f"; {checkpoint} holds the last good state" if checkpoint and checkpoint.exists() else ""
-        raise ValueError(f"the images became NaN at step {run.at}: lower lr (now {run.settings.lr}){kept}")
+        kept = (
+            f"; {checkpoint} holds the last good state"
+            if checkpoint and checkpoint.exists()
+            else ""
+        )
+        raise ValueError(
+            f"the images became NaN at step {run.at}: lower lr (now {run.settings.lr}){kept}"
+        )
 
 
-def try_checkpoint(run: Run, checkpoint: Path) -> None:
+def try_checkpoint(
+    run: Run,  # the run
+    checkpoint: Path,  # its file, if any
+) -> None:
     "Write a checkpoint; where that fails, warn and go on, so that no work is lost."
     try:
         save_checkpoint(run, checkpoint)
@@ -264,12 +315,17 @@ def try_checkpoint(run: Run, checkpoint: Path) -> None:
         warnings.warn(f"no checkpoint at step {run.at}: {error} The run goes on.", stacklevel=2)
 
 
-def stop(run: Run, checkpoint: Path | None) -> None:
+def stop(
+    run: Run,  # the run
+    checkpoint: Path | None,  # its file, if any
+) -> None:
     "Ctrl-C: save, say how to go on, and stop."
     path = checkpoint or Path("distill-interrupted.safetensors")
     save_checkpoint(run, path)
-    raise KeyboardInterrupt(f"stopped after step {run.at} of {run.settings.steps}; "
-                            f"the same call with checkpoint={str(path)!r} resumes")
+    raise KeyboardInterrupt(
+        f"stopped after step {run.at} of {run.settings.steps}; "
+        f"the same call with checkpoint={str(path)!r} resumes"
+    )
 
 # %% ../nbs/16_distill.ipynb #4bce2a74
 def distill(
@@ -277,7 +333,9 @@ def distill(
     objective: Objective | Callable,  # such as DM(); a function of (real, synthetic) will do
     surgery: Any = None,  # such as SGS(); None: the plain objective
     *,
-    ipc: int | Sequence[int] | Mapping[str, int] = 10,  # images per class: one number, a list, or a dict by class
+    ipc: int
+    | Sequence[int]
+    | Mapping[str, int] = 10,  # images per class: one number, a list, or a dict by class
     steps: int = 300,  # optimiser steps; 20,000 in the paper
     seed: int = 0,  # same seed: same start, encoders, real images and augmentation
     lr: float = 10.0,  # learning rate; the public DM code has 1 for 20,000 steps
@@ -285,22 +343,35 @@ def distill(
     init: str = "uniform",  # "uniform" over domains, "random" real images, or "noise"
     checkpoint: str | Path | None = None,  # file; if it exists, the run resumes from it
     checkpoint_every: int = 100,  # steps between checkpoints
-    resume: str = "exact",  # "exact", "anyway" (other threads, chunks...: equal up to rounding), "never"
+    resume: str = "exact",  # "exact"; "anyway": equal up to rounding; "never": start anew
     keep_every: int | None = None,  # keep a snapshot every so many steps in `history`
     callback: Callable[[Run, DomainGradients], None] | None = None,  # called after each step
     progress: bool | None = None,  # a bar with the time left; None: only in a terminal
-    **engine: Any,  # further settings of `EngineSettings`: network, width, real_batch, device, chunk, ...
+    **engine: Any,  # settings of `EngineSettings`: width, real_batch, device, ...
 ) -> DistilledSet:
-    "Distil the source domains into `ipc` synthetic images per class (SGS paper, eq. 11; alpha = beta = 0 is DM)."
+    "Distil the source domains into a few images per class (SGS paper, eq. 11)."
     if resume not in ("exact", "anyway", "never"):
         raise ValueError(f"resume must be 'exact', 'anyway' or 'never', not {resume!r}")
-    values = {"ipc": images_per_class(ipc, source.classes), "steps": steps, "seed": seed, "lr": lr, "momentum": momentum}
+    values = {
+        "ipc": images_per_class(ipc, source.classes),
+        "steps": steps,
+        "seed": seed,
+        "lr": lr,
+        "momentum": momentum,
+    }
     settings = load_settings(DistillSettings, values | {"init": init, "engine": engine})
     run = Run(Engine(source, objective, surgery, settings.engine, seed), settings)
     path = None if checkpoint is None else Path(checkpoint)
     if path and path.exists() and resume != "never":
         load_checkpoint(run, path, resume)
-    run_loop(run, path, checkpoint_every, keep_every, callback, in_terminal() if progress is None else progress)
+    run_loop(
+        run,
+        path,
+        checkpoint_every,
+        keep_every,
+        callback,
+        in_terminal() if progress is None else progress,
+    )
     return result(run)
 
 # %% ../nbs/16_distill.ipynb #3ba74237
@@ -311,7 +382,9 @@ def in_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def result(run: Run) -> DistilledSet:
+def result(
+    run: Run,  # the run
+) -> DistilledSet:
     "The distilled set of a run, with its recipe and history."
     source, (what, place) = run.engine.source, run_description(run.engine, run.settings)
     counts = {name: int(n) for name, n in zip(source.domain_names, source.counts().sum(1))}
@@ -320,16 +393,20 @@ def result(run: Run) -> DistilledSet:
     if run.kept:
         history["kept"] = torch.stack(run.kept)
     return DistilledSet(
-        images=run.synthetic.detach().cpu().clone(), labels=run.labels.cpu(), domains=run.domains.cpu(),
-        classes=source.classes, domain_names=source.domain_names, normalisation=run.engine.normalise,
+        images=run.synthetic.detach().cpu().clone(),
+        labels=run.labels.cpu(),
+        domains=run.domains.cpu(),
+        classes=source.classes,
+        domain_names=source.domain_names,
+        normalisation=run.engine.normalise,
         recipe=recipe, history=history,
     )  # fmt: skip
 
 # %% ../nbs/16_distill.ipynb #eeb8f87c
 def estimate(
-    source: MultiDomain,
-    objective: Objective | Callable,
-    surgery: Any = None,
+    source: MultiDomain,  # the source domains
+    objective: Objective | Callable,  # such as DM(), or a function
+    surgery: Any = None,  # such as SGS(), or None
     *,
     ipc: int | Sequence[int] | Mapping[str, int] = 10,  # images per class
     measure: int = 3,  # steps to run for the time; 0: memory only

@@ -19,9 +19,11 @@ from .matching import Objective, as_objective
 # %% ../nbs/11_domain_gradients.ipynb #9890acbf
 @dataclass(frozen=True)
 class Layout:
-    "How many real images each (domain, class) cell holds, and how many synthetic images each class."
+    "Real images in each (domain, class) cell, and synthetic images of each class."
 
-    counts: tuple[tuple[int, ...], ...]  # (K, C) real images; 0 where a class is absent from a domain
+    counts: tuple[
+        tuple[int, ...], ...
+    ]  # (K, C) real images; 0 where a class is absent from a domain
     per_class: tuple[int, ...]  # (C,) synthetic images
 
     @property
@@ -31,7 +33,7 @@ class Layout:
 
     @cached_property
     def weight(self) -> Tensor:
-        "Share of domain k in the real images of class c, float64 (K, C); columns sum to 1, absent domains get 0."
+        "Share of domain k in class c, float64 (K, C); columns sum to 1, absent domains get 0."
         counts = torch.tensor(self.counts, dtype=torch.float64)
         return counts / counts.sum(0, keepdim=True)
 
@@ -48,15 +50,20 @@ def layout_of(
     K: int,  # number of domains
     C: int,  # number of classes
 ) -> Layout:
-    "Count the cells of a sorted batch. Errors: `ValueError` for an unsorted batch, or a class without real images."
+    "Count the cells of a sorted batch (`ValueError`: not sorted, or a class has no real image)."
     cell = real_labels * K + real_domains
     if bool((cell[1:] < cell[:-1]).any()) or bool((labels[1:] < labels[:-1]).any()):
-        raise ValueError("sort real images by class and then domain, and synthetic images by class, as `sample` does")
+        raise ValueError(
+            "sort real images by class and then domain, and synthetic images by class, "
+            "as `sample` does"
+        )
     counts = torch.bincount(cell, minlength=K * C).view(C, K).T.tolist()
     per_class = torch.bincount(labels, minlength=C).tolist()
     for c, m in enumerate(per_class):
         if m and not any(row[c] for row in counts):
-            raise ValueError(f"class {c} has synthetic images but no real ones: draw real images of every class")
+            raise ValueError(
+                f"class {c} has synthetic images but no real ones: draw real images of every class"
+            )
     return Layout(tuple(map(tuple, counts)), tuple(per_class))
 
 # %% ../nbs/11_domain_gradients.ipynb #6f1b001a
@@ -76,13 +83,20 @@ def class_losses(
         groups = {name: f.view(K, C, m, *f.shape[2:]) for name, f in copies.items()}
         one = lambda a, b: objective(a, b, draw)  # noqa: E731
         return torch.vmap(torch.vmap(one))(cells, groups)
-    slices = {name: f.split([layout.counts[k][c] for c in range(C) for k in range(K)]) for name, f in real.items()}
+    slices = {
+        name: f.split([layout.counts[k][c] for c in range(C) for k in range(K)])
+        for name, f in real.items()
+    }
     groups = {name: f.split(layout.per_class, dim=1) for name, f in copies.items()}
-    table = [[_cell_loss(objective, slices, groups, k, c, K, draw) for c in range(C)] for k in range(K)]
+    table = [
+        [_cell_loss(objective, slices, groups, k, c, K, draw) for c in range(C)] for k in range(K)
+    ]
     return torch.stack([torch.stack(row) for row in table])
 
 
-def _cell_loss(objective: Objective, slices: dict, groups: dict, k: int, c: int, K: int, draw: Any) -> Tensor:
+def _cell_loss(
+    objective: Objective, slices: dict, groups: dict, k: int, c: int, K: int, draw: Any
+) -> Tensor:
     "Loss of class c against domain k; 0 where either side is empty."
     real = {name: parts[c * K + k] for name, parts in slices.items()}
     synthetic = {name: parts[c][k] for name, parts in groups.items()}
@@ -94,14 +108,19 @@ def _cell_loss(objective: Objective, slices: dict, groups: dict, k: int, c: int,
 # %% ../nbs/11_domain_gradients.ipynb #2bcf66ee
 def cotangents(
     objective: Objective,  # compares one class
-    real: dict[str, Tensor],  # layer -> (M, ...) real features, sorted by class and domain, no graph
+    real: dict[
+        str, Tensor
+    ],  # layer -> (M, ...) real features, sorted by class and domain, no graph
     synthetic: dict[str, Tensor],  # layer -> (N, ...) synthetic features, sorted by class
     layout: Layout,  # cell sizes
     draw: Any = None,  # the objective's random numbers of this step
 ) -> tuple[dict[str, Tensor], Tensor]:  # layer -> (K, N, ...) cotangents v_k, and (K, C) losses
-    "Gradients of every domain's loss at the synthetic *features*; one backward call for all domains."
+    "Gradients of every domain's loss at the synthetic *features*, in one backward call."
     K = len(layout.counts)
-    leaves = {name: f.detach().expand(K, *f.shape).clone().requires_grad_() for name, f in synthetic.items()}
+    leaves = {
+        name: f.detach().expand(K, *f.shape).clone().requires_grad_()
+        for name, f in synthetic.items()
+    }
     with torch.enable_grad():
         losses = class_losses(objective, real, leaves, layout, draw)
     values = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
@@ -115,7 +134,7 @@ def pull_back(
     cotangent: dict[str, Tensor],  # layer -> (K, N, ...)
     batched: bool = False,  # one batched call instead of K calls
 ) -> Tensor:  # (K, N, 3, H, W)
-    "Vector-Jacobian products J^T v_k: from the features back to the pixels, the graph used K times (6)."
+    "Vector-Jacobian products J^T v_k: from features to pixels, the graph used K times (6)."
     names = list(outputs)
     tensors = [outputs[name] for name in names]
     if batched:
@@ -124,7 +143,9 @@ def pull_back(
     K = len(cotangent[names[0]])
     return torch.stack(
         [
-            torch.autograd.grad(tensors, images, [cotangent[n][k] for n in names], retain_graph=k < K - 1)[0]
+            torch.autograd.grad(
+                tensors, images, [cotangent[n][k] for n in names], retain_graph=k < K - 1
+            )[0]
             for k in range(K)
         ]
     )
@@ -134,7 +155,9 @@ def pull_back(
 class DomainGradients:
     "What the domains want of the synthetic images."
 
-    g_domain: Tensor | None  # (K, N, 3, H, W) gradient of each domain's loss (6); None if not asked for
+    g_domain: (
+        Tensor | None
+    )  # (K, N, 3, H, W) gradient of each domain's loss (6); None if not asked for
     g_dm: Tensor  # (N, 3, H, W) gradient of the union
     losses: Tensor  # (K, C) loss of each class against each domain
     weight: Tensor  # (K, N) share of domain k in the mean for image i; columns sum to 1
@@ -159,7 +182,9 @@ def from_features(
     else:
         union, _ = cotangents(objective, real, synthetic, layout.united, draw)
     if not separate:
-        return DomainGradients(None, pull_back(synthetic, images, union, batched)[0], losses, weight)
+        return DomainGradients(
+            None, pull_back(synthetic, images, union, batched)[0], losses, weight
+        )
     if not objective.union_is_mean:
         v = {name: torch.cat([v[name], union[name]]) for name in v}
     g = pull_back(synthetic, images, v, batched)
@@ -180,7 +205,7 @@ def domain_gradients(
     C: int | None = None,  # number of classes (default: the largest label + 1)
     draw: Any = None,  # the objective's random numbers of this step
 ) -> DomainGradients:
-    "One gradient per domain and the union gradient (6), for one encoder; the engine does the same in chunks."
+    "Domain gradients and union gradient (6) for one encoder; the engine does it in chunks."
     K = int(real_domains.max()) + 1 if K is None else K
     C = int(real_labels.max()) + 1 if C is None else C
     objective = as_objective(objective)
@@ -188,4 +213,6 @@ def domain_gradients(
     images = synthetic.detach().requires_grad_()
     with torch.no_grad():
         real_features = net.read(real, objective.layers)
-    return from_features(objective, real_features, net.read(images, objective.layers), images, layout, draw)
+    return from_features(
+        objective, real_features, net.read(images, objective.layers), images, layout, draw
+    )

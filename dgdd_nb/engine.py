@@ -26,7 +26,14 @@ from .data import MultiDomain
 from .domain_gradients import DomainGradients, Layout, from_features
 from .files import derive_seed, generator, pick_device
 from .matching import Objective, as_objective
-from .networks import Encoder, block_tail, default_width, has_batch_norm, network, reinitialise
+from dgdd_nb.networks import (
+    Encoder,
+    block_tail,
+    default_width,
+    has_batch_norm,
+    network,
+    reinitialise,
+)
 
 # %% ../nbs/15_engine.ipynb #63b04d4b
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class EngineSettings:
 def default_chunk(
     width: int,  # channels after the first convolution
     size: tuple[int, int],  # height and width in pixels
-    device: torch.device,
+    device: torch.device,  # where it runs
 ) -> int:  # images per forward pass
     "Images whose first feature map fills the cache (CPU) or a GiB (elsewhere)."
     budget = 2**23 if device.type == "cpu" else 2**30
@@ -65,7 +72,7 @@ def has_compiler() -> bool:
 
 @lru_cache(maxsize=1)
 def compiled_tail() -> Callable[..., Tensor] | None:
-    "`block_tail` compiled so that one graph serves K backward passes; None, with a note, where it cannot be."
+    "`block_tail` compiled, its graph good for K backward passes; None, with a note, if impossible."
     if not has_compiler():
         warnings.warn("no C++ compiler was found, so compile=True is skipped", stacklevel=3)
         return None
@@ -79,16 +86,20 @@ def compiled_tail() -> Callable[..., Tensor] | None:
 
 # %% ../nbs/15_engine.ipynb #9f6bfd08
 def build_encoder(
-    settings: EngineSettings,
+    settings: EngineSettings,  # of the run
     source: MultiDomain,  # gives the image size and the number of classes
     layers: tuple[str, ...],  # layers that will be read
-    device: torch.device,
+    device: torch.device,  # where it runs
 ) -> tuple[Encoder, torch.memory_format]:
     "An encoder whose weights get no gradient, and the memory format that suits it."
     s = settings
-    net = network(s.network, classes=source.C, size=source.size, seed=0, width=s.width, depth=s.depth)
+    net = network(
+        s.network, classes=source.C, size=source.size, seed=0, width=s.width, depth=s.depth
+    )
     with torch.no_grad():
-        net.read(torch.zeros(2, 3, *source.size), layers)  # an unknown layer is named here, with a suggestion
+        net.read(
+            torch.zeros(2, 3, *source.size), layers
+        )  # an unknown layer is named here, with a suggestion
     if getattr(net, "fusable", False):
         net.tail = (compiled_tail() if s.compile else None) or block_tail
     wide = (s.width or default_width(source.size)) >= 64
@@ -102,12 +113,14 @@ def build_encoder(
 @contextmanager
 def precision_of(
     name: str,  # "auto", "float32", "tf32" or "bfloat16"
-    device: torch.device,
+    device: torch.device,  # where it runs
 ) -> Iterator[None]:
-    "Run the encoder in a precision that the device has. Error: `ValueError` where it does not have it."
+    "Run the encoder in a precision that the device has (`ValueError` where it lacks it)."
     capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     if name in ("tf32", "bfloat16") and not capable:
-        raise ValueError(f"precision {name!r} needs a CUDA device of capability 8.0 or more: use 'float32'")
+        raise ValueError(
+            f"precision {name!r} needs a CUDA device of capability 8.0 or more: use 'float32'"
+        )
     if not capable:
         yield
         return
@@ -125,11 +138,11 @@ def precision_of(
 # %% ../nbs/15_engine.ipynb #3a4946bd
 @torch.no_grad()
 def read_in_chunks(
-    net: Encoder,
+    net: Encoder,  # the encoder
     images: Tensor,  # (M, 3, H, W) normalised and augmented
     layers: tuple[str, ...],  # layers to read
     chunk: int,  # images per forward pass
-    form: torch.memory_format = torch.contiguous_format,
+    form: torch.memory_format = torch.contiguous_format,  # memory format
 ) -> dict[str, Tensor]:  # layer -> (M, ...) float32
     "Features without a graph, a chunk at a time."
     parts = [net.read(x.contiguous(memory_format=form), layers) for x in images.split(chunk)]
@@ -141,7 +154,7 @@ def freeze_statistics(
     net: Encoder,  # an encoder with batch norm
     images: Tensor,  # (M, 3, H, W) the real images of this step
     chunk: int,  # images per forward pass
-    form: torch.memory_format = torch.contiguous_format,
+    form: torch.memory_format = torch.contiguous_format,  # memory format
 ) -> None:
     "Set the running statistics of batch norm to those of the real images, and stop updating them."
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -175,7 +188,7 @@ def default_real_batch(
 
 
 def cell_counts(
-    source: MultiDomain,
+    source: MultiDomain,  # the source domains
     real_batch: int,  # real images per class
 ) -> tuple[int, list[list[int]]]:  # images asked of a cell, and counts (K, C) that it can give
     "Images per class and domain in each step: an equal share of the batch, or all there are."
@@ -184,15 +197,23 @@ def cell_counts(
 
 # %% ../nbs/15_engine.ipynb #0215efe1
 @contextmanager
-def memory_advice(chunk: int, block: int) -> Iterator[None]:
+def memory_advice(
+    chunk: int,  # real images per forward pass
+    block: int,  # synthetic images per forward pass
+) -> Iterator[None]:
     "Turn an out-of-memory error into advice."
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         text = str(error).lower()
-        if not isinstance(error, RuntimeError) or "out of memory" in text or "can't allocate memory" in text:
+        if (
+            not isinstance(error, RuntimeError)
+            or "out of memory" in text
+            or "can't allocate memory" in text
+        ):
             raise RuntimeError(
-                f"out of memory with chunk={chunk} and block={block}: try chunk={max(1, chunk // 2)}, "
+                f"out of memory with chunk={chunk} and block={block}: "
+                f"try chunk={max(1, chunk // 2)}, "
                 f"block={max(1, block // 2)}, or a smaller real_batch (a checkpoint resumes under "
                 'another chunk with resume="anyway")'
             ) from error
@@ -212,19 +233,30 @@ class Engine:
     ):
         check_domains(source, surgery)
         check_counts(settings)
-        self.objective, self.surgery, self.settings, self.seed = as_objective(objective), surgery, settings, seed
-        self.per_cell, self.counts = cell_counts(source, settings.real_batch or default_real_batch(source.size))
+        self.objective, self.surgery, self.settings, self.seed = (
+            as_objective(objective),
+            surgery,
+            settings,
+            seed,
+        )
+        self.per_cell, self.counts = cell_counts(
+            source, settings.real_batch or default_real_batch(source.size)
+        )
         self.device = pick_device(settings.device)
         self.source, self.normalise = source.to(self.device), source.normalisation()
         self.dsa = DSA(strategy_for(settings.augment, source.classes))
         self.net, self.form = build_encoder(settings, source, self.objective.layers, self.device)
         self.chunk, self.block = limits(settings, source, self.net, self.device)
 
-    def gradients(self, synthetic: Tensor, labels: Tensor, step: int, separate: bool = True) -> DomainGradients:
-        "Union gradient and (unless not `separate`) domain gradients (6) of images sorted by class, at a step."
+    def gradients(
+        self, synthetic: Tensor, labels: Tensor, step: int, separate: bool = True
+    ) -> DomainGradients:
+        "Union gradient and, if `separate`, domain gradients (6) of images sorted by class."
         return all_gradients(self, synthetic, labels, step, separate)
 
-    def step(self, synthetic: Tensor, labels: Tensor, domains: Tensor, step: int) -> DomainGradients:
+    def step(
+        self, synthetic: Tensor, labels: Tensor, domains: Tensor, step: int
+    ) -> DomainGradients:
         "Put the direction of (11) into `synthetic.grad`; an optimiser takes the step."
         with memory_advice(self.chunk, self.block):
             found = self.gradients(synthetic, labels, step, separate=self.surgery is not None)
@@ -232,16 +264,22 @@ class Engine:
         return found
 
 # %% ../nbs/15_engine.ipynb #0872ee49
-def check_domains(source: MultiDomain, surgery: Any) -> None:
+def check_domains(
+    source: MultiDomain,  # the source domains
+    surgery: Any,  # such as SGS(), or None
+) -> None:
     "Surgery compares domains. Error: `ValueError` where there is only one."
     if surgery is not None and source.K < 2:
         raise ValueError(
-            f"{type(surgery).__name__} compares source domains and there is only {source.domain_names[0]!r}: "
+            f"{type(surgery).__name__} compares source domains and there is only "
+            f"{source.domain_names[0]!r}: "
             "pass surgery=None for the plain objective, or tag pseudo-domains first"
         )
 
 
-def check_counts(settings: EngineSettings) -> None:
+def check_counts(
+    settings: EngineSettings,  # of the run
+) -> None:
     "Numbers of images are at least 1. Error: `ValueError` otherwise."
     for name in ("chunk", "block", "real_batch"):
         if getattr(settings, name) is not None and getattr(settings, name) < 1:
@@ -249,17 +287,22 @@ def check_counts(settings: EngineSettings) -> None:
 
 
 def limits(
-    settings: EngineSettings, source: MultiDomain, net: Encoder, device: torch.device
+    settings: EngineSettings,  # of the run
+    source: MultiDomain,  # the source domains
+    net: Encoder,  # the encoder
+    device: torch.device,  # where it runs
 ) -> tuple[int, int]:  # chunk, block
     "Images per forward pass, real and synthetic; everything at once where batch norm mixes images."
     if has_batch_norm(net) and settings.batch_norm == "batch":
         return 2**31, 2**31
     default = default_chunk(settings.width or default_width(source.size), source.size, device)
-    return settings.chunk or default, settings.block or max(1, default // 2)  # a graph needs twice the room
+    return settings.chunk or default, settings.block or max(
+        1, default // 2
+    )  # a graph needs twice the room
 
 # %% ../nbs/15_engine.ipynb #802af1ac
 def all_gradients(
-    engine: Engine,
+    engine: Engine,  # the engine of the run
     synthetic: Tensor,  # (N, 3, H, W) normalised, sorted by class
     labels: Tensor,  # (N,)
     step: int,  # number of the step
@@ -267,31 +310,39 @@ def all_gradients(
 ) -> DomainGradients:
     "All gradients of a step, block by block of classes."
     seed, source, device = engine.seed, engine.source, engine.device
-    reinitialise(engine.net, derive_seed(seed, "encoder", step))                              # a fresh phi
-    index = source.sample(engine.per_cell, generator(seed, "real", step, device))             # real images
-    params = draw(engine.dsa, source.C, source.size, generator(seed, "augment", step))        # one per class
+    reinitialise(engine.net, derive_seed(seed, "encoder", step))  # a fresh phi
+    index = source.sample(engine.per_cell, generator(seed, "real", step, device))  # real images
+    params = draw(
+        engine.dsa, source.C, source.size, generator(seed, "augment", step)
+    )  # one per class
     per_class = tuple(torch.bincount(labels, minlength=source.C).tolist())
     if engine.settings.batch_norm == "frozen" and has_batch_norm(engine.net):
         images = engine.normalise(source.images[index])
         freeze_statistics(engine.net, images, engine.chunk, engine.form)
     parts, real_start, start = [], 0, 0
     for first, last in class_blocks(per_class, engine.block):
-        layout = Layout(tuple(tuple(row[first:last]) for row in engine.counts), per_class[first:last])
+        layout = Layout(
+            tuple(tuple(row[first:last]) for row in engine.counts), per_class[first:last]
+        )
         n, m = sum(map(sum, layout.counts)), sum(layout.per_class)
         batch = index[real_start : real_start + n], slice(start, start + m)
-        parts.append(block_gradients(engine, synthetic, labels, batch, layout, params, step, separate))
+        parts.append(
+            block_gradients(engine, synthetic, labels, batch, layout, params, step, separate)
+        )
         real_start, start = real_start + n, start + m
     return join(parts)
 
 # %% ../nbs/15_engine.ipynb #bcb5feff
 def block_gradients(
-    engine: Engine,
+    engine: Engine,  # the engine of the run
     synthetic: Tensor,  # (N, 3, H, W) all synthetic images
     labels: Tensor,  # (N,)
-    batch: tuple[Tensor, slice],  # real images (by index) and synthetic images (by position) of these classes
+    batch: tuple[
+        Tensor, slice
+    ],  # real images (by index) and synthetic images (by position) of these classes
     layout: Layout,  # their cells
     params: Params,  # one augmentation per class
-    step: int,
+    step: int,  # number of the step
     separate: bool,  # one gradient per domain, or the union alone
 ) -> DomainGradients:
     "Gradients of the classes of one block."
@@ -306,36 +357,47 @@ def block_gradients(
         dims = {name: tuple(f.shape[1:]) for name, f in outputs.items()}
         dice = engine.objective.draw(generator(engine.seed, "objective", step, engine.device), dims)
         batched = engine.settings.batched_pull_back
-        return from_features(engine.objective, real, outputs, images, layout, dice, batched, separate)
+        return from_features(
+            engine.objective, real, outputs, images, layout, dice, batched, separate
+        )
 
 
-def join(parts: list[DomainGradients]) -> DomainGradients:
+def join(
+    parts: list[DomainGradients],  # one per block, in order
+) -> DomainGradients:
     "Put blocks of classes together."
     if len(parts) == 1:
         return parts[0]
     dims = {"g_domain": 1, "g_dm": 0, "losses": 1, "weight": 1}
     pieces = {k: [getattr(p, k) for p in parts] for k in dims}
-    return DomainGradients(**{k: None if x[0] is None else torch.cat(x, dims[k]) for k, x in pieces.items()})
+    return DomainGradients(
+        **{k: None if x[0] is None else torch.cat(x, dims[k]) for k, x in pieces.items()}
+    )
 
 # %% ../nbs/15_engine.ipynb #de083778
 def operate(
-    engine: Engine,
-    found: DomainGradients,
+    engine: Engine,  # the engine of the run
+    found: DomainGradients,  # gradients of this step
     labels: Tensor,  # (N,) class of each synthetic image
     domains: Tensor,  # (N,) domain of each synthetic image
-    step: int,
+    step: int,  # number of the step
 ) -> Tensor:  # (N, 3, H, W) direction; the optimiser moves against it
     "The direction of (11): the union gradient, or what surgery makes of it."
     if engine.surgery is None:
         return found.g_dm
     dice = generator(engine.seed, "surgery", step, engine.device)
     return engine.surgery(
-        found.g_domain, found.g_dm, domain=domains, label=labels, weight=found.weight, generator=dice
+        found.g_domain,
+        found.g_dm,
+        domain=domains,
+        label=labels,
+        weight=found.weight,
+        generator=dice,
     )
 
 # %% ../nbs/15_engine.ipynb #ec07e397
 def graph_bytes(
-    net: Encoder,
+    net: Encoder,  # the encoder
     layers: tuple[str, ...],  # layers to read
     n: int = 1,  # images
 ) -> int:  # bytes that autograd keeps for the backward pass
@@ -367,7 +429,7 @@ class Forecast:
 
 # %% ../nbs/15_engine.ipynb #43acb0f5
 def forecast(
-    engine: Engine,
+    engine: Engine,  # the engine of the run
     labels: Tensor,  # (N,) class of each synthetic image
     steps: int = 0,  # steps to run for the time; 0: memory only
 ) -> Forecast:
@@ -379,9 +441,15 @@ def forecast(
     blocks = class_blocks(tuple(per_class), engine.block)
     real = max(sum(sum(row[a:b]) for row in engine.counts) for a, b in blocks)
     fake = max(sum(per_class[a:b]) for a, b in blocks)
-    embed = sum(f.numel() for f in engine.net.read(torch.zeros(1, 3, *engine.source.size, device=engine.device),
-                                                  engine.objective.layers).values())
-    floats = 3 * real * pixels + real * embed + (2 * K + 1) * fake * embed + (4 * K + 6) * N * pixels
+    embed = sum(
+        f.numel()
+        for f in engine.net.read(
+            torch.zeros(1, 3, *engine.source.size, device=engine.device), engine.objective.layers
+        ).values()
+    )
+    floats = (
+        3 * real * pixels + real * embed + (2 * K + 1) * fake * embed + (4 * K + 6) * N * pixels
+    )
     graph = graph_bytes(engine.net, engine.objective.layers)
     memory = engine.source.images.nbytes + 4 * floats + graph * (fake + min(engine.chunk, real))
     if not steps:

@@ -245,7 +245,11 @@ def read_all(
             images[i] = read_image(paths[i], size)
         except OSError as error:
             return str(error)
-        return None if np.ptp(images[i], (1, 2)).any() else f"{paths[i]} is one flat colour; delete it."
+        return (
+            None
+            if np.ptp(images[i], (1, 2)).any()
+            else f"{paths[i]} is one flat colour; delete it."
+        )
 
     done = Parallel(n_jobs=workers, prefer="threads")(delayed(fill)(i) for i in range(len(paths)))
     problems = [message for message in done if message]

@@ -16,12 +16,13 @@ from torch import Tensor
 # %% ../nbs/10_matching.ipynb #8f779e08
 class Objective:
     "What distillation minimises: a comparison of the real and synthetic features of one class."
+
     layers: tuple[str, ...] = ("embed",)  # the encoder layers that are read
     union_is_mean: bool = False  # is the gradient of the union the (weighted) mean over domains?
 
     def draw(
         self,
-        generator: torch.Generator,  # a generator that is the same for all domains and classes of a step
+        generator: torch.Generator,  # the same for all domains and classes of a step
         dims: dict[str, tuple[int, ...]],  # layer -> shape of one image's features
     ) -> Any:  # handed to every call of this step
         "The random numbers of one step; none by default."
@@ -34,7 +35,9 @@ class Objective:
         draw: Any = None,  # what `draw` returned
     ) -> Tensor:  # scalar loss
         "Compare the two sets of one class."
-        raise NotImplementedError(f"{type(self).__name__} must say how it compares two sets: write __call__")
+        raise NotImplementedError(
+            f"{type(self).__name__} must say how it compares two sets: write __call__"
+        )
 
 # %% ../nbs/10_matching.ipynb #d30c020c
 @dataclass(frozen=True)
@@ -44,9 +47,13 @@ class DM(Objective):
     layers: tuple[str, ...] = ("embed",)  # layers whose means are matched
     union_is_mean = True  # the loss sees the real images only through their mean
 
-    def __call__(self, real: dict[str, Tensor], synthetic: dict[str, Tensor], draw: Any = None) -> Tensor:
-        "Squared distance between the mean real and the mean synthetic features (Zhao and Bilen, 2023)."
-        return sum((real[name].mean(0) - synthetic[name].mean(0)).square().sum() for name in self.layers)  # (3)
+    def __call__(
+        self, real: dict[str, Tensor], synthetic: dict[str, Tensor], draw: Any = None
+    ) -> Tensor:
+        "Squared distance of the mean real and synthetic features (Zhao and Bilen, 2023)."
+        return sum(
+            (real[name].mean(0) - synthetic[name].mean(0)).square().sum() for name in self.layers
+        )  # (3)
 
 # %% ../nbs/10_matching.ipynb #43eaf85c
 @dataclass(frozen=True)
@@ -56,7 +63,9 @@ class FunctionObjective(Objective):
     function: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]  # compares one class
     layers: tuple[str, ...] = ("embed",)  # the layers that `function` reads
 
-    def __call__(self, real: dict[str, Tensor], synthetic: dict[str, Tensor], draw: Any = None) -> Tensor:
+    def __call__(
+        self, real: dict[str, Tensor], synthetic: dict[str, Tensor], draw: Any = None
+    ) -> Tensor:
         "Call the function."
         return self.function(real, synthetic)
 
@@ -65,9 +74,12 @@ def as_objective(
     objective: Objective | Callable,  # an objective, or a function of (real, synthetic)
     layers: tuple[str, ...] = ("embed",),  # the layers that a plain function reads
 ) -> Objective:
-    "Let a plain function serve as an objective; an objective passes through. Error: `TypeError` for anything else."
+    "Let a plain function serve as an objective (`TypeError` for anything but the two)."
     if isinstance(objective, Objective):
         return objective
     if isinstance(objective, type) or not callable(objective):
-        raise TypeError(f"an objective is an object such as DM() or a function of (real, synthetic), not {objective!r}")
+        raise TypeError(
+            "an objective is an object such as DM() or a function of (real, synthetic), "
+            f"not {objective!r}"
+        )
     return FunctionObjective(objective, tuple(layers))

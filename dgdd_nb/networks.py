@@ -297,7 +297,9 @@ def block_tail(
     x = F.group_norm(x, x.shape[1], weight, bias, eps).relu_()  # one group per channel
     if x.requires_grad or torch.compiler.is_compiling() or x.is_cuda:
         return F.avg_pool2d(x, 2)
-    x = x[..., 0::2, :] + x[..., 1::2, :]  # without a graph on a CPU, slices beat the pooling routine
+    x = (
+        x[..., 0::2, :] + x[..., 1::2, :]
+    )  # without a graph on a CPU, slices beat the pooling routine
     return (x[..., 0::2] + x[..., 1::2]) * 0.25
 
 # %% ../nbs/02_networks.ipynb #2af47eef
