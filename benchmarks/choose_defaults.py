@@ -48,7 +48,7 @@ def done() -> list[dict]:
 
 
 def stage(number: int, settings: list[tuple[float, float, float]], target: str, seeds: int, networks: int, jobs: int) -> list[tuple]:
-    "Run what is missing; mean accuracy of each (lr, alpha, beta) over held-out sources and seeds, best first."
+    "Run what is missing; mean accuracy of each (lr, alpha, beta), best first."
     key = ("stage", "target_set_aside", "held_out_source", "lr", "alpha", "beta", "distill_seed")
     have = {tuple(str(r[k]) for k in key) for r in done()}
     sources = [n for n in ("scan", "photo", "street", "print") if n != target]
@@ -67,7 +67,7 @@ def stage(number: int, settings: list[tuple[float, float, float]], target: str, 
         values = torch.tensor([float(r["accuracy"]) for r in rows])
         means.append((values.mean().item(), *s, len(rows)))
     for mean, lr, alpha, beta, n in sorted(means, reverse=True):
-        print(f"stage {number}: lr {lr:g} alpha {alpha:g} beta {beta:g}: {100 * mean:.1f} % ({n} networks)")
+        print(f"stage {number}: lr {lr:g} alpha {alpha:g} beta {beta:g}: {mean:.1f} % ({n} networks)")
     return sorted(means, reverse=True)
 
 

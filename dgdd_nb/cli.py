@@ -8,11 +8,12 @@ __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Pict
            'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'method_name',
            'surgery_of', 'make_set', 'Progress', 'save_settings', 'distill_command', 'task_of', 'evaluate_command',
            'score', 'show_command', 'save_figure', 'demo_plan', 'demo_weights', 'demo_part', 'demo_folder',
-           'one_per_class', 'demo_figure', 'demo_command', 'notebooks_home', 'notebooks_command', 'main']
+           'one_per_class', 'demo_figure', 'demo_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
 
 # %% ../nbs/61_cli.ipynb #ef3893a3
 import functools
 import inspect
+import json
 import os
 import re
 import shutil
@@ -578,6 +579,19 @@ def notebooks_home() -> Path:  # the folder that holds index.ipynb
     raise FileNotFoundError("the notebooks were not installed: get them from the repository.")
 
 
+def take_home(
+    source: Path,  # a notebook or a picture of the package
+    copy: Path,  # where it goes
+) -> None:
+    "Copy a file; a notebook loses the last cell, which would export modules from the copy."
+    if source.suffix != ".ipynb":
+        shutil.copyfile(source, copy)
+        return
+    book = json.loads(source.read_text(encoding="utf-8"))
+    book["cells"] = [c for c in book["cells"] if "nbdev_export()" not in "".join(c["source"])]
+    copy.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 Target = Annotated[Path, typer.Argument(help="folder to make", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="replace notebooks that are there already")]
 
@@ -598,7 +612,7 @@ def notebooks_command(
                                   "or replace what is there with --force.")
         for path in inside:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(home / path, folder / path)
+            take_home(home / path, folder / path)
         books = sum(path.suffix == ".ipynb" for path in inside)
         typer.echo(f"{books} notebooks in {folder}\nNext: jupyter lab {folder}/index.ipynb")
 
