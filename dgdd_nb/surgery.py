@@ -166,9 +166,9 @@ def decompose(
 
 # %% ../nbs/14_surgery.ipynb #bc32161c
 DEFAULTS = {
-    "alpha": 1.0,
+    "alpha": 0.5,
     "beta": 0.01,
-    "source": "placeholders, not chosen by a run yet",
+    "source": "chosen by leaving one source domain out, benchmarks/choose_defaults.py",
 }  # the settings of SGS() and the run that chose them
 
 # %% ../nbs/14_surgery.ipynb #04382fb9
