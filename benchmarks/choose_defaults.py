@@ -61,10 +61,10 @@ def stage(
     todo = [j for j in todo if tuple(str(j[k]) for k in key) not in have]
     if not FILE.exists():
         FILE.parent.mkdir(exist_ok=True)
-        csv.DictWriter(FILE.open("w", newline=""), FIELDS).writeheader()
+        csv.DictWriter(FILE.open("w", newline=""), FIELDS, lineterminator="\n").writeheader()
     for rows in Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(run)(j, networks) for j in todo):
         with FILE.open("a", newline="") as file:
-            csv.DictWriter(file, FIELDS).writerows(rows)
+            csv.DictWriter(file, FIELDS, lineterminator="\n").writerows(rows)
     means = []
     for s in settings:
         rows = [r for r in done() if int(r["stage"]) == number and r["target_set_aside"] == target

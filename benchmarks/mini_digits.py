@@ -49,10 +49,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="distillation seeds")
     parser.add_argument("--networks", type=int, default=10, help="networks per distilled set")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--methods", nargs="+", default=["random", *SURGERY], choices=["random", *SURGERY], help="all by default")
     o = parser.parse_args()
     table = Results.from_csv(FILE) if FILE.exists() else Results()
     have = {(r.method, r.target, r.distillation_seed) for r in table.rows}
-    todo = [(m, o.target, s) for s in range(o.seeds) for m in ("random", *SURGERY) if (m, o.target, s) not in have]
+    todo = [(m, o.target, s) for s in range(o.seeds) for m in o.methods if (m, o.target, s) not in have]
     work = (delayed(run)(*job, o.networks) for job in todo)
     for rows in Parallel(n_jobs=o.jobs, return_as="generator")(work):
         table.rows += rows
