@@ -588,7 +588,7 @@ def take_home(
         shutil.copyfile(source, copy)
         return
     book = json.loads(source.read_text(encoding="utf-8"))
-    book["cells"] = [c for c in book["cells"] if "nbdev_export()" not in "".join(c["source"])]
+    book["cells"] = [c for c in book["cells"] if "import nbdev" not in "".join(c["source"])]
     copy.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
