@@ -15,7 +15,8 @@ needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork and
 def python(script: str, *arguments: object) -> str:
     "Run a script in a fresh interpreter and return what it prints."
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # several do not survive a fork
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **threads}
     return subprocess.run(
         command, env=environment, check=True, capture_output=True, text=True, timeout=120
     ).stdout
