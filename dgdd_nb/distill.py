@@ -220,7 +220,7 @@ def load_checkpoint(
         list(tensors.get("kept", [])),
     )
 
-
+# %% ../nbs/16_distill.ipynb #49f499d5
 def differences(
     there: Mapping,  # what the checkpoint says
     here: Mapping,  # what this run says
