@@ -1,0 +1,203 @@
+"""Is agreement of the domain gradients class information? The larger measurements behind notebook 31.
+
+Every number is measured with fresh random encoders on fixed synthetic images; nothing is trained. Each domain in turn is the
+target (held out of everything but the cosines). Rows go to `results/premise.csv`; what is there already is not computed again.
+
+    python benchmarks/premise.py                                          # built-in digits
+    python benchmarks/premise.py --data pacs --root FOLDER/PACS           # PACS
+    python benchmarks/premise.py --data digits --root FOLDER/digits_dg_like
+
+mini:   built-in digits, 16x16 pixels, 1920 + 960 images per domain (train + held out), ConvNet width 32; the batches of the
+        probes and of the energy shares hold 32 images per class and domain.
+pacs:   32x32 pixels, width 64, a sample of 56 + 24 images per class and domain, 8 in a batch.
+digits: mnist, mnist_m, usps, syn_rendered, 32x32 pixels, width 64, a sample of 84 + 36 per class and domain, 12 in a batch.
+Agreement, its course and the wrong classes use 96 real images per class and the augmentation of `distill`; the other
+studies use none. Columns: study, data, target, start (images), layer, seed (of the encoder), variant, quantity, value.
+"""
+
+import argparse
+import csv
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+
+from dgdd_nb.data import mini_digits
+from dgdd_nb.distill import distill, initial_images
+from dgdd_nb.distilled import assign_domains, images_per_class
+from dgdd_nb.files import generator, replace_atomically
+from dgdd_nb.folders import from_folder
+from dgdd_nb.fourier import radial_profile, spectrum, spectrum_mean
+from dgdd_nb.matching import DM
+from dgdd_nb.premise import (
+    VARIANTS, batch_gradients, common_start, fresh_gradients, gaussian_null, mean_length, mean_map, mix_classes,
+    probe_left_out, probe_pieces, pulls, relabel, share_correlations, split_energy, transfer, without_noise,
+)
+from dgdd_nb.resultant import resultant_length
+
+FILE = Path(__file__).parent / "results" / "premise.csv"
+HEAD = ("study", "data", "target", "start", "layer", "seed", "variant", "quantity", "value")
+STUDIES = ("maps", "classes", "shares", "probes", "run")
+LAYERS = ("pool1", "pool2", "embed")
+SETTING = {  # width, batch of the probes, train and held-out batches, steps of the run, of a snapshot, ipc
+    "mini": {"width": 32, "per_cell": 32, "batches": (6, 3), "steps": 100, "keep": 20, "ipc": 5},
+    "pacs": {"width": 64, "per_cell": 8, "batches": (7, 3), "steps": 40, "keep": 20, "ipc": 3},
+    "digits": {"width": 64, "per_cell": 12, "batches": (7, 3), "steps": 40, "keep": 20, "ipc": 3},
+}
+SAMPLE = {"pacs": 80, "digits": 120}  # images per class and domain
+
+
+@lru_cache
+def load(data: str, root: str | None):
+    "Training images and held-out images of all domains."
+    if data == "mini":
+        made = mini_digits(16, train=1920, test=960)
+        return made.part("train"), made.part("test")
+    made = from_folder(root, size=32)
+    if data == "digits":
+        made = made.only("mnist", "mnist_m", "usps", "syn_rendered")
+    return made.select(made.sample(SAMPLE[data], generator(0, "sample"))).split(0.3, seed=0)
+
+
+def real_start(source, ipc: int):
+    "Start images of a distillation, and their labels."
+    labels, domains = assign_domains(images_per_class(ipc, source.classes), source.present)
+    return initial_images(source, labels, domains), labels
+
+
+def maps(source, held, target, o, s):
+    "R per class, layer and ring of frequencies, beside the Gaussian null of the same energies."
+    images, labels = real_start(source, s["ipc"])
+    for layer in LAYERS:
+        g = fresh_gradients(source, images, labels, o.encoders, layers=(layer,), real_batch=96, width=s["width"])
+        G, W = spectrum(g), g.shape[-1]
+        R = resultant_length(G.movedim(1, 0)).mean(2)  # (E, N, H, W//2+1)
+        nulls = [gaussian_null(G, W, generator(i, "null")) for i in range(4)]
+        null = torch.stack([resultant_length(x.movedim(1, 0)).mean(2) for x in nulls]).mean(0)
+        for quantity, values in {"R": R, "null": null}.items():
+            level, rings = spectrum_mean(values, W), radial_profile(values.mean(1), W, 8)[1]
+            for e in range(o.encoders):
+                for c, name in enumerate(source.classes):
+                    yield "real", layer, e, name, quantity, level[e, labels == c].mean()
+                for i, value in enumerate(rings[e]):
+                    yield "real", layer, e, f"ring {i}", quantity, value
+
+
+def classes(source, held, target, o, s):
+    "R when the domains are given the same class, different classes, or all the same wrong class."
+    third = source.C // 3
+    cases = {"same": (0, 0, 0), "different": (0, third, 2 * third), "wrong": (third,) * 3}
+    for start, (images, labels) in {"real": real_start(source, s["ipc"]), "common": common_start(source, 3)}.items():
+        for case, shifts in cases.items():
+            g = fresh_gradients(relabel(source, shifts), images, labels, o.encoders, real_batch=96, width=s["width"])
+            for e, value in enumerate(mean_length(spectrum(g), g.shape[-1])):
+                yield start, "embed", e, case, "R", value
+
+
+def shares(source, held, target, o, s):
+    "Energies of class x domain, and rank correlations of R with them, beside mixed classes and the null."
+    images, labels = common_start(source, 3)
+    for layer in ("pool1", "embed"):
+        spectra, sizes = [], {"width": s["width"], "layers": (layer,)}
+        for e in range(o.encoders):
+            g = batch_gradients(source, images, labels, 4, s["per_cell"], encoder=e, **sizes)
+            spectra.append(spectrum(g.unflatten(2, (source.C, 3))))
+        W = g.shape[-1]
+        null = [gaussian_null(G[:1].flatten(2, 3), W, generator(e, "null")).unflatten(2, (source.C, 3))
+                for e, G in enumerate(spectra)]
+        for e, G in enumerate(spectra):
+            raw = {name: spectrum_mean(x, W).mean() for name, x in split_energy(G).items()}
+            clean = without_noise(raw, G.shape[:3])
+            for name in raw:
+                yield "common", layer, e, name, "share", raw[name] / sum(raw.values())
+                yield "common", layer, e, name, "share without noise", clean[name] / sum(clean.values())
+            here, there, n = G[:1], spectra[e - 1][1:2], o.encoders
+            for variant, R, same, other in (("measured", mean_map(here), here, there),
+                                            ("mixed", mean_map(mix_classes(here)), here, there),
+                                            ("null", mean_map(null[e]), null[e], null[(e - 1) % n])):
+                yield "common", layer, e, variant, "R", spectrum_mean(R, W).mean()
+                for where, x in {"same encoder": same, "other encoder": other}.items():
+                    for part, value in share_correlations(R, x).items():
+                        yield "common", layer, e, variant, f"{part}, {where}", value
+
+
+def probes(train, held, o, s):
+    "Linear probes for class and domain, every target; trained and tested on disjoint real images."
+    for e in range(o.encoders):
+        images, labels = common_start(train, 1, seed=e)
+        g = [batch_gradients(part, images, labels, n, s["per_cell"], encoder=e, width=s["width"],
+                             normalise=train.normalisation()) for part, n in zip((train, held), s["batches"])]
+        for variant in VARIANTS:
+            for k, target in enumerate(train.domain_names):
+                kept = [i for i in range(train.K) if i != k]
+                for quantity, value in probe_pieces(g[0][:, kept], g[1][:, kept], variant).items():
+                    yield target, "common", "embed", e, variant, quantity, value
+            yield "none", "common", "embed", e, variant, "g_cls domain left out", probe_left_out(*g, variant)
+
+
+def run(source, held, target, o, s):
+    "Cosines with the unseen domain's gradient, and R, along a DM run."
+    made = distill(source, DM(), ipc=s["ipc"], steps=s["steps"], keep_every=s["keep"], width=s["width"],
+                   real_batch=96, progress=False)
+    for at, images in zip(made.history["kept_at"], made.history["kept"]):
+        g = fresh_gradients(source, images, made.labels, o.encoders, seed=1, real_batch=96, width=s["width"])
+        for quantity, values in pulls(g).items():
+            for e, value in enumerate(values):
+                yield f"step {at}", "embed", e, "DM", quantity, value
+    unseen = held.only(target)
+    n = min(32, int(unseen.counts().min()), int(source.counts().min()))
+    for start, images in {"real": made.history["kept"][0], "distilled": made.images}.items():
+        for e in range(o.encoders):
+            keys = {"encoder": e, "width": s["width"], "normalise": source.normalisation(), "seed": 2}
+            own, theirs = (batch_gradients(d, images, made.labels, 1, n, **keys)[0] for d in (source, unseen))
+            for variant, value in transfer(own, theirs[0], e).items():
+                quantity = "rank correlation" if variant == "rank" else "cosine"
+                yield start, "embed", e, "spectral" if variant == "rank" else variant, quantity, value
+
+
+def measure(study: str, data: str, target: str, o) -> list[tuple]:
+    "All rows of one study with one target (probes: all targets)."
+    torch.set_num_threads(1)
+    train, held = load(data, o.root)
+    if study == "probes":
+        rows = probes(train, held, o, SETTING[data])
+    else:
+        source = train.only(*(n for n in train.domain_names if n != target))
+        rows = ((target, *row) for row in globals()[study](source, held, target, o, SETTING[data]))
+    return [(study, data, *row[:-1], f"{float(row[-1]):.6g}") for row in rows]
+
+
+def write(rows: list[tuple]) -> None:
+    "All rows, atomically."
+    FILE.parent.mkdir(exist_ok=True)
+    with replace_atomically(FILE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mini", choices=list(SETTING), help="which images")
+    parser.add_argument("--root", help="folder with one folder per domain, for pacs and digits")
+    parser.add_argument("--encoders", type=int, default=5, help="random encoders (seeds) of every measurement")
+    parser.add_argument("--studies", nargs="+", default=STUDIES, choices=STUDIES, help="all by default")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
+    o = parser.parse_args()
+    if o.data != "mini" and not o.root:
+        parser.error(f"--data {o.data} needs --root, the folder with one folder per domain")
+    rows = []
+    if FILE.exists():
+        with open(FILE, newline="", encoding="utf-8") as file:
+            rows = [tuple(row) for row in csv.reader(file)][1:]
+    have = {row[:2] if row[0] == "probes" else row[:3] for row in rows}
+    names = load(o.data, o.root)[0].domain_names
+    jobs = [(study, o.data, name) for study in o.studies for name in (["all"] if study == "probes" else names)]
+    jobs = [job for job in jobs if (job[:2] if job[0] == "probes" else job) not in have]
+    for found in Parallel(n_jobs=o.jobs, return_as="generator")(delayed(measure)(*job, o) for job in jobs):
+        rows += found
+        write(rows)
+        print(*found[0][:3], len(found), "rows", flush=True)
+
+
+if __name__ == "__main__":
+    main()
