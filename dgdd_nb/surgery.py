@@ -55,7 +55,7 @@ def agreement_map(
     "The agreement of the domains, or one of its controls."
     if agreement == "constant" and constant is not None:
         return G.new_full((1, 1, 1, 1), constant).real
-    R = resultant_length(G, eps, weight)  # (9)
+    R = resultant_length(G, eps, weight, unbiased=agreement == "unbiased")  # (9)
     if agreement == "constant":
         return spectrum_mean(R, W).mean(1)[:, None, None, None]
     if agreement == "shuffled":
@@ -66,7 +66,7 @@ def agreement_map(
 
 # %% ../nbs/14_surgery.ipynb #18087f37
 READINGS = ("a", "b")  # of the second line of eq. 10
-AGREEMENTS = ("spectral", "constant", "shuffled", "pixel")  # the method and its controls
+AGREEMENTS = ("spectral", "unbiased", "constant", "shuffled", "pixel")  # method, repair, controls
 
 
 def check_names(
@@ -146,7 +146,7 @@ def decompose(
     *,
     eps: float = 1e-8,  # absolute, in the unit of the spectrum
     reading: str = "a",  # "a": G_k - R*mean, cls + dom = g_k; "b": G_k - mean, dom sums to 0
-    agreement: str = "spectral",  # "spectral", or a control: "constant", "shuffled", "pixel"
+    agreement: str = "spectral",  # "spectral", or another of AGREEMENTS
     weight: Tensor | None = None,  # share of each domain per image, shape (K, N); None: equal
     constant: float | None = None,  # value for "constant"; None: mean R of each image
     generator: torch.Generator | None = None,  # for "shuffled"
@@ -231,7 +231,7 @@ class SGS:
     beta: float = DEFAULTS["beta"]  # weight of the domain part; open in the paper
     eps: float = 1e-8  # absolute, in the unit of the spectrum; open in the paper
     reading: str = "a"  # of the second line of eq. 10, "a" or "b"; open in the paper
-    agreement: str = "spectral"  # or a control: "constant", "shuffled", "pixel"
+    agreement: str = "spectral"  # or a control or repair: one of AGREEMENTS
     constant: float | None = None  # value for agreement="constant"; None: mean R of each image
 
     __repr__ = describe
