@@ -380,6 +380,7 @@ def curves(
     xlabel: str = "step",  # label of the horizontal axis
     ylabel: str = "",  # label of the vertical axis
     log: bool = False,  # logarithmic vertical axis
+    styles: Mapping[str, DomainStyle] | None = None,  # for domains: what `domain_styles` says
 ) -> Axes:
     """Lines over steps in the house colours; several runs become a mean with their range."""
     ax = _axes(ax)
@@ -387,10 +388,14 @@ def curves(
         runs = np.atleast_2d(_array(runs))
         steps = np.arange(runs.shape[1]) if x is None else _array(x)
         colour, dash = colour_of(name, number), ("-", "--", "-.", ":")[number % 4]
-        ax.plot(steps, runs.mean(0), dash, color=colour, label=name)
+        if styles is not None:
+            colour, dash = styles[name].colour, "-" + styles[name].marker
+        ax.plot(steps, runs.mean(0), dash, color=colour, label=name, markersize=4)
         if len(runs) > 1:
             ax.fill_between(steps, runs.min(0), runs.max(0), color=colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    if x is None:
+        ax.locator_params(axis="x", integer=True)  # there is no step 2.5
     ax.legend()
     return ax
 
@@ -402,9 +407,11 @@ def radial_profile_plot(
     null: tuple[ArrayLike, ArrayLike] | None = None,  # lower and upper end of the noise band
     null_name: str = "pure noise",  # its name in the legend
     ylabel: str = "$R$",  # label of the vertical axis
+    styles: Mapping[str, DomainStyle] | None = None,  # for domains: what `domain_styles` says
 ) -> Axes:
     """Mean per ring of frequencies, with the band that pure noise would give in grey."""
-    ax = curves(profiles, ax, radius, "radial frequency, cycles per image", ylabel)
+    xlabel = "radial frequency, cycles per image"
+    ax = curves(profiles, ax, radius, xlabel, ylabel, styles=styles)
     if null is not None:
         ends = [np.broadcast_to(_array(end), np.shape(radius)) for end in null]
         ax.fill_between(
@@ -453,19 +460,20 @@ def score_plot(
 ) -> Axes:
     """Every network a dot, every distillation seed a bar; both spreads beside the mean."""
     scores = rows if isinstance(rows, Mapping) else _grouped(rows)
-    ax = _axes(ax, 6.5, 0.9 + 0.5 * len(scores))
+    ax = _axes(ax, 6.5, 0.9 + 0.55 * len(scores))
     for y, (method, runs) in enumerate(scores.items()):
         colour, spread = colour_of(method, y), score_spread(runs)
-        for run, shift in zip(runs, np.linspace(-0.12, 0.12, len(runs)) if len(runs) > 1 else [0]):
+        for run, shift in zip(runs, np.linspace(-0.26, 0, len(runs)) if len(runs) > 1 else [-0.13]):
             run = _array(run).astype(float)
             ax.plot(run, np.full(len(run), y + shift), "o", color=colour, alpha=0.35, markersize=3)
             ax.plot(run.mean(), y + shift, "|", color=colour, markersize=9, markeredgewidth=2)
-        place = {"x": spread.mean, "y": y + 0.27, "color": colour}
+        place = {"x": spread.mean, "y": y + 0.28, "color": colour}
         ax.errorbar(**place, xerr=spread.networks, linewidth=1, capsize=4)
         ax.errorbar(**place, xerr=spread.seeds, fmt="D", markersize=5, linewidth=3.5)
     if chance is not None:
         ax.axvline(chance, color=COLOURS["null"], linestyle="--", linewidth=1)
     ax.set(xlabel=xlabel, ylim=(len(scores) - 0.4, -0.6))
+    ax.locator_params(axis="x", integer=True)
     ax.set_yticks(range(len(scores)), list(scores))
     return ax
 
