@@ -32,13 +32,13 @@ from dgdd_nb.fourier import radial_profile, spectrum, spectrum_mean
 from dgdd_nb.matching import DM
 from dgdd_nb.premise import (
     VARIANTS, batch_gradients, common_start, fresh_gradients, gaussian_null, mean_length, mean_map, mix_classes,
-    probe_left_out, probe_pieces, pulls, relabel, share_correlations, split_energy, transfer, without_noise,
+    probe_left_out, probe_pieces, pulls, rank_correlation, relabel, share_correlations, split_energy, transfer, without_noise,
 )
 from dgdd_nb.resultant import resultant_length
 
 FILE = Path(__file__).parent / "results" / "premise.csv"
 HEAD = ("study", "data", "target", "start", "layer", "seed", "variant", "quantity", "value")
-STUDIES = ("maps", "classes", "shares", "probes", "run")
+STUDIES = ("maps", "raw", "repeat", "classes", "shares", "probes", "run")
 LAYERS = ("pool1", "pool2", "embed")
 SETTING = {  # width, batch of the probes, train and held-out batches, steps of the run, of a snapshot, ipc
     "mini": {"width": 32, "per_cell": 32, "batches": (6, 3), "steps": 100, "keep": 20, "ipc": 5},
@@ -81,7 +81,28 @@ def maps(source, held, target, o, s):
                 for c, name in enumerate(source.classes):
                     yield "real", layer, e, name, quantity, level[e, labels == c].mean()
                 for i, value in enumerate(rings[e]):
-                    yield "real", layer, e, f"ring {i}", quantity, value
+                    yield "real", layer, e, str(i), f"{quantity} in ring", value
+
+
+def raw(source, held, target, o, s):
+    "Rank correlation of R with the class share at usual start images, beside the null: same gradients."
+    images, labels = real_start(source, s["ipc"])
+    g = fresh_gradients(source, images, labels, o.encoders, real_batch=96, width=s["width"])
+    G = spectrum(g)
+    for variant, x in {"measured": G, "null": gaussian_null(G, g.shape[-1], generator(0, "null"))}.items():
+        for e, one in enumerate(x.unflatten(2, (source.C, -1))):
+            yield "real", "embed", e, variant, "class", share_correlations(mean_map(one[None]), one[None])["class"]
+
+
+def repeat(source, held, target, o, s):
+    "Are the agreeing frequencies the same for other real images, and for another encoder? Rank correlation of R, image by image."
+    images, labels = real_start(source, s["ipc"])
+    g = [batch_gradients(source, images, labels, 2, s["per_cell"], encoder=e, width=s["width"]) for e in range(o.encoders)]
+    R = [resultant_length(spectrum(x).transpose(0, 1)) for x in g]  # (2, N, 3, H, W//2+1)
+    for e in range(o.encoders):
+        for variant, other in {"other images": R[e][1], "other encoder": R[e - 1][1]}.items():
+            pairs = [rank_correlation(a, b) for a, b in zip(R[e][0], other)]
+            yield "real", "embed", e, variant, "R with R", sum(pairs) / len(pairs)
 
 
 def classes(source, held, target, o, s):
@@ -150,10 +171,12 @@ def run(source, held, target, o, s):
     for start, images in {"real": made.history["kept"][0], "distilled": made.images}.items():
         for e in range(o.encoders):
             keys = {"encoder": e, "width": s["width"], "normalise": source.normalisation(), "seed": 2}
-            own, theirs = (batch_gradients(d, images, made.labels, 1, n, **keys)[0] for d in (source, unseen))
-            for variant, value in transfer(own, theirs[0], e).items():
-                quantity = "rank correlation" if variant == "rank" else "cosine"
-                yield start, "embed", e, "spectral" if variant == "rank" else variant, quantity, value
+            three = (source, unseen, relabel(unseen, (source.C // 3,)))
+            own, right, wrong = (batch_gradients(d, images, made.labels, 1, n, **keys)[0] for d in three)
+            for name, theirs in {"": right[0], ", wrong class": wrong[0]}.items():
+                for variant, value in transfer(own, theirs, e).items():
+                    quantity = "rank correlation" if variant == "rank" else "cosine"
+                    yield start, "embed", e, "spectral" if variant == "rank" else variant, quantity + name, value
 
 
 def measure(study: str, data: str, target: str, o) -> list[tuple]:

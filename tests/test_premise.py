@@ -1,0 +1,250 @@
+"""The measurements of notebook 31: against oracles, on planted truth, on bad input; and the stored rows."""
+
+import csv
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from dgdd_nb.data import MultiDomain
+from dgdd_nb.files import derive_seed, generator
+from dgdd_nb.fourier import full_spectrum, spectrum
+from dgdd_nb.matching import DM
+from dgdd_nb.networks import network
+from dgdd_nb.premise import (
+    COLUMNS,
+    VARIANTS,
+    Claim,
+    Measurements,
+    batch_gradients,
+    common_start,
+    disjoint_batches,
+    fixed_maps,
+    fresh_gradients,
+    gaussian_null,
+    mean_length,
+    mean_map,
+    mix_classes,
+    named,
+    pieces,
+    probe_left_out,
+    probe_pieces,
+    pulls,
+    relabel,
+    settle,
+    share_correlations,
+    split_energy,
+    transfer,
+    verdict,
+    without_noise,
+)
+
+STORED = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "premise.csv"
+
+
+@pytest.fixture(scope="module")
+def data():
+    "Three domains, four classes, 12 images a cell, 8x8 pixels of noise with a class and a domain pattern."
+    dice = torch.Generator().manual_seed(0)
+    y = torch.arange(4).repeat_interleave(36)
+    k = torch.arange(3).repeat_interleave(12).repeat(4)
+    pattern = torch.rand(4, 3, 8, 8, generator=dice)[y] + torch.rand(3, 3, 8, 8, generator=dice)[k]
+    x = (80 * pattern + 60 * torch.rand(len(y), 3, 8, 8, generator=dice)).to(torch.uint8)
+    return MultiDomain.from_tensors(x, y, k, domain_names=("a", "b", "c"))
+
+
+def test_batch_gradients_against_autograd(data):
+    images, labels = common_start(data, 2)
+    g = batch_gradients(data, images, labels, 2, 6, encoder=3, width=8, seed=5)
+    net = network(classes=4, size=(8, 8), seed=derive_seed(5, "encoder", 3), width=8)
+    index = disjoint_batches(data, 2, 6, generator(5, "real", 3))[1]
+    chosen = index[(data.labels[index] == 2) & (data.domains[index] == 1)]
+    assert len(chosen) == 6
+    s = images[labels == 2].clone().requires_grad_()
+    real = net.embed(data.normalisation()(data.images[chosen])).mean(0).detach()
+    loss = (real - net.embed(s).mean(0)).square().sum()
+    assert torch.allclose(g[1, 1, labels == 2], torch.autograd.grad(loss, s)[0], atol=1e-6)
+
+
+def test_batches_are_disjoint_and_sorted(data):
+    index = disjoint_batches(data, 3, 4, torch.Generator().manual_seed(1))
+    assert index.shape == (3, 48) and index.flatten().unique().numel() == 144
+    assert (data.cell[index].diff(dim=1) >= 0).all()
+
+
+@pytest.mark.parametrize("size", [(7, 9), (8, 8), (6, 5)])
+def test_null_keeps_energies_and_symmetry(size):
+    dice = torch.Generator().manual_seed(2)
+    g = torch.randn(4, 3, 2, 3, *size, generator=dice, dtype=torch.float64) * torch.rand(1, 3, 1, 3, *size, generator=dice)
+    G = spectrum(g)
+    null = torch.cat([gaussian_null(G, size[1], dice) for _ in range(300)])
+    energy = [x.abs().square().mean((0, 2)) for x in (null, G)]
+    assert ((energy[0] / energy[1]).log().abs() < 0.25).all()
+    back = torch.fft.ifft2(full_spectrum(null[:4], size[1]))
+    assert back.imag.abs().max() < 1e-9 * back.abs().max()  # the spectrum of a real image
+    assert abs(null.mean(0).abs().max() / energy[1].sqrt().max()) < 0.2
+
+
+def test_shares_sum_and_find_what_is_planted():
+    dice = torch.Generator().manual_seed(3)
+
+    def draw(*lead):
+        return torch.randn(*lead, 40, generator=dice, dtype=torch.complex128)
+
+    truth = {"common": draw(1, 1, 1), "class": draw(1, 1, 30), "domain": draw(1, 30, 1), "noise": 2 * draw(50, 30, 30)}
+    G = sum(truth.values())
+    energy = split_energy(G)
+    assert torch.allclose(sum(energy.values()), G.abs().square().mean((0, 1, 2)))
+    clean = without_noise({n: x.mean() for n, x in energy.items()}, G.shape[:3])
+    assert abs(clean["interaction"]) < 0.01 and abs(clean["noise"] - 4) < 0.05
+    for name in ("class", "domain"):
+        assert abs(clean[name] - 1) < 0.1
+
+
+@pytest.mark.parametrize("part, gap", [("class", True), ("common", False)])
+def test_mixed_classes_tell_class_from_common(part, gap):
+    "Both parts raise R above noise; only a class part is lost when the classes are mixed."
+    dice = torch.Generator().manual_seed(4)
+    C = 10 if part == "class" else 1
+    noise = spectrum(torch.randn(5, 3, 10, 3, 16, 16, generator=dice))
+    G = noise + spectrum(torch.randn(5, 1, C, 3, 16, 16, generator=dice))
+    same, mixed, level = (mean_length(x, 16) for x in (G, mix_classes(G), noise))
+    assert verdict(same - level, 0.02).word == "supported"
+    assert (verdict(same - mixed, 0.02).word == "supported") is gap
+
+
+def test_share_correlations_follow_a_planted_common_part():
+    dice = torch.Generator().manual_seed(5)
+    loud = torch.zeros(3, 16, 9)
+    loud[:, :4] = 3
+    G = spectrum(torch.randn(1, 3, 10, 2, 3, 16, 16, generator=dice)) + 20 * loud
+    found = share_correlations(mean_map(G), G)
+    assert found["common"] > 0.5 > found["class"]
+
+
+def test_pieces_and_probes_on_planted_truth():
+    "A class part and a domain part in quiet noise: all is read; the left-out domain is seen in the mean."
+    dice = torch.Generator().manual_seed(6)
+    c, k = torch.randn(1, 1, 5, 3, 8, 8, generator=dice), torch.randn(1, 4, 1, 3, 8, 8, generator=dice)
+    train, test = (c + k + 0.1 * torch.randn(n, 4, 5, 3, 8, 8, generator=dice) for n in (4, 2))
+    for variant in VARIANTS:
+        found = probe_pieces(train, test, variant)
+        assert min(found[n] for n in ("g_cls class", "passed class", "passed domain", "g_dom domain")) > 80
+        assert probe_left_out(train, test, variant) > 80
+    noise = [torch.randn(n, 4, 5, 3, 8, 8, generator=dice) for n in (4, 2)]
+    assert probe_pieces(*noise, "constant")["passed class"] < 60
+
+
+def test_pieces_add_up():
+    dice = torch.Generator().manual_seed(7)
+    g = torch.randn(3, 4, 3, 8, 8, generator=dice)
+    maps = fixed_maps(g, dice)
+    for variant in VARIANTS:
+        made = pieces(g, variant, dice, maps)
+        assert torch.allclose(made.g_cls + made.g_dom, g, atol=1e-5)
+        assert torch.allclose(made.passed.mean(0), made.g_cls, atol=1e-5)
+    assert named(g[None], "averaged", maps)["g_dom"][0].shape == (12, 3, 8, 8)
+
+
+def test_transfer_of_a_shared_direction():
+    dice = torch.Generator().manual_seed(8)
+    shared, own = torch.randn(6, 3, 8, 8, generator=dice), torch.randn(4, 6, 3, 8, 8, generator=dice)
+    found = transfer(shared + 0.3 * own[:3], shared + 0.3 * own[3])
+    assert all(found[v] > 0.8 for v in VARIANTS) and found["rank"] > 0.1
+    assert abs(transfer(own[:3], own[3])["constant"]) < 0.1
+
+
+def test_pulls_obey_pythagoras():
+    g = torch.randn(2, 3, 4, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+    found = pulls(g)
+    assert torch.allclose(found["consensus"] + found["deviations"], g.square().mean((1, 2, 3, 4, 5)))
+
+
+def test_wrong_names_undo(data):
+    moved = relabel(data, (0, 1, 3))
+    assert torch.equal(relabel(moved, (0, -1, -3)).labels, data.labels)
+    assert (data.labels[(moved.domains == 2) & (moved.labels == 2)] == 1).all()
+
+
+def test_verdict_words_and_what_settles():
+    assert [verdict(x, 1.0).word for x in ([3, 4, 5, 4, 4], [0.1, 0, 0.2, 0, 0.1], [3, -1, 2, 0, 4.0])] == [
+        "supported", "not supported", "undecided"]
+    undecided = verdict([3, -1, 2, 0, 4.0], 1.0)
+    n = int(settle(undecided).split()[1])
+    assert 5 < n < 1000 and undecided.low < 0 < undecided.high
+
+
+def test_bad_input(data):
+    images, labels = common_start(data, 1)
+    with pytest.raises(ValueError, match="at least 5 encoders"):
+        verdict([1.0, 2.0, 3.0, 4.0])
+    with pytest.raises(ValueError, match="NaN"):
+        verdict([1.0, 2.0, 3.0, 4.0, math.nan])
+    with pytest.raises(ValueError, match="at least two domains"):
+        fresh_gradients(data.only("b"), images, labels, width=8)
+    with pytest.raises(ValueError, match="ask for fewer"):
+        batch_gradients(data, images, labels, 4, 4, width=8)
+    with pytest.raises(ValueError, match="embed"):
+        fresh_gradients(data, images, labels, layers=("embde",), width=8)
+    with pytest.raises(ValueError, match="One shift per domain"):
+        relabel(data, (1,))
+
+
+def test_fresh_gradients_are_reproducible(data):
+    images, labels = common_start(data, 1)
+    a, b = (fresh_gradients(data, images, labels, 2, width=8, real_batch=12) for _ in range(2))
+    assert torch.equal(a, b) and not torch.equal(a[0], a[1])
+    assert DM().layers == ("embed",)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    if not STORED.exists():
+        pytest.skip("benchmarks/results/premise.csv is not in this copy")
+    with open(STORED, newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        assert tuple(table.fieldnames) == COLUMNS
+        return list(table)
+
+
+def test_stored_rows_are_complete(rows):
+    seeds, keys = defaultdict(set), set()
+    for row in rows:
+        seeds[row["study"], row["data"], row["target"]].add(int(row["seed"]))
+        key = tuple(row[c] for c in COLUMNS[:-1])
+        assert key not in keys, key
+        keys.add(key)
+        assert math.isfinite(float(row["value"]))
+    assert min(map(len, seeds.values())) >= 5
+
+
+def test_stored_values_are_possible(rows):
+    for row in rows:
+        value, quantity = float(row["value"]), row["quantity"]
+        if row["study"] == "probes":
+            assert 0 <= value <= 100
+        elif quantity.startswith(("cosine", "rank")) or "encoder" in quantity:
+            assert -1 <= value <= 1
+        elif quantity in ("R", "null") or "in ring" in quantity:
+            assert 0 <= value <= 1
+    total = defaultdict(float)
+    for row in rows:
+        if row["quantity"] == "share":
+            total[tuple(row[c] for c in ("data", "target", "layer", "seed"))] += float(row["value"])
+    assert all(abs(x - 1) < 1e-4 for x in total.values())
+
+
+def test_a_claim_is_computed_from_the_rows(rows):
+    table = Measurements.read(STORED)["mini"]
+    claim = Claim("agreement", "R - null", 0.02, lambda m: m(study="maps", layer="embed", quantity="R")
+                  - m(study="maps", layer="embed", quantity="null"))
+    by_hand = defaultdict(list)
+    for row in table.rows:
+        if row["study"] == "maps" and row["layer"] == "embed" and row["quantity"] in ("R", "null"):
+            by_hand[row["seed"]].append(float(row["value"]) * (1 if row["quantity"] == "R" else -1))
+    expected = [2 * sum(v) / len(v) for v in by_hand.values()]
+    assert sorted(claim.test_on(table).values) == pytest.approx(sorted(expected), abs=1e-5)
+    with pytest.raises(ValueError, match="No stored row"):
+        table(study="map")
