@@ -6,7 +6,7 @@
 __all__ = ['EngineSettings', 'default_chunk', 'has_compiler', 'compiled_tail', 'build_encoder', 'precision_of', 'read_in_chunks',
            'freeze_statistics', 'class_blocks', 'default_real_batch', 'cell_counts', 'memory_advice', 'Engine',
            'check_domains', 'check_counts', 'limits', 'all_gradients', 'block_gradients', 'join', 'operate',
-           'graph_bytes', 'Forecast', 'forecast']
+           'graph_bytes', 'Forecast', 'memory_needed', 'forecast']
 
 # %% ../nbs/15_engine.ipynb #bdfb896c
 import math
@@ -298,7 +298,7 @@ def limits(
     default = default_chunk(settings.width or default_width(source.size), source.size, device)
     return settings.chunk or default, settings.block or max(
         1, default // 2
-    )  # a graph needs twice the room
+    )  # a graph needs twice as much
 
 # %% ../nbs/15_engine.ipynb #802af1ac
 def all_gradients(
@@ -427,6 +427,30 @@ class Forecast:
         text = f"about {self.memory / 2**20:,.0f} MiB of memory"
         return text if self.seconds is None else f"{text}, {self.seconds:.3f} s per step"
 
+# %% ../nbs/15_engine.ipynb #3e306508
+def memory_needed(
+    engine: Engine,  # the engine of the run
+    labels: Tensor,  # (N,) class of each synthetic image
+) -> int:  # bytes, data set included
+    "Memory of a step from the shapes of its tensors and the size of the graph."
+    N, K, pixels = len(labels), engine.source.K, math.prod((3, *engine.source.size))
+    layers, device = engine.objective.layers, engine.device
+    per_class = torch.bincount(labels, minlength=engine.source.C).tolist()
+    blocks = class_blocks(tuple(per_class), engine.block)
+    real = max(sum(sum(row[a:b]) for row in engine.counts) for a, b in blocks)
+    fake = max(sum(per_class[a:b]) for a, b in blocks)
+    one = engine.net.read(torch.zeros(1, 3, *engine.source.size, device=device), layers)
+    embed = sum(f.numel() for f in one.values())
+    floats = (
+        3 * real * pixels  # real images of a block: normalised, augmented, one copy
+        + real * embed  # their features
+        + (2 * K + 1) * fake * embed  # synthetic features, K copies of them, K cotangents
+        + 4 * K * N * pixels  # for each domain gradients and spectra, and as much for scratch
+        + 6 * N * pixels  # images, momentum, directions, and as much for scratch
+    )
+    graph = graph_bytes(engine.net, layers) * (fake + min(engine.chunk, real))
+    return engine.source.images.nbytes + 4 * floats + graph
+
 # %% ../nbs/15_engine.ipynb #43acb0f5
 def forecast(
     engine: Engine,  # the engine of the run
@@ -436,25 +460,11 @@ def forecast(
     "Memory from shapes, time from a few steps after a first one that warms up."
     import time
 
-    N, K, pixels = len(labels), engine.source.K, math.prod((3, *engine.source.size))
-    per_class = torch.bincount(labels, minlength=engine.source.C).tolist()
-    blocks = class_blocks(tuple(per_class), engine.block)
-    real = max(sum(sum(row[a:b]) for row in engine.counts) for a, b in blocks)
-    fake = max(sum(per_class[a:b]) for a, b in blocks)
-    embed = sum(
-        f.numel()
-        for f in engine.net.read(
-            torch.zeros(1, 3, *engine.source.size, device=engine.device), engine.objective.layers
-        ).values()
-    )
-    floats = (
-        3 * real * pixels + real * embed + (2 * K + 1) * fake * embed + (4 * K + 6) * N * pixels
-    )
-    graph = graph_bytes(engine.net, engine.objective.layers)
-    memory = engine.source.images.nbytes + 4 * floats + graph * (fake + min(engine.chunk, real))
+    memory = memory_needed(engine, labels)
     if not steps:
         return Forecast(memory)
-    x, began = torch.zeros(N, 3, *engine.source.size, device=engine.device), 0.0
+    N, began = len(labels), 0.0
+    x = torch.zeros(N, 3, *engine.source.size, device=engine.device)
     for step in range(steps + 1):
         engine.step(x, labels, torch.zeros_like(labels), step)
         x.grad.sum().item()  # waits for the device
