@@ -11,6 +11,7 @@ mini:   built-in digits, 16x16 pixels, 1920 + 960 images per domain (train + hel
         probes and of the energy shares hold 32 images per class and domain.
 pacs:   32x32 pixels, width 64, a sample of 56 + 24 images per class and domain, 8 in a batch.
 digits: mnist, mnist_m, usps, syn_rendered, 32x32 pixels, width 64, a sample of 84 + 36 per class and domain, 12 in a batch.
+DM runs for 100 steps (mini, 5 images per class), 40 (pacs, 3) or 20 (digits, 3).
 Agreement, its course and the wrong classes use 96 real images per class and the augmentation of `distill`; the other
 studies use none. Columns: study, data, target, start (images), layer, seed (of the encoder), variant, quantity, value.
 """
@@ -43,7 +44,7 @@ LAYERS = ("pool1", "pool2", "embed")
 SETTING = {  # width, batch of the probes, train and held-out batches, steps of the run, of a snapshot, ipc
     "mini": {"width": 32, "per_cell": 32, "batches": (6, 3), "steps": 100, "keep": 20, "ipc": 5},
     "pacs": {"width": 64, "per_cell": 8, "batches": (7, 3), "steps": 40, "keep": 20, "ipc": 3},
-    "digits": {"width": 64, "per_cell": 12, "batches": (7, 3), "steps": 40, "keep": 20, "ipc": 3},
+    "digits": {"width": 64, "per_cell": 12, "batches": (7, 3), "steps": 20, "keep": 10, "ipc": 3},
 }
 SAMPLE = {"pacs": 80, "digits": 120}  # images per class and domain
 
@@ -54,7 +55,7 @@ def load(data: str, root: str | None):
     if data == "mini":
         made = mini_digits(16, train=1920, test=960)
         return made.part("train"), made.part("test")
-    made = from_folder(root, size=32)
+    made = from_folder(root, size=32, quiet=True)
     if data == "digits":
         made = made.only("mnist", "mnist_m", "usps", "syn_rendered")
     return made.select(made.sample(SAMPLE[data], generator(0, "sample"))).split(0.3, seed=0)

@@ -69,12 +69,12 @@ def verdict(
         raise ValueError(f"A claim needs an interval over at least 5 encoders or seeds, not {n}: "
                          "measure more.")
     if not bool(values.isfinite().all()):
-        raise ValueError("A difference is NaN or infinite: look for empty groups in the measurement.")
+        raise ValueError("A difference is NaN or infinite: look for an empty group.")
     half = float(t.ppf(0.975, n - 1) * values.std() / math.sqrt(n))
     mean = float(values.mean())
     return Finding(tuple(values.tolist()), smallest, mean - half, mean + half)
 
-# %% ../nbs/31_premise.ipynb #0b1ab94e
+
 def settle(
     finding: Finding,  # from `verdict`
 ) -> str:
@@ -116,7 +116,7 @@ def fresh_gradients(
     steps = range(encoders)
     return torch.stack([engine.gradients(synthetic, labels, i).g_domain.cpu() for i in steps])
 
-# %% ../nbs/31_premise.ipynb #dab4a1ff
+
 def mean_length(
     G: Tensor,  # spectra, (E, K, ..., 3, H, W//2+1)
     W: int,  # width of the image in pixels
@@ -221,7 +221,7 @@ def split_energy(
         "noise": energy(G - cell, (0, 1, 2)),
     }
 
-# %% ../nbs/31_premise.ipynb #5f5e0872
+
 def without_noise(
     energy: dict[str, Tensor],  # from `split_energy`
     shape: tuple[int, int, int],  # B, K, C
@@ -233,14 +233,14 @@ def without_noise(
     signal = {name: energy[name] - f * unit for name, f in freedom.items()}
     return signal | {"noise": B * K * C * unit}
 
-# %% ../nbs/31_premise.ipynb #07c90572
+# %% ../nbs/31_premise.ipynb #258d6f00
 def mean_map(
     G: Tensor,  # spectra of one batch, (1, K, C, n, 3, H, W//2+1)
 ) -> Tensor:  # (3, H, W//2+1)
     "R per channel and bin, mean over classes and images."
     return resultant_length(G[0]).mean((0, 1))
 
-# %% ../nbs/31_premise.ipynb #3b24a319
+
 def rank_correlation(
     a: Tensor,  # any shape
     b: Tensor,  # same shape
@@ -250,7 +250,7 @@ def rank_correlation(
 
     return float(spearmanr(a.flatten().numpy(), b.flatten().numpy()).statistic)
 
-# %% ../nbs/31_premise.ipynb #258d6f00
+
 def share_correlations(
     R: Tensor,  # (3, H, W//2+1), from `mean_map`
     G: Tensor,  # spectra at common images, (1, K, C, n, 3, H, W//2+1)
@@ -269,7 +269,7 @@ def mix_classes(
     shifts = [round(k * G.shape[2] / G.shape[1]) for k in range(G.shape[1])]
     return torch.stack([G[:, k].roll(-shift, 1) for k, shift in enumerate(shifts)], 1)
 
-# %% ../nbs/31_premise.ipynb #cc6b23b0
+# %% ../nbs/31_premise.ipynb #7ca68fd3
 VARIANTS = ("spectral", "shuffled", "random", "averaged", "pixel", "constant")  # R, 5 controls
 
 
@@ -279,7 +279,7 @@ class Pieces(NamedTuple):
     g_cls: Tensor  # what it lets through of the mean, (N, 3, H, W)
     g_dom: Tensor  # what is left of each domain, (K, N, 3, H, W)
 
-# %% ../nbs/31_premise.ipynb #7ca68fd3
+
 def pieces(
     g_domain: Tensor,  # (K, N, 3, H, W)
     variant: str,  # one of VARIANTS
@@ -336,7 +336,7 @@ def named(
     return {"g_cls": (made.g_cls, c, torch.zeros_like(c))} | {
         name: (x.flatten(0, 1), c.repeat(K), k) for name, x in both.items()}
 
-# %% ../nbs/31_premise.ipynb #0937579b
+
 def probe_pieces(
     train: Tensor,  # (B, K, C, 3, H, W) gradients against batches of training images
     test: Tensor,  # (B', K, C, 3, H, W) against held-out images, same encoder, same start
@@ -365,7 +365,7 @@ def probe_left_out(
         sets.append((torch.cat(x), torch.arange(K).repeat_interleave(len(x[0]))))
     return probe(*sets)
 
-# %% ../nbs/31_premise.ipynb #8cab052d
+# %% ../nbs/31_premise.ipynb #93ccd1a6
 def cosine(
     a: Tensor,  # (N, 3, H, W)
     b: Tensor,  # (N, 3, H, W)
@@ -373,7 +373,7 @@ def cosine(
     "Cosine of two gradients, mean over images."
     return float(torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).mean())
 
-# %% ../nbs/31_premise.ipynb #93ccd1a6
+
 def transfer(
     g_source: Tensor,  # (K, N, 3, H, W)
     g_target: Tensor,  # (N, 3, H, W), used for measuring only
@@ -412,7 +412,7 @@ def seed_means(
         raise ValueError(f"No stored row has {text}: look at the columns with `rows`.")
     return torch.tensor([sum(v) / len(v) for _, v in sorted(by_seed.items())])
 
-# %% ../nbs/31_premise.ipynb #762fd82c
+
 COLUMNS = ("study", "data", "target", "start", "layer", "seed", "variant", "quantity", "value")
 
 
