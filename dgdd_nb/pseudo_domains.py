@@ -96,7 +96,7 @@ def zscore(
     constant = spread <= floor * seen.square().mean().sqrt()
     return ((features - mean) / spread.masked_fill(constant, 1)).masked_fill(constant, 0)
 
-# %% ../nbs/32_pseudo_domains.ipynb #31179899
+
 def check_features(
     features: Tensor,  # one row per image
     count: int,  # number of images
@@ -104,7 +104,7 @@ def check_features(
     "`ValueError` where the rows do not fit the images or hold NaN."
     features = torch.as_tensor(features).cpu()
     if features.ndim != 2 or len(features) != count or not bool(features.isfinite().all()):
-        raise ValueError(f"features must be finite numbers, one row for each of the {count} images, "
+        raise ValueError(f"features must be finite numbers, a row for each of the {count} images, "
                          f"not {tuple(features.shape)}.")
     return features
 
@@ -209,8 +209,8 @@ def style_clusters(
     tags, centres = run_kmeans(features.numpy(), K, seed)
     found = len(np.unique(tags))
     if found < K:
-        raise ValueError(f"{what} holds {found} different styles, so with K={K} a cluster would be "
-                         f"empty: lower K to {found} or bring more varied images.")
+        raise ValueError(f"{what} holds {found} different styles, so with K={K} a cluster would "
+                         f"be empty: lower K to {found} or bring more varied images.")
     return tags, centres
 
 # %% ../nbs/32_pseudo_domains.ipynb #1d8e395a
@@ -273,8 +273,8 @@ def check_styles(
         raise ValueError(f"class {name!r} has {least} training images, too few for K={K} styles: "
                          "lower K or cluster all classes at once with per_class=False.")
     if min_size is not None and not 1 <= min_size <= least // 2:
-        raise ValueError(f"min_size={min_size} cannot be met by two styles of class {name!r}, which "
-                         f"has {least} training images: use 1 to {max(1, least // 2)}.")
+        raise ValueError(f"min_size={min_size} cannot be met by two styles of class {name!r}, "
+                         f"which has {least} training images: use 1 to {max(1, least // 2)}.")
 
 # %% ../nbs/32_pseudo_domains.ipynb #fc48ac77
 def content_order(
