@@ -26,10 +26,10 @@ def herd(
 ) -> Tensor:  # positions of the chosen, int64 (k,), in the order of the choice
     "Herding (Welling, 2009; VICO-UoE/DatasetCondensation, issue 15); the first wins a tie."
     f, chosen = features.double(), []
-    m, total = f.mean(0), torch.zeros_like(f[0])
+    mu, total = f.mean(0), torch.zeros_like(f[0])
     used = torch.zeros(len(f), dtype=torch.bool, device=f.device)
     for t in range(k):
-        miss = ((t + 1) * m - total - f).square().sum(1).masked_fill(used, torch.inf)
+        miss = ((t + 1) * mu - total - f).square().sum(1).masked_fill(used, torch.inf)
         chosen.append(miss.argmin())
         used[chosen[-1]] = True
         total = total + f[chosen[-1]]

@@ -32,7 +32,7 @@ class Layout:
         return len({n for row in self.counts for n in row}) == 1 and len(set(self.per_class)) == 1
 
     @cached_property
-    def weight(self) -> Tensor:
+    def share(self) -> Tensor:
         "Share of domain k in class c, float64 (K, C); columns sum to 1, absent domains get 0."
         counts = torch.tensor(self.counts, dtype=torch.float64)
         return counts / counts.sum(0, keepdim=True)
@@ -176,7 +176,7 @@ def from_features(
     "Domain gradients (6) and union gradient from features that are already there."
     v, losses = cotangents(objective, real, synthetic, layout, draw)
     per_class = torch.tensor(layout.per_class, device=losses.device)
-    weight = layout.weight.to(losses.device, losses.dtype).repeat_interleave(per_class, dim=1)
+    weight = layout.share.to(losses.device, losses.dtype).repeat_interleave(per_class, dim=1)
     if objective.union_is_mean:
         union = {name: torch.einsum("kn,kn...->n...", weight, x)[None] for name, x in v.items()}
     else:
