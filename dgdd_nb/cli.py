@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Picture', 'STEP_SECONDS', 'NETWORK_SECONDS',
            'WHOLE_SECONDS', 'COMPARED', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings',
-           'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'method_name',
-           'surgery_of', 'make_set', 'Progress', 'save_settings', 'distill_command', 'task_of', 'evaluate_command',
-           'score', 'show_command', 'save_figure', 'demo_plan', 'demo_weights', 'demo_part', 'demo_folder',
-           'one_per_class', 'demo_figure', 'demo_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
+           'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'one_source',
+           'method_name', 'surgery_of', 'make_set', 'Progress', 'save_settings', 'split_of', 'by_style',
+           'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command', 'save_figure', 'demo_plan',
+           'demo_weights', 'demo_part', 'demo_folder', 'one_per_class', 'demo_figure', 'demo_command', 'notebooks_home',
+           'take_home', 'notebooks_command', 'main']
 
 # %% ../nbs/61_cli.ipynb #ef3893a3
 import functools
@@ -43,6 +44,8 @@ class DistillSettings:
     data: str = setting("mini-digits", "mini-digits (built in), or a folder domain/class/pictures")
     size: int | None = setting(None, "side of the images in pixels", "16, or that of the pictures")
     target: str | None = setting(None, "domain to leave out, or 'none'", "street for mini-digits")
+    source: str | None = setting(None, "learn from this one domain alone", "all but the target")
+    pseudo_domains: int | None = setting(None, "split the source by style into so many", "no split")
     method: str = setting("DM+SGS", "whole, random, herding, DM, DM-matched or DM+SGS")
     ipc: int = setting(10, "synthetic images per class")
     steps: int = setting(300, "distillation steps")
@@ -198,7 +201,7 @@ def split_data(
     data: Any,  # MultiDomain
     name: str,  # what it was loaded from, for the default
     target: str | None,  # domain to leave out, "none", or None: street if there is one
-) -> tuple[Any, Any, str]:  # source, target (None for "none"), name of the target
+) -> tuple[Any, dict[str, Any], str]:  # source, target by name (empty for "none"), name
     "Leave the target out; every other domain is a source."
     if target is None and "street" in data.domain_names:
         target = "street"
@@ -206,8 +209,24 @@ def split_data(
         known = ", ".join(data.domain_names)
         raise ValueError(f"{name} needs --target: one of {known}, or none to use them all.")
     if target == "none":
-        return (data.part("train") if "train" in data.part_names else data), None, target
-    return (*data.leave_out(target), target)
+        return (data.part("train") if "train" in data.part_names else data), {}, target
+    source, unseen = data.leave_out(target)
+    return source, {target: unseen}, target
+
+# %% ../nbs/61_cli.ipynb #c8cc2f06
+def one_source(
+    data: Any,  # MultiDomain
+    name: str,  # the only domain to learn from
+    target: str | None = None,  # domain to score on; None or "others": every other one
+) -> tuple[Any, dict[str, Any], str]:  # source, targets by name, "others" or the target
+    "Single-domain generalization: learn from one domain, score on the others."
+    source = data.only(name)
+    source = source.part("train") if "train" in source.part_names else source
+    if target == name:
+        raise ValueError(f"{name} cannot be --source and --target: leave --target out.")
+    others = [n for n in data.domain_names if n != name]
+    chosen = {"none": [], None: others, "others": others}.get(target, [target])
+    return source, {n: data.leave_out(n)[1] for n in chosen}, target or "others"
 
 # %% ../nbs/61_cli.ipynb #60500764
 METHODS = ("whole", "random", "herding", "DM", "DM-matched", "DM+SGS")
@@ -307,6 +326,31 @@ def save_settings(
 
     write_json(folder / f"{command}.json", settings_dict(settings))
 
+# %% ../nbs/61_cli.ipynb #b86d61fe
+def split_of(
+    data: Any,  # MultiDomain
+    settings: DistillSettings,  # source, target
+) -> tuple[Any, dict[str, Any], str]:  # source, targets by name, what to call them
+    "Source and target as the settings ask for them."
+    if settings.source is not None:
+        return one_source(data, settings.source, settings.target)
+    return split_data(data, settings.data, settings.target)
+
+
+def by_style(
+    source: Any,  # MultiDomain
+    settings: DistillSettings,  # method, pseudo_domains
+) -> Any:  # MultiDomain
+    "Split the source into pseudo-domains where that is asked for; surgery needs at least two."
+    if settings.pseudo_domains is not None:
+        from dgdd_nb.pseudo_domains import pseudo_domains
+
+        return pseudo_domains(source, settings.pseudo_domains)
+    if source.K == 1 and settings.method in ("DM+SGS", "DM-matched"):
+        raise ValueError(f"{settings.method} compares domains and there is one: add "
+                         "--pseudo-domains 3 to split it by style, or take --method DM.")
+    return source
+
 # %% ../nbs/61_cli.ipynb #0dfbaca6
 HANDED_ON = ("ipc", "seed", "alpha", "beta", "steps", "lr", "network", "width", "depth", "device",
              "resume")
@@ -321,8 +365,9 @@ def distill_command(
     say("Loading, a few seconds ...")
     method, out = method_name(settings.method), Path(settings.out)
     data = load_data(settings.data, settings.size)
-    source, _, target = split_data(data, settings.data, settings.target)
+    source, _, target = split_of(data, settings)
     settings = replace(settings, method=method, target=target, size=data.size[0])
+    source = by_style(source, settings)
     say(f"Learning from {', '.join(source.domain_names)}; left out: {target}.")
     given = {name: getattr(settings, name) for name in HANDED_ON}
     given = {name: value for name, value in given.items() if value is not None}
@@ -338,7 +383,7 @@ def distill_command(
 def task_of(
     folder: Path,  # a saved set
     settings: EvaluateSettings,  # what was asked for
-) -> tuple[Any, Any, str]:  # source, target, its name
+) -> tuple[Any, dict[str, Any], str]:  # source, targets by name, what to call them
     "The data to score a set on: as asked, else as written beside the set."
     from dgdd_nb.files import load_settings
 
@@ -346,12 +391,12 @@ def task_of(
     known = load_settings(DistillSettings, note) if note.is_file() else None
     if known is None and settings.data is None:
         raise ValueError(f"{folder} holds no distill.json: say --data and --target.")
-    data = settings.data or known.data
-    size = settings.size or (known.size if known else None)
-    target = settings.target or (known.target if known else None)
+    known = known or DistillSettings()
+    target = settings.target or known.target
     if target == "none":
         raise ValueError(f"no domain was left out for {folder}: name one with --target.")
-    return split_data(load_data(data, size), data, target)
+    data, size = settings.data or known.data, settings.size or known.size
+    return split_of(load_data(data, size), replace(known, data=data, target=target))
 
 # %% ../nbs/61_cli.ipynb #cfdbae3f
 Folders = Annotated[list[Path], typer.Argument(help="folders written by dgdd distill or demo")]
@@ -372,10 +417,10 @@ def evaluate_command(
     results, out = Results(), Path(settings.out or sets[0])
     with Progress(len(loaded)) as progress:
         for folder, made in loaded.items():
-            _, target, name = task_of(folder, settings)
+            _, targets, name = task_of(folder, settings)
             moved = progress.part(f"{folder.name} on {name}", 1)
-            scores = score(made, target, settings, settings.seed, moved)
-            results.add(str(folder), scores, made.recipe.get("seed", 0))
+            for scores in score(made, targets, settings, settings.seed, moved).values():
+                results.add(str(folder), scores, made.recipe.get("seed", 0))
     results.to_csv(out / "scores.csv")
     save_settings(out, "evaluate", settings)
     typer.echo(results.to_markdown())
@@ -383,11 +428,11 @@ def evaluate_command(
 # %% ../nbs/61_cli.ipynb #37d85b17
 def score(
     made: Any,  # DistilledSet or MultiDomain to train on
-    target: Any,  # MultiDomain, never trained on
+    target: Any,  # MultiDomain, or several by name, never trained on
     settings: EvaluateSettings | DemoSettings,  # networks, recipe, device
     first: int,  # seed of the first network
     moved: Callable[[int, int], None],  # told of (networks done, all)
-) -> Any:  # Scores
+) -> Any:  # Scores, or one per target by name
     "Accuracy of several networks, with the choices of a command."
     import joblib
 

@@ -353,6 +353,7 @@ def _merge(low: Mapping, high: Mapping) -> dict:
 def load_settings(
     cls: type,  # a (frozen) dataclass
     source: Mapping | str | Path | None = None,  # a table, or a JSON or TOML file
+    /,  # so that a setting may be called `cls` or `source`
     **overrides: Any,  # settings that win over the source; a table changes a nested dataclass
 ) -> Any:  # an instance of `cls`
     "Settings from a table or a file; wrong names and types are named (ValueError, TypeError)."
