@@ -38,6 +38,7 @@ class Finding:
     smallest: float  # an effect below this would not matter
     low: float  # lower end of the 95 % interval of the mean
     high: float  # upper end
+    room: float = math.inf  # the largest mean difference that was possible
 
     @property
     def mean(self) -> float:
@@ -47,6 +48,8 @@ class Finding:
     @property
     def word(self) -> str:
         "One of: supported, not supported, undecided."
+        if self.room < self.smallest:
+            return "undecided"
         if self.low > 0 and self.mean >= self.smallest:
             return "supported"
         return "not supported" if self.high < self.smallest or self.high <= 0 else "undecided"
@@ -59,6 +62,7 @@ class Finding:
 def verdict(
     differences: Sequence[float],  # one per encoder or seed, positive where the claim is right
     smallest: float = 0.0,  # an effect below this would not matter
+    room: float = math.inf,  # the largest difference possible, such as 100 - the control's per cent
 ) -> Finding:
     "Student's 95 % interval and a word. Error: `ValueError` for fewer than 5, or NaN."
     from scipy.stats import t
@@ -72,7 +76,7 @@ def verdict(
         raise ValueError("A difference is NaN or infinite: look for an empty group.")
     half = float(t.ppf(0.975, n - 1) * values.std() / math.sqrt(n))
     mean = float(values.mean())
-    return Finding(tuple(values.tolist()), smallest, mean - half, mean + half)
+    return Finding(tuple(values.tolist()), smallest, mean - half, mean + half, room)
 
 
 def settle(
@@ -83,6 +87,8 @@ def settle(
 
     if finding.word != "undecided":
         return "settled here; other data and objectives may differ"
+    if finding.room < finding.smallest:
+        return "a harder task: the control leaves no room for the smallest effect"
     distance = max(abs(finding.mean), abs(finding.mean - finding.smallest))
     spread = float(torch.tensor(finding.values, dtype=torch.float64).std())
     for n in range(len(finding.values) + 1, 10_000):
@@ -444,7 +450,9 @@ class Claim(NamedTuple):
     test: str  # what is subtracted from what
     smallest: float  # the smallest effect that would matter
     difference: Callable[[Measurements], Tensor]  # one number per seed, positive: claim is right
+    control: Callable[[Measurements], Tensor] | None = None  # per cent to be surpassed, if any
 
     def test_on(self, table: Measurements) -> Finding:
         "The verdict on stored rows."
-        return verdict(self.difference(table), self.smallest)
+        room = math.inf if self.control is None else 100 - float(self.control(table).mean())
+        return verdict(self.difference(table), self.smallest, room)
