@@ -305,7 +305,7 @@ def style_centres(
     K: int,  # styles
     per_class: bool,  # clusters within each class
     seed: int,  # of K-means
-) -> np.ndarray:  # shape (C, K, D); style 0 is the darkest
+) -> np.ndarray:  # shape (C, K, D); numbered by the brightness of all classes together
     "Centres of the styles of each class, numbered alike in all classes."
     labels = dataset.labels.cpu()
     tags, centres = style_clusters(features, K, seed)
@@ -379,7 +379,7 @@ def pseudo_domains(
     seed: int = 0,  # of the encoder's weights and of K-means
     features: Tensor | None = None,  # your own (N, D) instead of style statistics
     **encoder: Any,  # settings of `style_statistics`: width, depth, encoder, chunk, device
-) -> MultiDomain:  # the same images with domains "style 0" (darkest), "style 1", ...
+) -> MultiDomain:  # the same images with domains "style 0", "style 1", ..., dark first
     "Replace domain tags by clusters of style (SGS paper, single-source setting)."
     order = content_order(dataset)
     data = dataset.select(order.to(dataset.device))
