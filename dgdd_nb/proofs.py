@@ -143,9 +143,10 @@ def sweep(
     sizes: Sequence[int] = SIZES,  # numbers of domains
     samples: int = 1000,  # number of draws for each of them
     seed: int = 0,  # of all draws
+    stream: int = 0,  # another number: independent dice of the same seed
 ) -> list[Filtered]:  # one entry per number of domains
     "The measurements of `measure_filter` over numbers of domains."
-    drawn = ((K, np.random.default_rng([seed, K])) for K in sizes)
+    drawn = ((K, np.random.default_rng([seed, K, stream])) for K in sizes)
     return [measure_filter(coefficients(K, samples, rho, generator, length, real), rho)
             for K, generator in drawn]
 
