@@ -153,9 +153,12 @@ def test_sweep_is_independent_of_its_neighbours():
     both, one = sweep(0.5, sizes=(2, 8), samples=50), sweep(0.5, sizes=(8,), samples=50)
     assert [s.K for s in both] == [2, 8] and both[1] == one[0]
     assert one != sweep(0.5, sizes=(8,), samples=50, seed=1)
+    assert one != sweep(0.5, sizes=(8,), samples=50, stream=1)
     drawn = []
-    sweep(0.5, lambda phases, generator: drawn.append(phases) or 1, sizes=(2, 4), samples=50)
-    assert not np.intersect1d(*drawn).size  # no number is used twice
+    for stream in (0, 1):
+        sweep(0.5, lambda phases, generator: drawn.append(phases) or 1, sizes=(2, 4), samples=50, stream=stream)
+    used = np.concatenate([phases.ravel() for phases in drawn])
+    assert len(np.unique(used)) == len(used) == 2 * 6 * 50  # no number is used twice
 
 
 def test_rates_of_the_proposition():
