@@ -150,8 +150,7 @@ def study(path: Path, work: Callable, jobs: list[tuple], keys: tuple[str, ...], 
     todo = [job for job in jobs if tuple(map(str, job)) not in have]
     results = Parallel(n_jobs=processes, return_as="generator")(delayed(work)(*job, networks) for job in todo)
     for number, new in enumerate(results, 1):
-        rows += new
-        write(path, rows)
+        write(path, read(path) + new)  # read again: another process may have added rows
         print(f"{number} of {len(todo)}", flush=True)
 
 
