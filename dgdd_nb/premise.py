@@ -54,9 +54,19 @@ class Finding:
             return "supported"
         return "not supported" if self.high < self.smallest or self.high <= 0 else "undecided"
 
+    @property
+    def why(self) -> str:
+        "Behind not supported: the opposite, too small to matter, or nothing."
+        if self.word != "not supported":
+            return ""
+        if self.high < 0 and self.mean <= -self.smallest:
+            return " (the opposite)"
+        inside = -self.smallest < self.low and self.high < self.smallest
+        return " (too small to matter)" if inside else ""
+
     def __str__(self) -> str:
         interval = f"[{self.low:+.3f}, {self.high:+.3f}]"
-        return f"{self.mean:+.3f} {interval}, n = {len(self.values)}: {self.word}"
+        return f"{self.mean:+.3f} {interval}, n = {len(self.values)}: {self.word}{self.why}"
 
 # %% ../nbs/31_premise.ipynb #f3858907
 def verdict(
@@ -88,8 +98,9 @@ def settle(
     if finding.word != "undecided":
         return "settled here; other data and objectives may differ"
     if finding.room < finding.smallest:
-        return "a harder task: the control leaves no room for the smallest effect"
-    distance = max(abs(finding.mean), abs(finding.mean - finding.smallest))
+        return "a task with more room: here the smallest effect could not show"
+    gap = finding.mean - finding.smallest  # the interval must leave 0, or the smallest effect
+    distance = finding.mean if gap >= 0 else -gap
     spread = float(torch.tensor(finding.values, dtype=torch.float64).std())
     for n in range(len(finding.values) + 1, 10_000):
         if t.ppf(0.975, n - 1) * spread / math.sqrt(n) < distance:
@@ -450,9 +461,16 @@ class Claim(NamedTuple):
     test: str  # what is subtracted from what
     smallest: float  # the smallest effect that would matter
     difference: Callable[[Measurements], Tensor]  # one number per seed, positive: claim is right
-    control: Callable[[Measurements], Tensor] | None = None  # per cent to be surpassed, if any
+    room: Callable[[Measurements], float] | None = None  # largest possible difference
+    if_supported: str = "for"  # what it then says about the premise: for, against, neither
+    if_not: str = "against"  # the same if it is not supported
 
     def test_on(self, table: Measurements) -> Finding:
         "The verdict on stored rows."
-        room = math.inf if self.control is None else 100 - float(self.control(table).mean())
+        room = math.inf if self.room is None else self.room(table)
         return verdict(self.difference(table), self.smallest, room)
+
+    def side(self, finding: Finding) -> str:
+        "What the finding says about the premise: for, against or neither."
+        sides = {"supported": self.if_supported, "not supported": self.if_not}
+        return sides.get(finding.word, "neither")
