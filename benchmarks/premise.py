@@ -107,7 +107,10 @@ def repeat(source, held, target, o, s):
 
 
 def classes(source, held, target, o, s):
-    "R when the domains are given the same class, different classes, or all the same wrong class."
+    """R when the domains are given the same class, different classes, or all the same wrong class.
+
+    At the real start the cases differ in how far the start images have to go; compare them at the common start only.
+    """
     third = source.C // 3
     cases = {"same": (0, 0, 0), "different": (0, third, 2 * third), "wrong": (third,) * 3}
     for start, (images, labels) in {"real": real_start(source, s["ipc"]), "common": common_start(source, 3)}.items():

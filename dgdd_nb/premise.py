@@ -56,17 +56,22 @@ class Finding:
 
     @property
     def why(self) -> str:
-        "Behind not supported: the opposite, too small to matter, or nothing."
+        "The reason for not supported: the opposite, too small to matter, or none known."
         if self.word != "not supported":
             return ""
         if self.high < 0 and self.mean <= -self.smallest:
-            return " (the opposite)"
+            return "the opposite"
         inside = -self.smallest < self.low and self.high < self.smallest
-        return " (too small to matter)" if inside else ""
+        return "too small to matter" if inside else ""
+
+    @property
+    def words(self) -> str:
+        "The word, and the reason behind it in brackets."
+        return f"{self.word} ({self.why})" if self.why else self.word
 
     def __str__(self) -> str:
         interval = f"[{self.low:+.3f}, {self.high:+.3f}]"
-        return f"{self.mean:+.3f} {interval}, n = {len(self.values)}: {self.word}{self.why}"
+        return f"{self.mean:+.3f} {interval}, n = {len(self.values)}: {self.words}"
 
 # %% ../nbs/31_premise.ipynb #f3858907
 def verdict(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import t
 
 from dgdd_nb.data import MultiDomain
 from dgdd_nb.files import derive_seed, generator
@@ -174,6 +175,43 @@ def test_verdict_words_and_what_settles():
     undecided = verdict([3, -1, 2, 0, 4.0], 1.0)
     n = int(settle(undecided).split()[1])
     assert 5 < n < 1000 and undecided.low < 0 < undecided.high
+
+
+@pytest.mark.parametrize("values, smallest", [
+    ([0.036, 0.046, 0.056, 0.041, 0.051], 0.05),  # above zero, below the smallest effect
+    ([0.015, 0.005, 0.03, 0.01, 0.015], 0.02),
+    ([3, -1, 2, 0, 4.0], 1.0),  # above the smallest effect, not clear of zero
+    ([1, -2, 2, -1, -0.5], 0.5),  # below zero on average
+])
+def test_settle_names_the_smallest_number_that_decides(values, smallest):
+    finding = verdict(values, smallest)
+    assert finding.word == "undecided"
+    n, spread = int(settle(finding).split()[1]), torch.tensor(values).std().item()
+
+    def decides(n):
+        half = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
+        return finding.mean - half > 0 if finding.mean >= smallest else finding.mean + half < smallest
+
+    assert decides(n) and not decides(n - 1)
+
+
+@pytest.mark.parametrize("values, why", [
+    ([-62, -63, -64, -62, -63], "the opposite"), ([0.3, 0.1, 0.2, 0.4, 0.3], "too small to matter"),
+    ([-2, -1, -3, -1, -2.5], ""), ([5, 6, 5, 6, 5], ""), ([9, -9, 9, -9, 3], "")])
+def test_reason_for_not_supported(values, why):
+    finding = verdict(values, 2)
+    assert finding.why == why and str(finding).endswith(f"({why})" if why else finding.word)
+
+
+def test_a_claim_says_its_side_and_respects_room():
+    claim = Claim("x", "y", 1.0, lambda m: torch.tensor(m), lambda m: 5.0, "neither", "against")
+    good, none = [4, 5, 4, 5, 4.5], [0, 0.1, 0, -0.1, 0]
+    assert [claim.side(claim.test_on(x)) for x in (good, none)] == ["neither", "against"]
+    narrow = claim._replace(room=lambda m: 0.5)
+    assert [narrow.test_on(x).word for x in (good, none)] == ["undecided"] * 2
+    assert narrow.side(narrow.test_on(none)) == "neither"
+    assert "more room" in settle(narrow.test_on(none))
+    assert claim._replace(room=None, if_supported="for").side(verdict(good, 1)) == "for"
 
 
 def test_bad_input(data):
