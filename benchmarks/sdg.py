@@ -9,7 +9,7 @@ Three tables, each resumable (rows that are there are not computed again), each 
 
 Setting of the first two: built-in digits at 16x16, ConvNet-3 of width 32, ipc 10, 300 steps, recipe "quick", 48 real images
 per class and step. (A class of one source has 60 images. With the default of 96 every step would see all of them, and there
-would be nothing to stratify.) Methods: 5 distillation seeds x 10 networks; K: 2 seeds x 5 networks. A seed also draws the
+would be nothing to stratify.) Methods: 5 distillation seeds x 10 networks; K: 2 seeds (or 1, see the rows) x 5 networks. A seed also draws the
 encoder and the K-means start of the pseudo-domains. Time: CPU time per step, medians; "ratio" compares with DM on the plain
 source, the two taking turns in one process, since other work may share the machine.
 """
@@ -145,8 +145,7 @@ def run_K(K: int, name: str, seed: int, networks: int) -> list[dict]:
 
 def study(path: Path, work: Callable, jobs: list[tuple], keys: tuple[str, ...], networks: int, processes: int) -> None:
     "Run what is missing, writing after each piece."
-    rows = read(path)
-    have = {tuple(r[k] for k in keys) for r in rows}
+    have = {tuple(r[k] for k in keys) for r in read(path)}
     todo = [job for job in jobs if tuple(map(str, job)) not in have]
     results = Parallel(n_jobs=processes, return_as="generator")(delayed(work)(*job, networks) for job in todo)
     for number, new in enumerate(results, 1):
