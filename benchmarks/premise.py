@@ -32,13 +32,12 @@ from dgdd_nb.folders import from_folder
 from dgdd_nb.fourier import radial_profile, spectrum, spectrum_mean
 from dgdd_nb.matching import DM
 from dgdd_nb.premise import (
-    VARIANTS, batch_gradients, common_start, fresh_gradients, gaussian_null, mean_length, mean_map, mix_classes,
+    COLUMNS, VARIANTS, batch_gradients, common_start, fresh_gradients, gaussian_null, mean_length, mean_map, mix_classes,
     probe_left_out, probe_pieces, pulls, rank_correlation, relabel, share_correlations, split_energy, transfer, without_noise,
 )
 from dgdd_nb.resultant import resultant_length
 
 FILE = Path(__file__).parent / "results" / "premise.csv"
-HEAD = ("study", "data", "target", "start", "layer", "seed", "variant", "quantity", "value")
 STUDIES = ("maps", "raw", "repeat", "classes", "shares", "probes", "run")
 LAYERS = ("pool1", "pool2", "embed")
 SETTING = {  # width, batch of the probes, train and held-out batches, steps of the run, of a snapshot, ipc
@@ -199,7 +198,7 @@ def write(rows: list[tuple]) -> None:
     "All rows, atomically."
     FILE.parent.mkdir(exist_ok=True)
     with replace_atomically(FILE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ Three tables, each resumable (rows that are there are not computed again), each 
 
 Setting of the first two: built-in digits at 16x16, ConvNet-3 of width 32, ipc 10, 300 steps, recipe "quick", 48 real images
 per class and step. (A class of one source has 60 images. With the default of 96 every step would see all of them, and there
-would be nothing to stratify.) Methods: 5 distillation seeds x 10 networks; K: 2 seeds (or 1, see the rows) x 5 networks. A seed also draws the
-encoder and the K-means start of the pseudo-domains. Time: CPU time per step, medians; "ratio" compares with DM on the plain
-source, the two taking turns in one process, since other work may share the machine.
+would be nothing to stratify.) Methods: 5 distillation seeds x 10 networks; K: 2 seeds (or 1, see the rows) x 5 networks. A
+seed also draws the encoder and the K-means start of the pseudo-domains. Time: CPU time per step, medians; "ratio" compares
+with DM on the plain source, the two taking turns in one process, since other work may share the machine.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from dgdd_nb.coresets import random
 from dgdd_nb.data import MultiDomain, mini_digits
 from dgdd_nb.distill import Run, distill
 from dgdd_nb.engine import Engine
-from dgdd_nb.evaluate import evaluate, leave_one_out
+from dgdd_nb.evaluate import evaluate, single_source
 from dgdd_nb.files import replace_atomically
 from dgdd_nb.matching import DM
 from dgdd_nb.networks import default_width
@@ -89,11 +89,6 @@ def make(method: str, source: MultiDomain, seed: int):
     return distill(tagged, DM(), surgery(), seed=seed, progress=False, **options)
 
 
-def split_of(name: str):
-    "Source and targets of one single-source task."
-    return next(s for s in leave_one_out(mini_digits(size=SETTING["size"]), "SDG") if s.name == name)
-
-
 def score_rows(made, targets: dict, networks: int, **columns) -> list[dict]:
     "One row per target and network."
     found = evaluate(made, targets, seeds=networks, recipe=SETTING["recipe"], device="cpu")
@@ -104,7 +99,7 @@ def score_rows(made, targets: dict, networks: int, **columns) -> list[dict]:
 def run_method(method: str, name: str, seed: int, networks: int) -> list[dict]:
     "Make one set, score it on the three other domains."
     torch.set_num_threads(1)
-    split = split_of(name)
+    split = single_source(mini_digits(size=SETTING["size"]), name)
     made = make(method, split.source, seed)
     return score_rows(made, split.targets, networks, method=method, source=name, distillation_seed=seed)
 
@@ -130,7 +125,7 @@ def step_times(source: MultiDomain, tagged: MultiDomain, pairs: int = 15) -> tup
 def run_K(K: int, name: str, seed: int, networks: int) -> list[dict]:
     "SGS with K styles: accuracy and time per step."
     torch.set_num_threads(1)
-    split = split_of(name)
+    split = single_source(mini_digits(size=SETTING["size"]), name)
     tagged, stamps = styled(split.source, K, seed), []
     options = {name: SETTING[name] for name in ("ipc", "steps", "real_batch")}
     options |= {"callback": lambda *_: stamps.append(time.process_time())}

@@ -220,13 +220,16 @@ def one_source(
     target: str | None = None,  # domain to score on; None or "others": every other one
 ) -> tuple[Any, dict[str, Any], str]:  # source, targets by name, "others" or the target
     "Single-domain generalization: learn from one domain, score on the others."
-    source = data.only(name)
-    source = source.part("train") if "train" in source.part_names else source
+    from dgdd_nb.evaluate import single_source
+
+    split = single_source(data, name)
     if target == name:
         raise ValueError(f"{name} cannot be --source and --target: leave --target out.")
-    others = [n for n in data.domain_names if n != name]
-    chosen = {"none": [], None: others, "others": others}.get(target, [target])
-    return source, {n: data.leave_out(n)[1] for n in chosen}, target or "others"
+    if target == "none":
+        return split.source, {}, target
+    if target in (None, "others"):
+        return split.source, split.targets, "others"
+    return split.source, {target: data.leave_out(target)[1]}, target
 
 # %% ../nbs/61_cli.ipynb #60500764
 METHODS = ("whole", "random", "herding", "DM", "DM-matched", "DM+SGS")

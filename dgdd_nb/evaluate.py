@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RECIPES', 'NEEDED', 'Recipe', 'get_recipe', 'learning_rates', 'batches', 'stack_networks', 'train', 'predict',
            'Scores', 'check_sets', 'check_seeds', 'target_name', 'evaluate', 'Row', 'table_cells', 'Summary',
-           'summarise', 'Difference', 'shared_cells', 'paired_difference', 'markdown_table', 'read_rows', 'Results',
-           'Split', 'in_domain', 'leave_one_out']
+           'summarise', 'Difference', 'shared_cells', 'student_interval', 'paired_difference', 'markdown_table',
+           'read_rows', 'Results', 'Split', 'in_domain', 'single_source', 'leave_one_out']
 
 # %% ../nbs/20_evaluate.ipynb #836759cf
 import copy
@@ -539,6 +539,20 @@ def shared_cells(
     return [(*key, first[key], second[key]) for key in keys]
 
 
+def student_interval(
+    values: Sequence[float],  # independent, such as one difference per distillation seed
+    level: float = 0.95,  # how often such intervals hold the true mean
+) -> tuple[float, float]:  # lower and upper end; NaN for a single value
+    "Student's t-interval of a mean."
+    from scipy.stats import t
+
+    values = np.asarray(values, dtype=float)
+    n, half = len(values), math.nan
+    if n > 1:
+        half = t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
 def paired_difference(
     rows: Sequence[Row],  # one per trained network
     a: str,  # the method
@@ -547,8 +561,6 @@ def paired_difference(
     level: float = 0.95,  # of the interval
 ) -> Difference:
     "Mean of a - b with Student's t-interval; each distillation seed is compared with itself."
-    from scipy.stats import t
-
     pairs = shared_cells(rows, a, b, target)
     if not pairs:
         raise ValueError(f"{a} and {b} share no distillation seed and target; run both alike.")
@@ -556,10 +568,7 @@ def paired_difference(
     for seed, _, first, second in pairs:
         by_seed.setdefault(seed, []).append(first.mean() - second.mean())
     values = np.array([np.mean(v) for v in by_seed.values()])
-    n, half = len(values), math.nan
-    if n > 1:
-        half = t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
-    low, high = float(values.mean() - half), float(values.mean() + half)
+    low, high = student_interval(values, level)
     networks = min(len(values) for _, _, *both in pairs for values in both)
     return Difference(a, b, tuple(values.tolist()), low, high, networks, level)
 
@@ -664,7 +673,18 @@ def in_domain(
     targets = {name: held_out.only(name) for name in data.domain_names}
     return Split("+".join(data.domain_names), source, targets)
 
-# %% ../nbs/20_evaluate.ipynb #b7a6244a
+# %% ../nbs/20_evaluate.ipynb #5db7e65f
+def single_source(
+    data: MultiDomain,  # all parts, at least two domains
+    name: str,  # the only domain to learn from
+) -> Split:
+    "SDG: learn from one domain alone, score on each of the others."
+    source = data.only(name)
+    source = source.part("train") if "train" in source.part_names else source
+    targets = {n: data.leave_out(n)[1] for n in data.domain_names if n != name}
+    return Split(name, source, targets)
+
+
 def leave_one_out(
     data: MultiDomain,  # all parts, at least two domains
     setting: str = "MDG",  # "ID", "MDG" or "SDG"
@@ -674,13 +694,11 @@ def leave_one_out(
     if setting not in ("ID", "MDG", "SDG"):
         raise ValueError(f"The setting {setting!r} is unknown; use ID, MDG or SDG.")
     for name in data.domain_names:
-        others = [n for n in data.domain_names if n != name]
         if setting == "MDG":
             source, target = data.leave_out(name)
             yield Split(name, source, {name: target})
         elif setting == "ID":
+            others = [n for n in data.domain_names if n != name]
             yield replace(in_domain(data, others), name=name)
         else:
-            source = data.only(name)
-            source = source.part("train") if "train" in source.part_names else source
-            yield Split(name, source, {n: data.leave_out(n)[1] for n in others})
+            yield single_source(data, name)

@@ -23,6 +23,7 @@ from torch import Tensor
 from .data import MultiDomain, Normalisation
 from .domain_gradients import from_features, layout_of
 from .engine import Engine, EngineSettings, read_in_chunks
+from .evaluate import student_interval
 from .files import derive_seed, generator
 from .fourier import spectrum, spectrum_mean
 from .matching import DM
@@ -80,8 +81,6 @@ def verdict(
     room: float = math.inf,  # the largest difference possible, such as 100 - the control's per cent
 ) -> Finding:
     "Student's 95 % interval and a word. Error: `ValueError` for fewer than 5, or NaN."
-    from scipy.stats import t
-
     values = torch.as_tensor(differences, dtype=torch.float64).flatten()
     n = len(values)
     if n < 5:
@@ -89,9 +88,8 @@ def verdict(
                          "measure more.")
     if not bool(values.isfinite().all()):
         raise ValueError("A difference is NaN or infinite: look for an empty group.")
-    half = float(t.ppf(0.975, n - 1) * values.std() / math.sqrt(n))
-    mean = float(values.mean())
-    return Finding(tuple(values.tolist()), smallest, mean - half, mean + half, room)
+    values = tuple(values.tolist())
+    return Finding(values, smallest, *student_interval(values), room)
 
 
 def settle(

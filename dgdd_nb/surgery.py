@@ -262,14 +262,6 @@ class SGS:
             g_domain, eps=self.eps, agreement=self.agreement, weight=weight,
             constant=self.constant, generator=generator)  # (11)
 
-    def mean_R(
-        self,
-        g_domain: Tensor,  # one gradient per domain, shape (K, N, 3, H, W)
-        weight: Tensor | None = None,  # share of each domain per image, shape (K, N); None: equal
-    ) -> Tensor:  # shape (N,)
-        "Mean of R over the full spectrum and the channels: one number per image."
-        return mean_agreement(g_domain, self.eps, weight)
-
 # %% ../nbs/14_surgery.ipynb #0fd574f4
 def mean_agreement(
     g_domain: Tensor,  # one gradient per domain, shape (K, N, 3, H, W)

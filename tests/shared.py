@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
+QUICK = settings(max_examples=30, deadline=None, derandomize=True, database=None)  # of hypothesis
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(ROOT, os.environ.get("DGDD_SHARED") or "../shared")
 

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from shared import QUICK
 
 from dgdd_nb.matching import DM
 from dgdd_nb.networks import ConvNet
@@ -25,7 +26,6 @@ from dgdd_nb.proofs import (
 )
 from dgdd_nb.resultant import resultant_length, unbiased_square
 
-QUICK = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 concentrations = st.floats(0, 1)
 seeds = st.integers(0, 2**31)
 SAMPLES = 20_000

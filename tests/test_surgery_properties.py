@@ -1,8 +1,9 @@
 """Properties of the spectral part on random gradients (float64, even and odd sizes)."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from shared import QUICK
 
 from dgdd_nb.fourier import (
     dft_matrix,
@@ -15,7 +16,6 @@ from dgdd_nb.fourier import (
 from dgdd_nb.resultant import consensus, resultant_length
 from dgdd_nb.surgery import SGS, MatchedDM, OwnDomain, decompose, mean_agreement, shuffle_bins
 
-QUICK = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 numbers = st.floats(0, 3)
 
 
