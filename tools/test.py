@@ -52,7 +52,7 @@ def tests(words: list[str], flags: str) -> tuple[int, int]:
              if not words or any(word in path.stem for word in words)]
     if not files:
         return 0, 0
-    skip = " and ".join(f"not {flag}" for flag in FLAGS if flag not in flags.split())
+    skip = " and ".join(f"not {flag}" for flag in (*FLAGS, "browser") if flag not in flags.split())
     command = [sys.executable, "-m", "pytest", *(["-m", skip] if skip else []), *map(str, files)]
     done = subprocess.run(command, cwd=ROOT, env=environment(os.cpu_count() or 1),
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, encoding="utf-8")
