@@ -1,0 +1,526 @@
+"""Build the documentation site into _docs/ from the notebooks' stored outputs; nothing is executed.
+
+    python tools/site.py              build
+    python tools/site.py --check      build, then check links, anchors, images, figures, requests
+    python tools/site.py --serve      build, then show it at an address on this machine
+    python tools/site.py --prepare    only make _proc/, for `quarto render _proc`
+
+Everything happens in a temporary copy: the checkout gets _docs/ (ignored by git) and nothing else.
+nbdev processes the notebooks, smalldocs renders them, then formulas become MathML (no script, no font,
+no request) and pages are finished for phones and keyboards. Quarto reads the same _proc/.
+"""
+from __future__ import annotations
+
+import argparse
+import ast
+import html
+import json
+import os
+import posixpath
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from configparser import ConfigParser
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS, SITE, PREPARED = ROOT / "nbs", ROOT / "_docs", ROOT / "_proc"
+PLACEHOLDER = "OWNER"
+THEMES = {"0": "Ground", "1": "The method", "2": "Measure", "3": "Why", "4": "More objectives", "5": "Other systems",
+          "6": "Use"}                                   # first digit of a numbered notebook
+FOLDERS = {"tutorials": "Tutorials", "benchmarks": "Results"}
+FIRST = ("quickstart", "explore_alpha_beta", "your_own_images", "use_a_distilled_set", "plug_in_your_objective",
+         "reading_guide")                               # order inside a folder; others follow by name
+
+
+def settings() -> dict[str, str]:
+    """settings.ini, as nbdev reads it."""
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    return dict(config["DEFAULT"])
+
+
+def notebooks(folder: Path) -> list[Path]:
+    """Every notebook of a folder, checkpoints and built copies apart."""
+    return [path for path in sorted(folder.rglob("*.ipynb"))
+            if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)]
+
+
+def title(path: Path) -> str:
+    """The first heading of a notebook."""
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    text = "\n".join("".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "markdown")
+    found = re.search(r"^# (.+)$", text, flags=re.M)
+    return found.group(1).strip() if found else path.stem
+
+
+# ------------------------------------------------------------------ before rendering
+def sidebar(folder: Path) -> dict:
+    """The sidebar: sections by the first digit, then by subfolder; a new notebook appears by itself."""
+    entries, sections = [], {}
+    for path in notebooks(folder):
+        inside = path.relative_to(folder)
+        name = FOLDERS.get(inside.parts[0], inside.parts[0].replace("_", " ").capitalize())
+        if len(inside.parts) == 1:
+            name = THEMES.get(path.name[0], "") if path.name[:2].isdigit() else ""
+        entry = {"text": "Start" if inside.as_posix() == "index.ipynb" else title(path), "href": inside.as_posix()}
+        if path.name[:2].isdigit():
+            entry["text"] = f"{path.name[:2]}  {entry['text']}"
+        (sections.setdefault(name, []) if name else entries).append(entry)
+
+    def place(entry: dict) -> tuple:
+        stem = Path(entry["href"]).stem
+        return (FIRST.index(stem) if stem in FIRST else len(FIRST), entry["href"])
+
+    order = ["Tutorials", *THEMES.values(), "Results"]
+    names = sorted(sections, key=lambda name: (order.index(name) if name in order else len(order), name))
+    entries.sort(key=lambda entry: entry["href"] != "index.ipynb")
+    contents = entries + [{"section": name, "contents": sorted(sections[name], key=place)} for name in names]
+    return {"website": {"sidebar": {"contents": contents}}}
+
+
+def owner_file(cfg: dict[str, str]) -> dict:
+    """nbdev.yml: title, description, and addresses only where there is an owner."""
+    website = {"title": cfg["title"], "description": cfg["description"]}
+    if cfg["user"] != PLACEHOLDER:
+        website |= {"site-url": cfg["doc_host"] + cfg["doc_baseurl"], "repo-url": cfg["git_url"],
+                    "repo-branch": cfg["branch"], "repo-subdir": cfg["nbs_path"], "repo-actions": ["source", "issue"]}
+    return {"project": {"output-dir": SITE.name}, "website": website}
+
+
+def shows_source(source: str) -> bool:
+    """Whether an exported cell has something to read besides imports."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return False
+    return not all(isinstance(node, (ast.Import, ast.ImportFrom, ast.If)) for node in tree.body)
+
+
+def split_title(cell: dict) -> list[dict]:
+    """nbdev reads title and quoted line from the title cell and drops the rest: give the rest its own cell."""
+    found = re.match(r"\s*# [^\n]+\n+(?:>[^\n]*\n?)+", "".join(cell["source"]))
+    if cell["cell_type"] != "markdown" or not found:
+        return [cell]
+    rest = "".join(cell["source"])[found.end():].strip()
+    return [{**cell, "source": found.group(0)}] + ([{**cell, "id": "after-title", "source": rest}] if rest else [])
+
+
+def stage(folder: Path, cfg: dict[str, str]) -> None:
+    """Copy settings and notebooks; exported code stays on the page, folded below its documentation."""
+    import yaml
+
+    shutil.copyfile(ROOT / "settings.ini", folder / "settings.ini")
+    nbs = folder / cfg["nbs_path"]
+    shutil.copytree(NBS, nbs, ignore=shutil.ignore_patterns(".*", "_proc", "_docs", "__pycache__"))
+    for path in notebooks(nbs):
+        nb = json.loads(path.read_text(encoding="utf-8"))
+        nb["metadata"].pop("widgets", None)
+        nb["cells"] = [part for cell in nb["cells"] for part in split_title(cell)]
+        for cell in nb["cells"]:
+            source = "".join(cell["source"])
+            exported = re.search(r"^#\|\s*export\s*$", source, flags=re.M)
+            if cell["cell_type"] == "code" and exported and shows_source(source):
+                fold = '#| exports\n#| code-fold: true\n#| code-summary: "Source"'
+                cell["source"] = source[:exported.start()] + fold + source[exported.end():]
+        path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
+    for name, content in (("nbdev.yml", owner_file(cfg)), ("sidebar.yml", sidebar(nbs))):
+        (nbs / name).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def exported(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """Every exported name -> the notebooks that document it, with the anchor there ('' for constants)."""
+    names: dict[str, list[tuple[str, str]]] = {}
+    for path in notebooks(folder):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        module = next((found.group(1) for source in sources
+                       if (found := re.search(r"^#\|\s*default_exp\s+(\S+)", source, flags=re.M))), "")
+        page = path.relative_to(folder).as_posix()
+        for source in sources:
+            if not re.search(r"^#\|\s*exports?\s*$", source, flags=re.M):
+                continue
+            for node in ast.parse(source).body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                    anchor = node.name.lower()
+                    for name in (node.name, f"{module}.{node.name}"):
+                        names.setdefault(name, []).append((page, anchor))
+                    for sub in node.body if isinstance(node, ast.ClassDef) else []:
+                        if isinstance(sub, ast.FunctionDef) and not sub.name.startswith("_"):
+                            names.setdefault(f"{node.name}.{sub.name}", []).append((page, anchor))
+                elif isinstance(node, ast.Assign):
+                    for target in node.targets:
+                        if isinstance(target, ast.Name) and target.id.isupper() and target.id[0] != "_":
+                            names.setdefault(target.id, []).append((page, ""))
+    return names
+
+
+CODE_NAME = re.compile(r"(?<!`)`([A-Za-z_][\w.]*)(\(\))?`(?!`)")
+UNTOUCHED = re.compile(r"(^```.*?^```[^\n]*$|!?\[(?:[^\[\]]|\[[^\]]*\])*\]\([^)]*\)|^#+ [^\n]*$|<a\b.*?</a>)",
+                       flags=re.M | re.S)     # fenced code, links, headings
+ANCHOR = re.compile(r"(\]\((?:[^()\s:#]*\.ipynb)?#)([^()\s]+)(?=\))")
+
+
+def linked(text: str, page: str, names: dict[str, list[tuple[str, str]]]) -> str:
+    """Markdown with every exported name in backticks as a link to its documentation, relative to the page."""
+
+    def one(found: re.Match) -> str:
+        places = names.get(found.group(1).removeprefix("dgdd_nb."), [])
+        own = [place for place in places if place[0] == page]
+        if not places or (len(places) > 1 and not own):     # unknown, or two pages export it
+            return found.group(0)
+        target, anchor = (own or places)[0]
+        address = "" if target == page else posixpath.relpath(target, posixpath.dirname(page) or ".")
+        if not address and not anchor:
+            return found.group(0)
+        return f"[{found.group(0)}]({address}{'#' + anchor if anchor else ''})"
+
+    text = ANCHOR.sub(lambda found: found.group(1) + found.group(2).lower(), text)      # Jupyter keeps capitals
+    parts = UNTOUCHED.split(text)
+    return "".join(part if number % 2 else CODE_NAME.sub(one, part) for number, part in enumerate(parts))
+
+
+def link_names(prepared: Path) -> None:
+    """Link exported names in prose and docstrings; pages keep the names of their notebooks."""
+    names = exported(prepared.parent / settings()["nbs_path"])
+    for path in notebooks(prepared):
+        page = path.relative_to(prepared).as_posix()
+        nb = json.loads(path.read_text(encoding="utf-8"))
+        for cell in nb["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "raw":
+                cell["source"] = re.sub(r"^output-file:.*\n", "", source, flags=re.M)
+            elif cell["cell_type"] == "markdown":
+                cell["source"] = linked(source, page, names)
+            elif "show_doc(" in source:
+                for out in cell["outputs"]:
+                    for data in (out.get("data", {}), out):
+                        for kind in ("text/markdown", "text/plain", "text"):
+                            if kind in data:
+                                data[kind] = linked(documented("".join(data[kind])), page, names)
+        path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
+
+
+def documented(text: str) -> str:
+    """What `show_doc` wrote, without a link to the placeholder owner's repository."""
+    return re.sub(rf"<a [^>]*href=\"[^\"]*/{PLACEHOLDER}[./][^>]*>[^<]*</a>\n*", "", text)
+
+
+def forgiving(signature: Callable) -> Callable:
+    """Annotations that name something imported for type checkers only stay text."""
+    def read(symbol, *args, **kwargs):
+        try:
+            return signature(symbol, *args, **kwargs)
+        except NameError:
+            return signature(symbol, *args, **{**kwargs, "eval_str": False})
+    return read
+
+
+def process(folder: Path) -> Path:
+    """nbdev's own processing of every notebook into _proc; of the code, only `show_doc` runs."""
+    sys.path.insert(0, str(ROOT))
+    import fastcore.docments
+    import nbdev.config
+    import nbdev.serve
+    from nbdev.processors import FilterDefaults, _is_showdoc, exec_show_docs
+
+    fastcore.docments.signature = forgiving(fastcore.docments.signature)
+
+    class Document(exec_show_docs):
+        """Names come from the exported module, not from running the notebook again."""
+
+        def begin(self):
+            super().begin()
+            module = next((found.group(1) for cell in self.nb.cells if cell.cell_type == "code"
+                           if (found := re.search(r"^#\|\s*default_exp\s+(\S+)", cell.source, flags=re.M))), None)
+            if module and hasattr(self, "k"):
+                self.k.run_cell(f"import dgdd_nb.{module} as module; globals().update(vars(module))")
+
+        def __call__(self, cell):
+            if hasattr(self, "k") and self.nb.has_docs_ and _is_showdoc(cell):
+                super().__call__(cell)
+
+        def end(self):
+            """No widget state: the site shows stored outputs."""
+
+    class Procs(FilterDefaults):
+        def base_procs(self):
+            return [Document if proc is exec_show_docs else proc
+                    for proc in super().base_procs() if proc.__name__ != "add_links"]
+
+    nbdev.serve.FilterDefaults = Procs
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        nbdev.config.get_config.cache_clear()
+        prepared = folder / Path(nbdev.serve.proc_nbs(n_workers=0, force=True)).name
+    finally:
+        os.chdir(before)
+    link_names(prepared)
+    return prepared
+
+
+# ------------------------------------------------------------------ rendering and finishing
+MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', flags=re.S)
+TEX = [(r"\\[lr]?Vert(?![A-Za-z])|\\\|", "\u2016"), (r"\\mathbb\{1\}", "\U0001d7d9"), (r"\\textstyle", "")]
+SEARCH = """
+window.siteSearch = (index, query, limit) => {
+  const words = query.toLowerCase().split(/\\s+/).filter(Boolean);
+  const scored = [];
+  for (const entry of index) {
+    const title = entry.title.toLowerCase(), section = entry.section.toLowerCase(), text = entry.text.toLowerCase();
+    let score = 0;
+    for (const word of words) {
+      const times = text.split(word).length - 1;
+      const one = (title.includes(word) ? 8 : 0) + (section === word ? 40 : section.includes(word) ? 12 : 0) + Math.min(times, 5);
+      if (!one) { score = 0; break; }
+      score += one;
+    }
+    if (score) scored.push([score, entry]);
+  }
+  return scored.sort((a, b) => b[0] - a[0]).slice(0, limit).map((pair) => pair[1]);
+};
+"""
+LOAD = """if (!window.siteIndex) await new Promise((done, fail) => {
+        const script = document.createElement("script");
+        script.src = offset + "search.js"; script.onload = done; script.onerror = fail;
+        document.head.append(script);
+      });
+      index = window.siteIndex;"""
+
+
+def swapped(text: str, old: str, new: str) -> str:
+    """Replace a text that must be there: the renderer is pinned to one version."""
+    if old not in text:
+        raise RuntimeError(f"smalldocs wrote something else than expected (wanted: {old!r}); use smalldocs==0.5.4.")
+    return text.replace(old, new)
+
+
+def mathml(found: re.Match) -> str:
+    """One formula of the page as MathML; an equation number stands at the right edge."""
+    from latex2mathml.converter import convert
+
+    kind, tex = found.group(1), html.unescape(found.group(2)).strip()
+    number = re.search(r"\\tag\{([^}]*)\}", tex)
+    tex = re.sub(r"\\tag\{[^}]*\}", "", tex)
+    for old, new in TEX:
+        tex = re.sub(old, lambda _, new=new: new, tex)
+    code = convert(tex.strip(), display="block" if kind == "display" else "inline")
+    if kind == "inline":
+        return f'<span class="math inline">{code}</span>'
+    tag = f'<span class="eq-number">({number.group(1)})</span>' if number else ""
+    return f'<span class="math display" tabindex="0">{code}{tag}</span>'
+
+
+def finish_page(text: str) -> str:
+    """One rendered page: formulas without scripts, buttons that a keyboard reaches, no foreign address."""
+    text = re.sub(r'<link[^>]*href="https://cdn[^>]*>|<script[^>]*src="https://cdn[^>]*></script>', "", text)
+    text = re.sub(r'<script src="[^"]*fuse\.min\.js"></script>', "", text)
+    text = MATH.sub(mathml, text)
+    text = re.sub(r'<a (class="sidebar-item-toggle[^>]*?) role="navigation"([^>]*)>(.*?)</a>',
+                  r'<button type="button" \1\2>\3</button>', text)
+    text = re.sub(r'<a class="sidebar-item-text[^>]*data-bs-toggle[^>]*>(.*?)</a>',
+                  r'<span class="sidebar-item-text sidebar-section-title">\1</span>', text)
+    text = text.replace('title="Toggle dark mode"', 'title="Light or dark" aria-label="Light or dark" role="button"')
+    text = re.sub(r"(<body[^>]*>)", r'\1<a class="skip" href="#quarto-document-content">Skip to the text</a>', text, count=1)
+    return text.replace("<!-- WARNING: THIS FILE WAS AUTOGENERATED! DO NOT EDIT! -->", "")
+
+
+def finish(site: Path) -> None:
+    """All rendered pages, styles and scripts: complete in themselves, readable from a folder too."""
+    for path in site.rglob("*.html"):
+        path.write_text(finish_page(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in (site / "site_libs").rglob("*.css"):
+        text = re.sub(r"@import\s+url\(https?:[^)]*\);", "", path.read_text(encoding="utf-8"))     # fonts
+        path.write_text(text, encoding="utf-8")
+    script = site / "site_libs" / "smalldocs.js"
+    text = script.read_text(encoding="utf-8")
+    text = swapped(text, 'const r = await fetch(offset + "search.json");\n      index = await r.json();', LOAD)
+    text = swapped(text, "const hits = fuse ?", "const hits = window.siteSearch ? window.siteSearch(index, q, limit) : fuse ?")
+    script.write_text(text, encoding="utf-8")
+    entries = (site / "search.json").read_text(encoding="utf-8").replace("</", "<\\/")
+    (site / "search.js").write_text(f"window.siteIndex = {entries};{SEARCH}", encoding="utf-8")
+    (site / "search.json").unlink()
+    shutil.rmtree(site / "site_libs" / "fuse", ignore_errors=True)
+    (site / ".nojekyll").touch()
+
+
+def build(site: Path = SITE) -> Path:
+    """The whole site into one folder, made beside it first and swapped in when it is complete."""
+    from smalldocs.site import build as render
+
+    with tempfile.TemporaryDirectory(prefix="dgdd_site.") as work:
+        stage(Path(work), settings())
+        prepared = process(Path(work))
+        done = render(prepared, quiet=True)
+        for line in done.warnings:
+            if "html-math-method" not in line:
+                print(f"note: {line}")
+        finish(done.out)
+        shutil.rmtree(site, ignore_errors=True)
+        shutil.copytree(done.out, site)
+    return site
+
+
+# ------------------------------------------------------------------ checking
+class Page(HTMLParser):
+    """What a page links to, shows, and can be linked at."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.ids, self.links, self.loads, self.problems = set(), [], [], []
+        self.headings, self.raw, self.figure, self.caption = [], [], 0, False
+        self.inside, self.main = [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        given = {key: value or "" for key, value in attrs}
+        if given.get("id"):
+            if given["id"] in self.ids and tag not in ("path", "g", "use"):
+                self.problems.append(f"two elements share the id {given['id']}")
+            self.ids.add(given["id"])
+        if given.get("name") and tag == "a":
+            self.ids.add(given["name"])
+        if tag == "main":
+            self.main = True
+        if tag in ("pre", "code", "script", "style", "math", "textarea"):
+            self.inside.append(tag)
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if tag == "link" and given.get("rel") not in ("canonical", "alternate"):
+            self.loads.append(given.get("href", ""))
+        for key in ("src", "poster", "data"):
+            if given.get(key) and tag in ("img", "script", "iframe", "source", "video", "audio", "embed", "object", "track"):
+                self.loads.append(given[key])
+        if given.get("srcset"):
+            self.loads += [part.split()[0] for part in given["srcset"].split(",") if part.split()]
+        if given.get("srcdoc"):
+            self.loads += [link for link in Page(given["srcdoc"]).loads if not link.startswith("data:")]
+            self.problems += styles(given["srcdoc"])
+        if "style" in given:
+            self.problems += styles(given["style"])
+        if tag == "figure":
+            self.figure, self.caption = self.figure + 1, False
+        if tag == "figcaption":
+            self.caption = True
+        if tag == "img" and self.main:
+            if not given.get("alt", "").strip():
+                self.problems.append(f"a picture has no alternative text: {given.get('src', '')[:60]}")
+            if not self.figure and given.get("src", "").startswith("data:"):
+                self.problems.append(f"a figure has no caption: {given.get('alt', '')[:80]}")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "main":
+            self.main = False
+        if self.inside and tag == self.inside[-1]:
+            self.inside.pop()
+        if tag == "figure":
+            self.figure -= 1
+            if not self.caption and self.main:
+                self.problems.append("a figure has no caption")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.inside[-1] == "style":
+            self.problems += styles(data)
+        if self.main and not self.inside:
+            for mark in (r"\(", r"\[", ":::", "{{<", "#|", "$$"):
+                if mark in data:
+                    self.problems.append(f"markup shows as text: {data.strip()[:80]!r}")
+
+
+def styles(text: str) -> list[str]:
+    """Addresses that a style would fetch."""
+    return [f"a style loads {found}" for found in re.findall(r"(?:@import\s*|url\()\s*[\"']?\s*((?:https?:)?//[^\"')\s]+)", text)]
+
+
+def check(site: Path = SITE) -> list[str]:
+    """Everything wrong with a built site, one sentence each: links, anchors, pictures, requests, leftovers."""
+    files = sorted(site.rglob("*.html"))
+    pages = {path.relative_to(site).as_posix(): Page(path.read_text(encoding="utf-8")) for path in files}
+    wrong = [] if "index.html" in pages else ["there is no index.html"]
+    for name, page in pages.items():
+        wrong += [f"{name}: {problem}" for problem in page.problems]
+        for link in page.loads:
+            if re.match(r"(?:[a-z]+:)?//", link):
+                wrong.append(f"{name}: loads {link}")
+        for link in page.links + [link for link in page.loads if not link.startswith("data:")]:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                if parts.scheme in ("http", "https") and (not parts.netloc or "." not in parts.netloc or " " in link):
+                    wrong.append(f"{name}: {link} is not an address")
+                if PLACEHOLDER in link:
+                    wrong.append(f"{name}: {link} points at nobody's page")
+                continue
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path))) if parts.path else name
+            if target.startswith("..") or not (site / target).is_file():
+                wrong.append(f"{name}: {link} leads nowhere")
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+                wrong.append(f"{name}: {link} has no such place on its page")
+    for path in sorted(site.rglob("*.css")):
+        wrong += [f"{path.relative_to(site).as_posix()}: {problem}" for problem in styles(path.read_text(encoding="utf-8"))]
+    for path in sorted(site.rglob("*.js")):
+        text = path.read_text(encoding="utf-8")
+        if path.name != "search.js" and re.search(r"(?:fetch|import|importScripts)\s*\(?\s*[\"'`]https?:", text):
+            wrong.append(f"{path.relative_to(site).as_posix()}: loads a foreign address")
+    return list(dict.fromkeys(wrong))
+
+
+def undocumented(site: Path = SITE) -> list[str]:
+    """Exported functions and classes that have no place on their page."""
+    wrong = []
+    for name, places in exported(NBS).items():
+        for notebook, anchor in places if "." not in name else []:
+            page = site / Path(notebook).with_suffix(".html")
+            if anchor and (not page.exists() or f'id="{anchor}"' not in page.read_text(encoding="utf-8")):
+                wrong.append(f"{page.name}: {name} is exported and not documented")
+    return wrong
+
+
+def serve(site: Path) -> None:
+    """Show the built site at a free port of this machine until Ctrl-C."""
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=site)) as server:
+        print(f"http://127.0.0.1:{server.server_port} (Ctrl-C ends it)", flush=True)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+def main() -> int:
+    """Read the command line; build, then check or serve."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="check the built site; exit 1 if something is wrong")
+    parser.add_argument("--serve", action="store_true", help="show it afterwards")
+    parser.add_argument("--prepare", action="store_true", help="only write _proc/, for Quarto")
+    args = parser.parse_args()
+    start = time.perf_counter()
+    if args.prepare:
+        with tempfile.TemporaryDirectory(prefix="dgdd_site.") as work:
+            stage(Path(work), settings())
+            shutil.rmtree(PREPARED, ignore_errors=True)
+            shutil.copytree(process(Path(work)), PREPARED)
+        print(f"{PREPARED.name}/: {len(notebooks(PREPARED))} pages prepared")
+        return 0
+    site = build()
+    pages = list(site.rglob("*.html"))
+    size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+    print(f"{site.name}/index.html: {len(pages)} pages, {size / 1e6:.1f} MB, {time.perf_counter() - start:.0f} s")
+    wrong = check(site) + undocumented(site) if args.check else []
+    for sentence in wrong:
+        print(sentence)
+    if args.check:
+        print(f"{len(pages)} pages checked, {len(wrong)} problems")
+    if args.serve:
+        serve(site)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
