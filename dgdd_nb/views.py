@@ -35,9 +35,14 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 # %% auto #0
-__all__ = ['GRADIENTS', 'check_number', 'check_index', 'Stack', 'Scene', 'start_images', 'scene_gradients', 'class_data', 'scene',
-           'new_figure', 'png', 'axes_at', 'image_panel', 'colour_bar', 'picture', 'log_modulus', 'ExplorerView',
-           'ArrowsView', 'PeelView', 'PlayerView']
+__all__ = ['ROLES', 'LEFT', 'TOP', 'SIDE', 'MOST_ARROWS', 'ARROW_CASES', 'LOOKS', 'check_number', 'check_index', 'Stack', 'Scene',
+           'start_images', 'scene_gradients', 'class_data', 'scene', 'new_figure', 'moving', 'still_part', 'png',
+           'axes_at', 'title', 'image_panel', 'colour_bar', 'picture', 'log_modulus', 'gradient_look', 'spectrum_look',
+           'relative_size', 'real_examples', 'explorer_pictures', 'explorer_gradients', 'ExplorerView',
+           'explorer_words', 'explorer_twin', 'noise_level', 'weighted_arrows', 'arrow_panel', 'move_arrows',
+           'level_bar', 'move_level', 'ArrowsView', 'draw_arrows', 'arrow_words', 'arrows_twin', 'kept_energy', 'peel',
+           'peel_maps', 'peel_gradient', 'peel_axes', 'PeelView', 'peel_twin', 'saved_steps', 'shown_images', 'sheet',
+           'cursor_panel', 'PlayerView', 'player_twin']
 
 # %% ../nbs/59_views.ipynb #007ad110
 def check_number(
@@ -219,18 +224,42 @@ def new_figure(
     return figure
 
 
+def moving(
+    *artists: Any,  # images, lines, texts that `update` will change
+) -> Any:  # the same, or the one artist
+    "Mark artists that change: the rest of the figure is drawn only once."
+    for artist in artists:
+        artist.set_animated(True)
+    return artists if len(artists) > 1 else artists[0]
+
+# %% ../nbs/59_views.ipynb #b3173142
+def still_part(
+    figure: Figure,  # the figure of a view or a twin
+) -> tuple[Any, list]:  # pixels of all that stands still, and what moves
+    "Draw what stands still, once; later calls remember it."
+    if not hasattr(figure, "still_part"):
+        figure.canvas.draw()  # leaves out what is marked as moving
+        found = [a for ax in figure.axes for a in ax.get_children() if a.get_animated()]
+        found = sorted(found, key=lambda artist: artist.zorder)
+        figure.still_part = figure.canvas.copy_from_bbox(figure.bbox), found
+    return figure.still_part
+
+
 def png(
     figure: Figure,  # the figure of a view or a twin
     compression: int = 1,  # 0 to 9: fast to small
-) -> bytes:
-    "The figure as a PNG file."
+) -> bytes:  # a file
+    "The figure as it is now, as a PNG file."
     from PIL import Image
 
-    figure.canvas.draw()
-    out = io.BytesIO()
+    background, movable = still_part(figure)
+    figure.canvas.restore_region(background)
+    for artist in movable:
+        artist.axes.draw_artist(artist)
+    file = io.BytesIO()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    Image.fromarray(pixels).save(out, "PNG", compress_level=compression)
-    return out.getvalue()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=compression)
+    return file.getvalue()
 
 # %% ../nbs/59_views.ipynb #7194f779
 def axes_at(
@@ -244,38 +273,45 @@ def axes_at(
     height = width if height is None else height
     w, h = figure.get_size_inches()
     ax = figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
-    ax.tick_params(labelsize=8)
-    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=8, length=2.5)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(False)
     return ax
+
+
+def title(
+    ax: Axes,  # above which axes
+    text: str = "",  # in words, with the symbol
+) -> Any:  # the text, to be changed with `set_text` if it is moving
+    "A title that can move."
+    return ax.text(0, 1.035, text, transform=ax.transAxes, fontsize=9, va="bottom")
 
 
 def image_panel(
     ax: Axes,  # where to draw
-    values: np.ndarray,  # (H, W) or a picture (H, W, 3)
-    title: str = "",  # in words, with its symbol
+    values: np.ndarray,  # (H, W), or a picture (H, W, 3 or 4)
     colour: str = COLOURS["null"],  # of the frame
     **look: Any,  # cmap, vmin, vmax
 ) -> AxesImage:  # its data can be replaced in place
-    "An image without ticks, every pixel a sharp square."
+    "An image without ticks, every pixel a sharp square, in a frame of the colour of its role."
     image = ax.imshow(values, interpolation="nearest", **look)
-    ax.set(xticks=[], yticks=[])
-    ax.set_title(title, fontsize=9, loc="left", pad=4)
-    thick = 0.8 if colour == COLOURS["null"] else 2.5
-    ax.spines[:].set(visible=True, color=colour, linewidth=thick)
+    H, W = values.shape[:2]
+    ax.set(xticks=[], yticks=[], xlim=(-0.7, W - 0.3), ylim=(H - 0.3, -0.7))
+    ax.spines[:].set(visible=True, color=colour, linewidth=0.8 if colour == COLOURS["null"] else 2.5)
     return image
 
 # %% ../nbs/59_views.ipynb #49b51524
 def colour_bar(
     image: AxesImage,  # whose colours are explained
     ax: Axes,  # where to draw the bar
-    ticks: Sequence[float],  # values to mark
-    labels: Sequence[str],  # their texts
+    labels: Sequence[str],  # texts from one end to the other
+    orientation: str = "vertical",  # or "horizontal"
 ) -> None:
     "A slim colour scale with few marks."
-    bar = ax.figure.colorbar(image, cax=ax)
-    bar.set_ticks(list(ticks), labels=list(labels), fontsize=7)
+    bar = ax.figure.colorbar(image, cax=ax, orientation=orientation)
+    bar.set_ticks(list(np.linspace(*image.get_clim(), len(labels))), labels=list(labels))
     bar.outline.set_linewidth(0.5)
-    ax.tick_params(length=2, pad=2)
+    ax.tick_params(length=2, pad=2, labelsize=7)
 
 
 def picture(
@@ -293,49 +329,591 @@ def log_modulus(
     half = spectrum(g).abs().mean(0).clamp(min=1e-12).log10()
     return centred_spectrum(half, g.shape[-1])
 
-# %% ../nbs/59_views.ipynb #1acbffea
-GRADIENTS = ("g_dm", "g_cls", "g_dom", "combined")  # roles, in the order of (11)
+# %% ../nbs/59_views.ipynb #4313d386
+def gradient_look(
+    scene: Scene,  # sets the scale
+) -> dict[str, Any]:  # for `image_panel`
+    "One colour scale for all gradients of a scene: white is zero."
+    stack = scene.stack()
+    parts = (stack.g_dm.mean(0), stack.g_cls.mean(0), stack.g_dom.mean(1))
+    limit = common_limit(*(part.flatten() for part in parts))
+    return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
 
 
+def spectrum_look(
+    scene: Scene,  # sets the scale
+) -> dict[str, Any]:  # for `image_panel`
+    "One colour scale for all log spectra of a scene, two decades below the strongest wave."
+    stack = scene.stack()
+    top = max(float(log_modulus(g).max()) for g in (stack.g_dm, stack.g_cls, *stack.g_dom))
+    return {"cmap": "viridis", "vmin": top - 2, "vmax": top}
+
+# %% ../nbs/59_views.ipynb #2f6d8ef0
+def relative_size(
+    gradients: Mapping[str, Tensor],  # role -> (3, H, W), among them "g_dm"
+) -> str:  # one line per gradient
+    "Length and cosine relative to g_dm, and the share of energy at low frequencies."
+    base, lines = gradients["g_dm"].flatten(), ["      length cosine energy", "                   below"]
+    H, W = gradients["g_dm"].shape[-2:]
+    low = radial_frequency(H, W) < 0.25  # half of the highest frequency of an axis
+    for name, g in gradients.items():
+        energy = spectrum(g).abs().square() * column_weight(W)
+        share = 100 * float(energy[:, low].sum() / energy.sum().clamp(min=1e-30))
+        cosine = float(torch.nn.functional.cosine_similarity(g.flatten(), base, 0))
+        length = float(g.norm() / base.norm().clamp(min=1e-30))
+        label = "sum" if name == "combined" else name
+        lines.append(f"{label:<5} {length:6.2f} {cosine:6.2f} {share:4.0f} %")
+    return "\n".join(lines)
+
+# %% ../nbs/59_views.ipynb #bb9257e3
+def real_examples(
+    ax: Axes,  # where to draw
+    scene: Scene,  # whose examples
+) -> None:
+    "A row of real images per domain, with its name."
+    canvas = mosaic([list(to_pictures(images)) for images in scene.real])
+    image_panel(ax, canvas)
+    ax.spines[:].set_visible(False)
+    ax.set_anchor("NW")
+    ax.tick_params(length=0, pad=1)
+    ax.set_title(f"real images of class {scene.class_name}", fontsize=9, loc="left", pad=4)
+    down = (canvas.shape[0] + 1) / len(scene.real)
+    ax.set_yticks((np.arange(len(scene.real)) + 0.5) * down - 1, scene.domain_names)
+
+# %% ../nbs/59_views.ipynb #f0e17f9c
+ROLES = {"g_dm": "$g_{DM}$", "g_cls": "$g_{cls}$", "g_dom": "$g_{dom}$", "combined": "the sum"}
+LEFT, TOP, SIDE = (0.62, 2.3, 4.0, 5.7, 7.4), (0.34, 2.3, 4.26), 1.5  # inches, of the explorer
+
+
+def explorer_pictures(
+    scene: Scene,  # what is drawn
+    figure: Figure,  # where
+    lr: float,  # sets the scale of the difference
+) -> tuple[dict[str, AxesImage], dict[str, Any]]:  # images and titles that will change
+    "First row: real images, the image before and after a step."
+    real_examples(axes_at(figure, LEFT[0], TOP[0], SIDE), scene)
+    before, limit = picture(scene, scene.image), lr * gradient_look(scene)["vmax"] / 2
+    rest = [axes_at(figure, left, TOP[0], SIDE) for left in LEFT[1:]]
+    image_panel(rest[0], before)
+    images = {"plain": image_panel(rest[1], before, COLOURS["g_dm"]),
+              "after": image_panel(rest[2], before, COLOURS["combined"]),
+              "added": image_panel(rest[3], before[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit)}
+    words = ("synthetic image $s$", "after a plain DM step", "after the step (11)", "what the parts changed")
+    for ax, text in zip(rest, words):
+        title(ax, text)
+    return images, {}
+
+# %% ../nbs/59_views.ipynb #754dc9ce
+def explorer_gradients(
+    scene: Scene,  # what is drawn
+    figure: Figure,  # where
+) -> tuple[dict[str, AxesImage], dict[str, Any]]:  # images and titles that will change
+    "Second and third row: gradients, agreement, spectra."
+    tone, log, blank = gradient_look(scene), spectrum_look(scene), np.zeros(scene.image.shape[1:])
+    images, titles = {}, {}
+    for left, (name, symbol) in zip(LEFT[1:], ROLES.items()):
+        upper, lower = (axes_at(figure, left, top, SIDE) for top in TOP[1:])
+        images[name] = image_panel(upper, blank, COLOURS[name], **tone)
+        images[f"spectrum {name}"] = image_panel(lower, blank, COLOURS[name], **log)
+        titles[name] = moving(title(upper))
+        title(lower, f"spectrum of {symbol}")
+    ax = axes_at(figure, LEFT[0], TOP[2], SIDE)
+    images["R"] = image_panel(ax, blank, cmap="magma", vmin=0, vmax=1)
+    titles["R"] = moving(title(ax))
+    below = axes_at(figure, LEFT[0], TOP[2] + SIDE + 0.06, SIDE, 0.08)
+    colour_bar(images["R"], below, ("0", "0.5", "1"), "horizontal")
+    bars = [axes_at(figure, LEFT[4] + SIDE + 0.07, top, 0.08, SIDE) for top in TOP[1:]]
+    colour_bar(images["g_dm"], bars[0], (f"{tone['vmin']:.2g}", "0", f"{tone['vmax']:.2g}"))
+    colour_bar(images["spectrum g_dm"], bars[1], [f"{10 ** v:.1g}" for v in np.linspace(log["vmin"], log["vmax"], 3)])
+    return images, titles
+
+# %% ../nbs/59_views.ipynb #b92a8077
 class ExplorerView:
     "Real images, one synthetic image, its gradients and their spectra under alpha and beta."
 
     def __init__(self, scene: Scene):
-        self.scene, self.figure = scene, new_figure(9.6, 6.5)
+        self.scene, self.figure = scene, new_figure(9.6, 6.15)
+        first, _ = explorer_pictures(scene, self.figure, scene.lr)
+        rest, self.titles = explorer_gradients(scene, self.figure)
+        self.images = first | rest
+        moving(*self.images.values())
+        ax = axes_at(self.figure, 0.08, TOP[1], 2)
+        ax.set_axis_off()
+        self.table = moving(ax.text(0, 1, "", family="monospace", size=8, va="top", linespacing=1.5))
         self.update()
 
     def update(self, alpha: float = DEFAULTS["alpha"], beta: float = DEFAULTS["beta"], *,
                K: int | None = None, reading: str = "a", domain: int | None = None,
                lr: float | None = None) -> None:
         "Recombine the gradients and replace the data of the artists."
+        scene, where = self.scene, {"K": K, "reading": reading, "domain": domain}
+        plain, after = (scene.step(*pair, lr=lr, **where) for pair in ((0, 0), (alpha, beta)))
+        stack, k = scene.stack(K, reading), scene.domain if domain is None else domain
+        gradients = {"g_dm": stack.g_dm, "g_cls": stack.g_cls, "g_dom": stack.g_dom[k],
+                     "combined": scene.direction(alpha, beta, **where)}
+        values = {"plain": picture(scene, plain), "after": picture(scene, after),
+                  "added": (after - plain).mean(0),
+                  "R": centred_spectrum(stack.R.mean(0), after.shape[-1])}
+        for name, g in gradients.items():
+            values |= {name: g.mean(0), f"spectrum {name}": log_modulus(g)}
+        for name, image in self.images.items():
+            image.set_data(values[name])
+        words = explorer_words(alpha, beta, scene.domain_names[k], len(stack.g_dom))
+        for name, text in self.titles.items():
+            text.set_text(words[name])
+        self.table.set_text(relative_size(gradients))
 
-# %% ../nbs/59_views.ipynb #22951f76
+# %% ../nbs/59_views.ipynb #a3f7a06b
+def explorer_words(
+    alpha: float,  # weight of the class part
+    beta: float,  # weight of the domain part
+    name: str,  # of the domain the image is assigned to
+    K: int,  # number of domains
+) -> dict[str, str]:  # titles that change
+    "The titles of the second row, read as eq. 11 from left to right."
+    return {"g_dm": "DM gradient $g_{DM}$", "g_cls": f"+ {alpha:.3g} \u00d7 class part $g_{{cls}}$",
+            "g_dom": f"+ {beta:.3g} \u00d7 $g_{{dom}}$ of {name}", "combined": "= direction of the step",
+            "R": f"agreement $R$ of {K} domains"}
+
+# %% ../nbs/59_views.ipynb #3ed86b15
+def explorer_twin(
+    scene: Scene,  # what is drawn
+    alphas: Sequence[float] = (0, 0.5, 1, 2),  # one column each
+    betas: Sequence[float] = (0, 0.2, 1),  # one row each
+    **where: Any,  # K, reading and domain, as in `Scene.direction`
+) -> Figure:
+    "Directions of eq. 11 over alpha and beta on one colour scale."
+    side, left, top = 1.4, 0.75, 0.5
+    figure = new_figure(left + 1.5 * len(alphas) + 0.6, top + 1.5 * len(betas) + 0.1)
+    look = gradient_look(scene)
+    for i, beta in enumerate(betas):
+        for j, alpha in enumerate(alphas):
+            ax = axes_at(figure, left + 1.5 * j, top + 1.5 * i, side)
+            role = "combined" if alpha or beta else "g_dm"
+            g = scene.direction(alpha, beta, **where)
+            image = image_panel(ax, g.mean(0), COLOURS[role], **look)
+            if i == 0:
+                ax.set_title(f"$\\alpha$ = {alpha:g}", fontsize=9)
+            if j == 0:
+                ax.set_ylabel(f"$\\beta$ = {beta:g}", fontsize=9)
+    bar = axes_at(figure, left + 1.5 * len(alphas), top, 0.08, 1.5 * len(betas) - 0.1)
+    colour_bar(image, bar, (f"{look['vmin']:.2g}", "0", f"{look['vmax']:.2g}"))
+    return figure
+
+# %% ../nbs/59_views.ipynb #5c02cea1
+@lru_cache(maxsize=32)
+def noise_level(
+    K: int,  # number of domains
+) -> NullLevel:  # of arrows with Gaussian coefficients
+    "The level of R under pure noise, computed once for each K."
+    return null_level(K)
+
+
+def weighted_arrows(
+    angles: Sequence[float],  # degrees, anticlockwise from the right
+    lengths: Sequence[float],  # from 0
+) -> np.ndarray:  # complex (K,)
+    "Arrows as complex numbers. Error: `ValueError` for NaN, lengths below 0, too few or too many."
+    if len(angles) != len(lengths):
+        raise ValueError(f"every arrow needs an angle and a length, not {len(angles)} and {len(lengths)}.")
+    check_index("the number of arrows", len(angles), 2, MOST_ARROWS)
+    turn = [math.radians(check_number(f"angle {k + 1}", a)) for k, a in enumerate(angles)]
+    size = [check_number(f"length {k + 1}", r, 0) for k, r in enumerate(lengths)]
+    return np.array(size) * np.exp(1j * np.array(turn))
+
+# %% ../nbs/59_views.ipynb #429e448b
+MOST_ARROWS = 8  # as many as there are styles of domains
+
+
+def arrow_panel(
+    ax: Axes,  # where to draw
+) -> list[Any]:  # arrows to be moved: MOST_ARROWS of the domains, then one for their sum
+    "A circle of radius 1 and arrows without length."
+    from matplotlib.patches import FancyArrowPatch
+
+    turn = np.exp(2j * np.pi * np.linspace(0, 1, 181))
+    ax.plot(turn.real, turn.imag, color="#C8C8C8", linewidth=0.8)
+    ax.plot(0, 0, "o", color="#C8C8C8", markersize=3)
+    ax.set(aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    styles = domain_styles([f"domain {k + 1}" for k in range(MOST_ARROWS)]).values()
+    looks = [(style.colour, 2, 14, 3) for style in styles] + [(COLOURS["g_cls"], 5, 24, 2)]
+    arrows = []
+    for colour, width, head, order in looks:
+        arrow = FancyArrowPatch((0, 0), (0, 0), arrowstyle="-|>", mutation_scale=head, zorder=order,
+                                color=colour, linewidth=width, shrinkA=0, shrinkB=0)
+        arrows.append(ax.add_patch(arrow))
+    return arrows
+
+
+def move_arrows(
+    arrows: Sequence[Any],  # the artists
+    start: np.ndarray,  # complex (n,)
+    end: np.ndarray,  # complex (n,)
+) -> None:
+    "Put the first n arrows to new places; hide the others, and those without length."
+    for number, arrow in enumerate(arrows):
+        there = number < len(start) and abs(end[number] - start[number]) > 1e-6
+        arrow.set_visible(there)
+        if there:
+            arrow.set_positions(*((z.real, z.imag) for z in (start[number], end[number])))
+
+# %% ../nbs/59_views.ipynb #6bcb73be
+def level_bar(
+    ax: Axes,  # where to draw, wide and low
+) -> dict[str, Any]:  # artists to be moved
+    "A scale from 0 to 1 with the band of pure noise and a bar for R."
+    from matplotlib.patches import Rectangle
+
+    ax.set(xlim=(0, 1), ylim=(0, 1), yticks=[], xticks=[0, 0.25, 0.5, 0.75, 1])
+    ax.spines["left"].set_visible(False)
+    bar = ax.add_patch(Rectangle((0, 0.3), 0, 0.4, color=COLOURS["g_cls"]))
+    band = ax.add_patch(Rectangle((0, 0), 0, 1, color=COLOURS["null"], alpha=0.3, linewidth=0))
+    (mean,) = ax.plot([0, 0], [0, 1], "--", color=COLOURS["null"], linewidth=1.5)
+    return {"bar": bar, "band": band, "mean": mean}
+
+
+def move_level(
+    level: Mapping[str, Any],  # the artists
+    R: float,  # measured
+    null: NullLevel,  # of pure noise
+) -> None:
+    "Show a value of R and the noise of as many domains."
+    low, _, high = null.quantiles
+    level["bar"].set_width(R)
+    level["band"].set_x(low)
+    level["band"].set_width(high - low)
+    level["mean"].set_xdata([null.mean] * 2)
+
+# %% ../nbs/59_views.ipynb #f75e1203
 class ArrowsView:
-    "K arrows, their sum, R, and what pure noise would read."
+    "K arrows, the same laid head to tail, R, and what pure noise reads for that K."
 
     def __init__(self):
-        self.figure = new_figure(9.6, 3.6)
-        self.update((0, 40, 80, 200), (1, 1, 1, 1))
+        self.figure = new_figure(9.6, 3.5)
+        panels = [axes_at(self.figure, left, 0.35, 3.0) for left in (0.1, 3.2)]
+        self.arrows, self.chain = (arrow_panel(ax) for ax in panels)
+        title(panels[0], "one arrow per domain")
+        title(panels[1], "head to tail, lengths summing to 1")
+        self.numbers = [panels[0].text(0, 0, f"{k + 1}", ha="center", va="center", fontsize=9)
+                        for k in range(MOST_ARROWS)]
+        ax = axes_at(self.figure, 6.5, 0.75, 2.8, 0.4)
+        self.level, self.title = level_bar(ax), ax.text(0, 1.3, "", fontsize=12)
+        self.words = ax.text(0, -1.3, "", fontsize=9, va="top", linespacing=1.6)
+        moving(*self.arrows, *self.chain, *self.numbers, *self.level.values(), self.title, self.words)
+        self.update((10, 50, 80, 200), (1, 1, 1, 1))
 
     def update(self, angles: Sequence[float], lengths: Sequence[float]) -> None:
-        "Angles in degrees, lengths from 0."
+        "Angles in degrees, lengths from 0: one of each per domain."
+        z = weighted_arrows(angles, lengths)
+        R, null = draw_arrows(self.arrows, self.chain, z), noise_level(len(z))
+        move_level(self.level, R, null)
+        for k, text in enumerate(self.numbers):
+            text.set_visible(k < len(z))
+            if k < len(z):
+                turn = 1.12 * np.exp(1j * math.radians(angles[k]))
+                text.set_position((turn.real, turn.imag))
+        self.title.set_text(f"$R$ = {R:.2f}")
+        self.words.set_text(arrow_words(R, null))
+
+# %% ../nbs/59_views.ipynb #05639004
+def draw_arrows(
+    arrows: Sequence[Any],  # artists of the first panel
+    chain: Sequence[Any],  # artists of the second panel
+    z: np.ndarray,  # complex (K,)
+) -> float:  # R
+    "Move the arrows of both panels; the chain has total length 1, so it ends at distance R."
+    longest, total = max(1.0, np.abs(z).max()), np.abs(z).sum()
+    move_arrows(arrows, 0 * z, z / longest)
+    ends = np.cumsum(z) / total if total > 0 else 0 * z  # (9): the last one has length R
+    start = np.concatenate([[0], ends[:-1]])
+    move_arrows(chain[:-1], start, ends)
+    move_arrows(chain[-1:], np.zeros(1), ends[-1:])
+    return float(abs(ends[-1]))
 
 
+def arrow_words(
+    R: float,  # measured
+    null: NullLevel,  # of pure noise
+) -> str:
+    "What the bar says, in words."
+    low, _, high = null.quantiles
+    place = "inside" if low <= R <= high else "above" if R > high else "below"
+    return (f"dashed: {null.mean:.2f}, the mean of {null.K} arrows\nof pure noise\n"
+            f"grey: {low:.2f} to {high:.2f}, nine of ten such cases\n"
+            f"these arrows lie {place} the grey band")
+
+# %% ../nbs/59_views.ipynb #7231c20d
+ARROW_CASES = {
+    "all agree": ((30, 30, 30, 30), (1, 1, 1, 1)),
+    "most agree": ((10, 40, 60, 190), (1, 1, 1, 1)),
+    "they cancel": ((0, 90, 180, 270), (1, 1, 1, 1)),
+    "one is louder": ((30, 150, 210, 290), (1, 0.2, 0.2, 0.2)),
+}
+
+
+def arrows_twin() -> Figure:
+    "Four cases of four arrows, and their R."
+    figure = new_figure(7.4, 4.1)
+    for j, (name, (angles, lengths)) in enumerate(ARROW_CASES.items()):
+        upper, lower = (axes_at(figure, 0.1 + 1.83 * j, top, 1.7) for top in (0.35, 2.3))
+        R = draw_arrows(arrow_panel(upper), arrow_panel(lower), weighted_arrows(angles, lengths))
+        title(upper, name)
+        title(lower, f"$R$ = {R:.2f}")
+    return figure
+
+# %% ../nbs/59_views.ipynb #28d6fa9d
+def kept_energy(
+    G: Tensor,  # a spectrum, complex half (3, H, W//2+1)
+    R: Tensor,  # agreement, same shape
+    thresholds: Tensor,  # (T,)
+    W: int,  # width of the image in pixels
+) -> Tensor:  # (T,), 0 to 1
+    "Share of the energy in frequencies with R at or above each threshold, full spectrum."
+    energy = G.abs().square() * column_weight(W, G.real)
+    kept = energy * (R >= thresholds[:, None, None, None])
+    return kept.sum((1, 2, 3)) / energy.sum().clamp(min=1e-30)
+
+
+def peel(
+    g: Tensor,  # a gradient, (3, H, W)
+    R: Tensor,  # agreement, (3, H, W//2+1)
+    threshold: float,  # between 0 and 1
+) -> Tensor:  # (3, H, W)
+    "What remains of a gradient when frequencies with R below the threshold are taken out."
+    return inverse_spectrum(spectrum(g) * (R >= threshold), tuple(g.shape[-2:]))
+
+# %% ../nbs/59_views.ipynb #9f1994cf
+def peel_maps(
+    scene: Scene,  # whose R
+    seed: int = 0,  # of the shuffle
+) -> dict[str, Tensor]:  # name -> (3, H, W//2+1)
+    "R as measured, and the same values handed out to other frequencies."
+    R, W = scene.stack().R, scene.image.shape[-1]
+    return {"R": R, "shuffled": shuffle_bins(R, W, generator(seed, "peel"))}
+
+
+def peel_gradient(
+    scene: Scene,  # whose gradients
+    domain: int | None = None,  # None: the mean over domains
+) -> tuple[Tensor, str]:  # (3, H, W), and its name
+    "The gradient to be peeled. Error: `ValueError` for an unknown domain."
+    if domain is None:
+        return scene.g_domain.mean(0), "the mean gradient"
+    k = check_index("domain", domain, 0, len(scene.domain_names) - 1)
+    return scene.g_domain[k], f"gradient of {scene.domain_names[k]}"
+
+# %% ../nbs/59_views.ipynb #03031325
+LOOKS = {"R": (COLOURS["g_cls"], "-", "$R$"), "shuffled": (COLOURS["null"], "--", "shuffled $R$")}
+
+
+def peel_axes(
+    figure: Figure,  # where to draw
+    scene: Scene,  # what is drawn
+    maps: Mapping[str, Tensor],  # from `peel_maps`
+) -> tuple[dict[str, AxesImage], Any]:  # images that will change, title of the first
+    "Gradient and spectrum; beside them, for R and shuffled R: the map, what it keeps, what remains."
+    blank, W, tone = np.zeros(scene.image.shape[1:]), scene.image.shape[-1], gradient_look(scene)
+    places = [[axes_at(figure, 0.15 + 1.56 * j, top, 1.4) for j in range(4)] for top in (0.35, 2.2)]
+    images = {"whole": image_panel(places[0][0], blank, COLOURS["g_dm"], **tone),
+              "spectrum": image_panel(places[1][0], blank, COLOURS["g_dm"], **spectrum_look(scene))}
+    head = moving(title(places[0][0]))
+    title(places[1][0], "its spectrum")
+    for (_, *row), (name, R) in zip(places, maps.items()):
+        colour, _, symbol = LOOKS[name]
+        image_panel(row[0], centred_spectrum(R.mean(0), W), cmap="magma", vmin=0, vmax=1)
+        images[f"mask {name}"] = image_panel(row[1], blank, cmap="Greys_r", vmin=0, vmax=1)
+        images[f"rest {name}"] = image_panel(row[2], blank, colour, **tone)
+        for ax, text in zip(row, (symbol, "kept (white)", "what remains")):
+            title(ax, text)
+    return images, head
+
+# %% ../nbs/59_views.ipynb #bd53c875
 class PeelView:
-    "Peel."
+    "Frequencies with R above a threshold, what remains of the gradient, and its energy."
 
     def __init__(self, scene: Scene):
-        self.scene, self.figure = scene, new_figure(9.6, 4)
+        self.scene, self.figure, self.maps = scene, new_figure(9.6, 4.1), peel_maps(scene)
+        self.images, self.title = peel_axes(self.figure, scene, self.maps)
+        self.grid = torch.linspace(0, 1, 101)
+        ax = axes_at(self.figure, 7.0, 0.35, 2.45, 3.25)
+        ax.set(xlim=(0, 1), ylim=(0, 104))
+        ax.set_xlabel("threshold on $R$", fontsize=8)
+        title(ax, "energy kept, %")
+        null = noise_level(len(scene.domain_names)).mean
+        ax.axvline(null, color=COLOURS["null"], linewidth=0.8, linestyle=":")
+        ax.text(null + 0.02, 101, "noise", fontsize=7, va="top", color=COLOURS["null"])
+        self.lines = {name: ax.plot([], [], dash, color=colour, label=symbol)[0]
+                      for name, (colour, dash, symbol) in LOOKS.items()}
+        self.marks = {name: ax.plot([], [], "o", color=colour)[0] for name, (colour, *_) in LOOKS.items()}
+        self.words = {name: ax.text(0, 0, "", fontsize=8, color=colour) for name, (colour, *_) in LOOKS.items()}
+        ax.legend(fontsize=8, frameon=False, loc="lower left")
+        moving(*self.images.values(), *self.lines.values(), *self.marks.values(), *self.words.values())
+        self.update()
 
     def update(self, threshold: float = 0.5, *, domain: int | None = None) -> None:
-        "Keep."
+        "Keep frequencies with R at or above the threshold; domain None: the mean gradient."
+        threshold = check_number("threshold", threshold, 0, 1)
+        g, name = peel_gradient(self.scene, domain)
+        G, W = spectrum(g), g.shape[-1]
+        values = {"whole": g.mean(0), "spectrum": log_modulus(g)}
+        for kind, R in self.maps.items():
+            kept = (R >= threshold).float().mean(0)
+            values |= {f"mask {kind}": centred_spectrum(kept, W), f"rest {kind}": peel(g, R, threshold).mean(0)}
+            curve = 100 * kept_energy(G, R, self.grid, W)
+            here = 100 * float(kept_energy(G, R, torch.tensor([threshold]), W))
+            self.lines[kind].set_data(self.grid, curve)
+            self.marks[kind].set_data([threshold], [here])
+            self.words[kind].set_position((threshold + 0.03, here + 1))
+            self.words[kind].set_text(f"{here:.0f} %")
+        for key, image in self.images.items():
+            image.set_data(values[key])
+        self.title.set_text(name)
+
+# %% ../nbs/59_views.ipynb #192802e6
+def peel_twin(
+    scene: Scene,  # what is drawn
+    thresholds: Sequence[float] = (0, 0.4, 0.6, 0.8),  # one column each
+    domain: int | None = None,  # None: the mean over domains
+) -> Figure:
+    "What remains above several thresholds, for R and for shuffled R."
+    g, _ = peel_gradient(scene, domain)
+    figure, look, W = new_figure(0.5 + 1.6 * len(thresholds), 4.1), gradient_look(scene), g.shape[-1]
+    for i, (kind, R) in enumerate(peel_maps(scene).items()):
+        colour, _, symbol = LOOKS[kind]
+        energy = kept_energy(spectrum(g), R, torch.tensor(thresholds), W).tolist()
+        for j, threshold in enumerate(thresholds):
+            ax = axes_at(figure, 0.4 + 1.6 * j, 0.35 + 1.85 * i, 1.4)
+            image_panel(ax, peel(g, R, threshold).mean(0), colour, **look)
+            title(ax, f"{symbol} \u2265 {threshold:g}")
+            ax.set_xlabel(f"energy {100 * energy[j]:.0f} %", fontsize=8)
+    return figure
+
+# %% ../nbs/59_views.ipynb #a2451770
+def saved_steps(
+    runs: Mapping[str, DistilledSet],  # name -> a set made with keep_every
+) -> list[int]:  # steps that all runs kept
+    "Steps that can be shown. Error: `ValueError` without snapshots, or at different steps."
+    if not runs:
+        raise ValueError("a player needs at least one run: pass a dict of name and distilled set.")
+    for name, run in runs.items():
+        if not run.history or "kept" not in run.history:
+            raise ValueError(f"the run {name!r} kept no images on its way: distil it again with "
+                             "keep_every, as in distill(..., keep_every=10).")
+    steps = {name: list(run.history["kept_at"]) for name, run in runs.items()}
+    first, *others = steps
+    for name in others:
+        if steps[name] != steps[first]:
+            raise ValueError(f"{first!r} kept other steps than {name!r}: distil both with the same "
+                             "steps and keep_every.")
+    return steps[first]
+
+# %% ../nbs/59_views.ipynb #1229380b
+def shown_images(
+    run: DistilledSet,  # whose images
+    per_class: int = 10,  # at most
+    classes: int = 10,  # at most
+) -> tuple[Tensor, int]:  # index of the images, and how many stand in a row
+    "A choice of images that fits a panel: a row per class, or a square of few images."
+    labels = run.hard_labels.cpu()
+    rows = [(labels == c).nonzero()[:per_class, 0] for c in labels.unique()[:classes]]
+    index = torch.cat(rows)
+    even = len({len(row) for row in rows}) == 1 and len(rows[0]) >= 4
+    return index, len(rows[0]) if even else math.ceil(len(index) ** 0.5)
 
 
+def sheet(
+    run: DistilledSet,  # made with keep_every
+    place: int,  # number of the snapshot
+    **choice: int,  # per_class and classes, as in `shown_images`
+) -> np.ndarray:  # uint8 (height, width, 4)
+    "The images of one snapshot side by side."
+    index, columns = shown_images(run, **choice)
+    pictures = list(to_pictures(run.normalisation.inverse(run.history["kept"][place][index])))
+    return mosaic([pictures[i : i + columns] for i in range(0, len(pictures), columns)])
+
+# %% ../nbs/59_views.ipynb #e778e789
+def cursor_panel(
+    ax: Axes,  # where to draw
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],  # run -> steps, values
+    text: str,  # title
+    mark: str = "",  # of each point
+) -> Any:  # the cursor
+    "One line per run, and a cursor that moves."
+    for number, (name, (x, y)) in enumerate(lines.items()):
+        dash = ("-", "--", "-.", ":")[number % 4]
+        ax.plot(x, y, dash + mark, color=colour_of(name, number), label=name, linewidth=1.3, markersize=4)
+    title(ax, text)
+    ax.legend(fontsize=8, frameon=False)
+    return moving(ax.axvline(0, color="black", linewidth=1))
+
+# %% ../nbs/59_views.ipynb #228292c8
 class PlayerView:
-    "Play."
+    "Runs side by side: images at a saved step, losses, accuracies where they are given."
 
-    def __init__(self, runs: Mapping[str, DistilledSet], accuracy: Mapping[str, Sequence] | None = None):
-        self.figure, self.steps = new_figure(9.6, 4), list(next(iter(runs.values())).history["kept_at"])
+    def __init__(self, runs: Mapping[str, DistilledSet],
+                 accuracy: Mapping[str, Sequence[tuple[int, float]]] | None = None):
+        self.runs, self.steps = dict(runs), saved_steps(runs)
+        for name in accuracy or {}:
+            number_of("run", name, tuple(runs))
+        side = min(3.0, 6.3 / len(runs) - 0.15)
+        self.figure = new_figure(9.6, side + 0.85)
+        self.images, self.titles = {}, {}
+        for j, (name, run) in enumerate(self.runs.items()):
+            ax = axes_at(self.figure, 0.1 + (side + 0.15) * j, 0.35, side)
+            self.images[name] = moving(image_panel(ax, sheet(run, 0)))
+            ax.spines[:].set_visible(False)
+            self.titles[name] = moving(title(ax))
+        self.cursors = self.draw_curves(accuracy, side)
+        self.update(self.steps[0])
+
+    def draw_curves(self, accuracy: Mapping | None, side: float) -> list[Any]:
+        "Losses and, where given, accuracies; returns the cursors."
+        losses = {}
+        for name, run in self.runs.items():
+            mean = run.history["losses"].mean(1)
+            losses[name] = (np.arange(len(mean)), mean)
+        height = (side - 0.6) / 2 if accuracy else side
+        ax = axes_at(self.figure, 7.0, 0.35, 2.45, height)
+        ax.set_yscale("log")
+        cursors = [cursor_panel(ax, losses, "loss, mean over domains")]
+        if accuracy:
+            ax = axes_at(self.figure, 7.0, 0.35 + height + 0.6, 2.45, height)
+            points = {name: tuple(zip(*values)) for name, values in accuracy.items()}
+            cursors.append(cursor_panel(ax, points, "accuracy, %", "o"))
+        ax.set_xlabel("step", fontsize=8)
+        return cursors
 
     def update(self, step: int) -> None:
-        "Show."
+        "Show the images that were kept after so many steps."
+        if step not in self.steps:
+            raise ValueError(f"step {step!r} was not kept: choose from {', '.join(map(str, self.steps))}.")
+        place = self.steps.index(step)
+        for name, run in self.runs.items():
+            self.images[name].set_data(sheet(run, place))
+            self.titles[name].set_text(f"{name} after {step} steps")
+        for cursor in self.cursors:
+            cursor.set_xdata([step, step])
+
+# %% ../nbs/59_views.ipynb #ee031153
+def player_twin(
+    runs: Mapping[str, DistilledSet],  # name -> a set made with keep_every
+    steps: Sequence[int] | None = None,  # one column each; None: four, first to last
+) -> Figure:
+    "One image per class of each run at several steps."
+    kept = saved_steps(runs)
+    if steps is None:
+        steps = [kept[i] for i in sorted({round(i * (len(kept) - 1) / 3) for i in range(4)})]
+    figure = new_figure(0.8 + 1.6 * len(steps), 0.4 + 0.85 * len(runs))
+    for i, (name, run) in enumerate(runs.items()):
+        for j, step in enumerate(steps):
+            if step not in kept:
+                raise ValueError(f"step {step!r} was not kept: choose from {', '.join(map(str, kept))}.")
+            ax = axes_at(figure, 0.75 + 1.6 * j, 0.35 + 0.85 * i, 1.5, 0.75)
+            image_panel(ax, sheet(run, kept.index(step), per_class=1))
+            ax.spines[:].set_visible(False)
+            if i == 0:
+                title(ax, f"step {step}")
+            if j == 0:
+                ax.set_ylabel(name, fontsize=9)
+    return figure
