@@ -9,6 +9,7 @@ __all__ = ['LEVELS', 'LOOK', 'MARKS', 'PRESETS', 'unit_of', 'quantise', 'gradien
 # %% ../nbs/62_page.ipynb #e812e3c2
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -67,8 +68,8 @@ def tolerance(
     alpha: float,  # weight of the agreed part
     beta: float,  # weight of the domain part
 ) -> float:  # same unit as the gradients
-    "Largest difference that storing can make to an entry of (11), and 0.1 % for float32."
-    return (1 + abs(alpha) + 2 * abs(beta)) * gradient_unit(s) / 2 * 1.001
+    "Largest difference that storing can make to an entry of (11), and 2 % for float32."
+    return (1 + abs(alpha) + 2 * abs(beta)) * gradient_unit(s) / 2 * 1.02
 
 # %% ../nbs/62_page.ipynb #9f5fed16
 def to_text(
@@ -88,7 +89,7 @@ def pack_scene(
     for K in sorted({K for K, _ in s.stacks}):
         parts, mean = s.stack(K), mean_gradient(s, K)
         kept = {"g_dm": parts.g_dm, "g_cls": parts.g_cls}
-        if (mean - parts.g_dm).abs().max() > 1e-4 * units[0]:  # for DM they are the same
+        if (mean - parts.g_dm).abs().max() > 0.01 * units[0]:  # for DM they are the same
             kept["g_mean"] = mean
         of[str(K)] = {name: to_text(quantise(g, units[0])) for name, g in kept.items()}
         of[str(K)]["R"] = to_text(quantise(parts.R, units[2]))
@@ -114,9 +115,7 @@ def fill(
     "Put texts and data into the template, so that no name can end a tag or a script."
     safe = {name: escape(text) for name, text in texts.items()}
     safe["data"] = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
-    for name, text in safe.items():
-        page = page.replace("{{" + name + "}}", text)
-    return page
+    return re.sub(r"{{(\w+)}}", lambda place: safe[place[1]], page)  # one pass: texts stay texts
 
 # %% ../nbs/62_page.ipynb #04d3acb8
 @dataclass(frozen=True, repr=False)
