@@ -1,0 +1,118 @@
+"""Make the exercise and solution notebooks of the workshop from one source each.
+
+    python tools/workshop.py            write workshop/*.ipynb and workshop/solutions/*.ipynb
+    python tools/workshop.py --check    only compare, exit 1 if something differs
+
+A source, workshop/source/NAME.py, is a Python script: a line `# %%` starts a code cell, `# %% [markdown]` a text
+cell (one string in triple quotes). The lines between `# BLANK: what to write` and `# END` are the solution; the
+exercise has a comment `# your code: what to write` and `...` in their place. Nothing is executed, no outputs are stored; cell
+ids are the number of the exercise and of the cell.
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKSHOP = ROOT / "workshop"
+BLANK = re.compile(r"^(?P<indent> *)# BLANK: (?P<what>.+)\n(?P<body>(?:.*\n)*?) *# END *\n", flags=re.M)
+UP = "import sys\n\nsys.path.insert(0, \"..\")  # checks.py stands one folder up\n\n"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def split_cells(text: str) -> list[tuple[str, str]]:
+    """The cells of a source as (kind, text); what stands above the first mark is no cell."""
+    pieces = re.split(r"^# %%(.*)\n", text, flags=re.M)[1:]
+    cells = []
+    for mark, body in zip(pieces[::2], pieces[1::2]):
+        kind = "markdown" if mark.strip() == "[markdown]" else "code"
+        if kind == "markdown":
+            found = re.fullmatch(r'r?"""(.*)"""', body.strip(), flags=re.S)
+            if not found:
+                raise ValueError(f'a [markdown] cell is one string in triple quotes, not: {body[:60]!r}')
+            body = found.group(1)
+        cells.append((kind, body.strip("\n")))
+    return cells
+
+
+def with_blanks(code: str) -> str:
+    """A cell as the learner gets it."""
+
+    def empty(found: re.Match) -> str:
+        indent = found["indent"]
+        first, *rest = textwrap.wrap(found["what"], 84 - len(indent))
+        return "".join([f"{indent}# your code: {first}\n", *(f"{indent}#   {line}\n" for line in rest),
+                        f"{indent}...\n"])
+
+    return BLANK.sub(empty, code + "\n").rstrip("\n")
+
+
+def solved(code: str) -> str:
+    """A cell of the solution."""
+    return BLANK.sub(lambda found: found["body"], code + "\n").rstrip("\n")
+
+
+def notebook(source: Path, solution: bool) -> str:
+    """The text of one notebook."""
+    number = source.stem.split("_")[0]
+    cells, up = [], solution
+    for i, (kind, text) in enumerate(split_cells(source.read_text(encoding="utf-8"))):
+        key = f"{'solution' if solution else 'exercise'}-{number}-{i:02d}"
+        if kind == "markdown":
+            text = re.sub(r"\A# (.+)", r"# \1: solution", text) if solution and i == 0 else text
+            cells.append(new_markdown_cell(text, id=key))
+            continue
+        text = solved(text) if solution else with_blanks(text)
+        if "# BLANK" in text or "# END" in text:
+            raise ValueError(f"{source.name}: a BLANK without END, or an END without BLANK, in {text[:60]!r}")
+        cells.append(new_code_cell((UP if up else "") + text, id=key))
+        up = False
+    nb = new_notebook(cells=cells, metadata=METADATA, nbformat_minor=5)
+    nbformat.validate(nb)
+    return nbformat.writes(nb) + "\n"
+
+
+def wanted() -> dict[Path, str]:
+    """Every notebook of the workshop with the text that it should have."""
+    texts = {}
+    for source in sorted((WORKSHOP / "source").glob("*.py")):
+        texts[WORKSHOP / f"{source.stem}.ipynb"] = notebook(source, solution=False)
+        texts[WORKSHOP / "solutions" / f"{source.stem}.ipynb"] = notebook(source, solution=True)
+    return texts
+
+
+def main() -> int:
+    """Write or compare the notebooks."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    check, texts = parser.parse_args().check, wanted()
+    old = [path for folder in (WORKSHOP, WORKSHOP / "solutions") for path in folder.glob("*.ipynb")
+           if path not in texts]
+    different = [path for path, text in texts.items()
+                 if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if check:
+        for path in different:
+            print(f"{path.relative_to(ROOT)} differs from its source: run tools/workshop.py")
+        for path in old:
+            print(f"{path.relative_to(ROOT)} has no source: move or delete it")
+        print(f"{len(texts)} notebooks compared, {len(different + old)} differ")
+        return int(bool(different or old))
+    for path in different:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(texts[path], encoding="utf-8", newline="\n")
+    print(f"{len(texts)} notebooks, {len(different)} files changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
