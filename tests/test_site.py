@@ -1,0 +1,248 @@
+"""The documentation site: built from the notebooks, complete in itself, and a check that can fail."""
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from browsing import opened
+
+ROOT = Path(__file__).resolve().parent.parent
+for needed in ("nbdev", "smalldocs", "latex2mathml", "ziamath", "fontTools"):
+    pytest.importorskip(needed, reason=f"{needed} is not installed (extra dev)")
+
+
+def tool(name: str):
+    """A script of tools/ as a module (one of them is called like a module of Python itself)."""
+    spec = importlib.util.spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+site, badges = tool("site"), tool("badges")
+TITLE = {"cell_type": "markdown", "id": "a1", "metadata": {}, "source": ["# Title\n", "\n", "> one line\n", "\n", "More."]}
+CODE = {"cell_type": "code", "execution_count": None, "id": "a2", "metadata": {}, "outputs": [], "source": ["#| default_exp x"]}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Path:
+    """The site, built once."""
+    return site.build(tmp_path_factory.mktemp("site") / "docs")
+
+
+@pytest.fixture
+def two_pages(tmp_path) -> Path:
+    """A small site that is in order."""
+    page = ('<html><body><main><h2 id="here">Here</h2><a href="{other}#here">there</a>'
+            '<figure><img src="dot.png" alt="a dot"><figcaption>A dot.</figcaption></figure></main></body></html>')
+    (tmp_path / "index.html").write_text(page.format(other="other.html"))
+    (tmp_path / "other.html").write_text(page.format(other="index.html"))
+    (tmp_path / "dot.png").write_bytes(b"")
+    return tmp_path
+
+
+def test_site_in_order_has_no_complaint(two_pages):
+    assert site.check(two_pages) == []
+
+
+@pytest.mark.parametrize("old, new, complaint", [
+    ("other.html#here", "nowhere.html", "leads nowhere"),
+    ("other.html#here", "../outside.html", "leads nowhere"),
+    ("other.html#here", "other.html#gone", "no such place"),
+    ("other.html#here", "#gone", "no such place"),
+    ("other.html#here", "https://OWNER.github.io/x", "nobody"),
+    ("other.html#here", "https:/broken", "not an address"),
+    ('src="dot.png"', 'src="gone.png"', "leads nowhere"),
+    ('src="dot.png"', 'src="https://example.org/dot.png"', "loads https://example.org"),
+    ('alt="a dot"', 'alt=""', "no alternative text"),
+    ("<figcaption>A dot.</figcaption>", "", "no caption"),
+    ("<main>", '<script src="//example.org/x.js"></script><main>', "loads //example.org"),
+    ("<main>", '<link rel="stylesheet" href="https://example.org/x.css"><main>', "loads https://example.org"),
+    ("<main>", "<style>@import url(https://example.org/x.css);</style><main>", "style loads"),
+    ("<main>", '<iframe srcdoc="<img src=\'https://example.org/x.png\' alt=x>"></iframe><main>', "loads https://example.org"),
+    ("<main>", r"<main><p>\(x\)</p>", "markup shows"),
+    ("<main>", '<main><p id="here">', "share the id"),
+])
+def test_check_sees(two_pages, old, new, complaint):
+    path = two_pages / "index.html"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    found = site.check(two_pages)
+    assert any(complaint in sentence and sentence.startswith("index.html") for sentence in found), found
+
+
+def test_check_sees_a_font_from_elsewhere(two_pages):
+    (two_pages / "x.css").write_text("@font-face { src: url('https://example.org/x.woff') }")
+    assert any("x.css" in sentence for sentence in site.check(two_pages))
+
+
+def test_built_site_is_in_order(built):
+    assert site.check(built) == []
+    assert site.undocumented(built) == []
+    pages = {path.relative_to(built).with_suffix(".ipynb").as_posix() for path in built.rglob("*.html")}
+    assert pages == {path.relative_to(site.NBS).as_posix() for path in site.notebooks(site.NBS)}
+
+
+def test_broken_link_in_the_built_site_is_reported(built, tmp_path):
+    copy = shutil.copytree(built, tmp_path / "copy")
+    path = copy / "14_surgery.html"
+    path.write_text(path.read_text(encoding="utf-8").replace('href="13_resultant.html"', 'href="13_gone.html"'), encoding="utf-8")
+    assert any("13_gone.html leads nowhere" in sentence for sentence in site.check(copy))
+
+
+def test_every_formula_is_mathml(built):
+    text = (built / "30_proofs.html").read_text(encoding="utf-8")
+    assert text.count("<math") > 100 and "katex" not in text.lower()
+    assert not [line for line in re.findall(r"<math.*?</math>", text, flags=re.S) if "\\" in line]
+
+
+def test_names_are_linked_and_their_source_is_there(built):
+    text = (built / "14_surgery.html").read_text(encoding="utf-8")
+    assert re.search(r'<a href="13_resultant\.html#\w+"><code>', text)
+    assert '<h3 id="sgs"' in text and "<summary>Source</summary>" in text
+
+
+def test_build_leaves_the_checkout_alone(built):
+    assert not (ROOT / "_proc").exists() or (ROOT / "_proc").stat().st_mtime < built.stat().st_mtime
+    assert not (ROOT / "nbs" / "nbdev.yml").exists() or (ROOT / "nbs" / "nbdev.yml").stat().st_mtime < built.stat().st_mtime
+
+
+def test_sidebar_places_a_new_notebook_by_its_number(tmp_path):
+    for name in ("index", "33_more", "tutorials/quickstart", "tutorials/another"):
+        path = tmp_path / f"{name}.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"cells": [TITLE], "metadata": {}}))
+    contents = site.sidebar(tmp_path)["website"]["sidebar"]["contents"]
+    assert contents[0] == {"text": "Start", "href": "index.ipynb"}
+    sections = {entry["section"]: [page["href"] for page in entry["contents"]] for entry in contents[1:]}
+    assert sections == {"Tutorials": ["tutorials/quickstart.ipynb", "tutorials/another.ipynb"], "Why": ["33_more.ipynb"]}
+
+
+@pytest.mark.parametrize("text, wanted", [
+    ("see `SGS`", "see [`SGS`](14_surgery.ipynb#sgs)"),
+    ("see `SGS()` and `other`", "see [`SGS()`](14_surgery.ipynb#sgs) and `other`"),
+    ("[`SGS`](x.ipynb) [the `SGS` rule](y.ipynb)", "[`SGS`](x.ipynb) [the `SGS` rule](y.ipynb)"),
+    ("# `SGS`\n\n```python\n`SGS`\n```", "# `SGS`\n\n```python\n`SGS`\n```"),
+    ("`twice`", "`twice`"), ("``SGS``", "``SGS``"),
+    ("[here](#A-Place)", "[here](#a-place)"),
+])
+def test_links_from_names(text, wanted):
+    names = {"SGS": [("14_surgery.ipynb", "sgs")], "twice": [("a.ipynb", "twice"), ("b.ipynb", "twice")]}
+    assert site.linked(text, "10_matching.ipynb", names) == wanted
+    assert "](../14_surgery.ipynb#sgs)" in site.linked("`SGS`", "tutorials/quickstart.ipynb", names)
+
+
+# ------------------------------------------------------------------ Colab
+OWNED = {"user": "someone", "repo": "dgdd_nb", "branch": "main", "lib_name": "dgdd_nb", "git_url": "https://github.com/someone/dgdd_nb",
+         "notebooks_requirements": "jupyterlab umap-learn", "nbdev_requirements": "nbdev>=2 fastcore<2"}
+
+
+@pytest.mark.parametrize("first", [[TITLE, CODE], [CODE, TITLE]])
+def test_badge_and_cell_come_once(first):
+    nb = {"cells": first}
+    later = badges.dressed(nb, "nbs/x.ipynb", {**OWNED, "user": "OWNER"})
+    assert badges.dressed(later, "nbs/x.ipynb", {**OWNED, "user": "OWNER"}) == later
+    assert "(http" not in json.dumps(later["cells"]) and badges.LATER in json.dumps(later)
+    owned = badges.dressed(later, "nbs/x.ipynb", OWNED)
+    assert badges.dressed(owned, "nbs/x.ipynb", OWNED) == owned
+    title = "".join(next(cell for cell in owned["cells"] if cell["id"] == "a1")["source"])
+    assert title == ("# Title\n\n> one line\n\n[Open in Colab](https://colab.research.google.com/github/someone/dgdd_nb/"
+                     "blob/main/nbs/x.ipynb)\n\nMore.")
+    assert badges.without_badge(title) == "# Title\n\n> one line\n\nMore."
+    assert [cell["id"] for cell in owned["cells"] if cell["cell_type"] == "code"] == ["colab", "a2"]
+
+
+def test_install_cell_does_nothing_elsewhere_and_installs_in_colab(monkeypatch):
+    source = "".join(badges.install_cell({**OWNED, "lib_name": "surely_missing"})["source"])
+    called = []
+
+    class Shell:
+        def run_line_magic(self, *args):
+            called.append(args)
+
+    exec(source, {"get_ipython": Shell})
+    assert called == []
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    exec(source, {"get_ipython": Shell})
+    assert called == [("pip", "install -q git+https://github.com/someone/dgdd_nb@main 'umap-learn' 'fastcore<2'")]
+    exec("".join(badges.install_cell(OWNED)["source"]), {"get_ipython": Shell})
+    assert len(called) == 1, "the package is there: nothing to install"
+
+
+# ------------------------------------------------------------------ in a browser
+CONTRAST = """() => {
+  const parse = (text) => { const v = text.match(/[\\d.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
+  const light = (c) => { const f = (x) => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; };
+                         return .2126 * f(c[0]) + .7152 * f(c[1]) + .0722 * f(c[2]); };
+  const ground = (e) => { const layers = [];
+    for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > 0) { layers.push(c); if (c[3] === 1) break; } }
+    let base = [255, 255, 255]; for (const c of layers.reverse()) base = base.map((b, i) => b * (1 - c[3]) + c[i] * c[3]); return base; };
+  const seen = {};
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const e = walk.currentNode.parentElement, s = getComputedStyle(e);
+    if (!walk.currentNode.textContent.trim() || !e.getClientRects().length || s.visibility !== "visible" || e.closest("script,style,svg,iframe,.skip")) continue;
+    const g = ground(e), c = parse(s.color); const over = g.map((b, i) => b * (1 - c[3]) + c[i] * c[3]);
+    const [a, b] = [light(over), light(g)].sort((x, y) => y - x); const ratio = (a + .05) / (b + .05);
+    const size = parseFloat(s.fontSize), big = size >= 24 || (size >= 18.66 && s.fontWeight >= 700);
+    if (ratio < (big ? 3 : 4.5)) seen[e.tagName + "." + e.className + " " + s.color] = ratio.toFixed(2) + " " + walk.currentNode.textContent.trim().slice(0, 30);
+  }
+  return seen;
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_in_a_browser(built, scheme):
+    """No request leaves the folder, no console error, contrast, figures and formulas."""
+    with opened(color_scheme=scheme) as (page, errors):
+        requests = []
+        page.on("request", lambda request: requests.append(request.url))
+        for name in ("index", "notation", "04_plots", "14_surgery", "30_proofs"):
+            page.goto((built / f"{name}.html").as_uri())
+            page.evaluate("document.querySelectorAll('details').forEach((d) => d.open = true)")
+            assert page.evaluate(CONTRAST) == {}, name
+            assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)"), name
+        assert page.evaluate("document.fonts.check('16px Formulas')")
+        box = page.locator(".math.display math").first.bounding_box()
+        assert box["height"] > 20 and box["width"] > 50
+        assert {url.split(":")[0] for url in requests} <= {"file", "data"}
+        assert errors == []
+
+
+@pytest.mark.browser
+def test_search_theme_and_keyboard(built):
+    with opened(color_scheme="light") as (page, errors):
+        page.goto((built / "index.html").as_uri())
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        page.keyboard.press("/")
+        page.keyboard.type("resultant_length")
+        first = page.locator(".search-result").first
+        first.wait_for()
+        assert "resultant_length" in first.get_attribute("href")
+        first.click()
+        page.wait_for_url("**/13_resultant.html#resultant_length")
+        before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.locator(".quarto-color-scheme-toggle").first.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_function("(old) => getComputedStyle(document.body).backgroundColor !== old", arg=before)
+        page.reload()
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+        assert errors == []
+
+
+@pytest.mark.browser
+def test_a_phone_scrolls_down_only(built):
+    with opened(width=360, height=740) as (page, errors):
+        for path in sorted(built.rglob("*.html")):
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, path.name
+        assert errors == []
