@@ -36,7 +36,7 @@ def names_inside(path: Path) -> list[str]:
 def contents(dist: str) -> None:
     """Both hold all modules and notebooks of the repository (the current folder), and no data."""
     wheel, sdist = pair(dist)
-    modules = {path.as_posix() for path in Path("dgdd_nb").rglob("*.py")}
+    modules = {path.as_posix() for ending in ("py", "html") for path in Path("dgdd_nb").rglob(f"*.{ending}")}
     books = {path.relative_to("nbs").as_posix() for path in Path("nbs").rglob("*.ipynb")
              if not any(part.startswith((".", "_")) for part in path.parts)}
     shipped = {f"dgdd_nb/notebooks/{book}" for book in books}

@@ -65,7 +65,7 @@ def mean_gradient(
 
 def tolerance(
     s: Scene,  # what is stored
-    alpha: float,  # weight of the agreed part
+    alpha: float,  # weight of the class part
     beta: float,  # weight of the domain part
 ) -> float:  # same unit as the gradients
     "Largest difference that storing can make to an entry of (11), and 2 % for float32."
@@ -142,10 +142,12 @@ class Page:
             temporary.write_text(self.html, encoding="utf-8", newline="\n")
 
 # %% ../nbs/62_page.ipynb #af29aeaf
-LOOK = ("What to look for: move alpha and read length and angle. Is it a new direction, or only a longer step? "
-        "Then move beta, and see whose domain pulls. A bright frequency in R is one that the domains agree on.")  # fmt: skip
+LOOK = ("What to look for: move alpha and read length and angle. Is it a new direction, or only a "
+        "longer step? Then move beta, and see whose domain pulls. A bright frequency in R is one "
+        "that the domains agree on.")
 MARKS = dict(zip("os^DvPX*", "●■▲◆▼✚✖★"))  # matplotlib's markers as letters
-PRESETS = [["DM", 0, 0], ["agreed part only", 2, 0], ["own part only", 0, 1], ["alpha = beta", 1, 1]]
+PRESETS = [["DM", 0, 0], ["class part only", 2, 0], ["domain part only", 0, 1],
+           ["alpha = beta", 1, 1]]  # name, alpha, beta
 
 
 def page_data(
@@ -156,21 +158,22 @@ def page_data(
     "All that the script needs to know."
     kinds = {(s.domain_names, tuple(s.image.shape)) for s in scenes}
     if len(kinds) != 1:
-        raise ValueError(f"a page needs scenes of the same domains and size, at least one, not {len(kinds)} kinds.")
+        raise ValueError("a page needs at least one scene, and all of the same domains and size: "
+                         f"these are of {len(kinds)} kinds.")
     names, shape = kinds.pop()
     numbers = [sum(t.class_name == s.class_name for t in scenes[:i]) for i, s in enumerate(scenes)]
-    styles = domain_styles(names)
     return {
         "size": shape[1:], "roles": COLOURS, "start": {"alpha": alpha, "beta": beta, "step": 1},
         "presets": [["default", DEFAULTS["alpha"], DEFAULTS["beta"]], *PRESETS],
         "noise": {K: round(null_level(K).mean, 3) for K in range(2, len(names) + 1)},
-        "domains": [{"name": n, "colour": styles[n].colour, "mark": MARKS[styles[n].marker]} for n in names],
+        "domains": [{"name": name, "colour": style.colour, "mark": MARKS[style.marker]}
+                    for name, style in domain_styles(names).items()],
         "scenes": [pack_scene(s, number) for s, number in zip(scenes, numbers)],
     }  # fmt: skip
 
 # %% ../nbs/62_page.ipynb #8dd94e89
 def explorer_page(
-    scenes: Sequence[Scene] | MultiDomain,  # from `views.scene`, or source domains to take them from
+    scenes: Sequence[Scene] | MultiDomain,  # from `views.scene`, or the source domains
     *,
     labels: Sequence[int | str] | None = None,  # classes of the source; None: its first four
     images: Sequence[int] = (0, 5),  # which synthetic images of each class of the source
@@ -183,5 +186,8 @@ def explorer_page(
     if isinstance(scenes, MultiDomain):
         labels = scenes.classes[:4] if labels is None else labels
         scenes = [scene(scenes, c, image=i, **options) for c in labels for i in images]
+    elif labels is not None or options:
+        raise TypeError("labels and options for scenes go with a source: pass source domains, or "
+                        "scenes alone.")
     start = [check_number(name, value, 0, 2) for name, value in (("alpha", alpha), ("beta", beta))]
     return Page(fill(template(), page_data(scenes, *start), title=title, look=LOOK), title)

@@ -120,14 +120,14 @@ def test_keyboard_moves_alpha_and_reset_brings_it_back(page):
 
 def test_every_control_has_a_name_and_is_reached_by_tab(page):
     for label in ("class", "synthetic image", "K: domains used", "reading of (10)",
-                  "image belongs to", "alpha: agreed part", "beta: domain's own part", "step size"):
+                  "image belongs to", "alpha: class part", "beta: domain part", "step size"):
         assert page.get_by_label(label, exact=True).count() == 1, label
     seen = []
     for _ in range(14):
         page.keyboard.press("Tab")
         seen.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
     assert seen[:8] == ["class", "image", "K", "reading", "domain", "alpha", "beta", "step"]
-    assert seen[8:] == ["default", "DM", "agreed part only", "own part only", "alpha = beta", "reset"]
+    assert seen[8:] == ["default", "DM", "class part only", "domain part only", "alpha = beta", "reset"]
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) == "solid"
     bare = "[...document.querySelectorAll('canvas')].filter(c => !c.getAttribute('aria-label')).length"
