@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'LOOK', 'MARKS', 'PRESETS', 'unit_of', 'quantise', 'gradient_unit', 'mean_gradient', 'tolerance', 'to_text',
-           'pack_scene', 'template', 'fill', 'Page', 'page_data', 'explorer_page']
+           'noise_for', 'pack_scene', 'template', 'fill', 'Page', 'page_data', 'explorer_page']
 
 # %% ../nbs/62_page.ipynb #e812e3c2
 import base64
@@ -78,6 +78,16 @@ def to_text(
     "Whole numbers as base64, lowest byte first, as JavaScript's typed arrays read them."
     return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode("ascii")
 
+# %% ../nbs/62_page.ipynb #d6be512a
+def noise_for(
+    s: Scene,  # whose gradients
+    K: int,  # number of domains, the first ones
+) -> float:  # mean R, three decimals
+    "The level of R under pure noise from domains as loud as these."
+    loud = s.g_domain[:K].double().flatten(1).norm(dim=1)
+    scale = loud.tolist() if loud.min() > 0 else None
+    return round(null_level(K, samples=50_000, scale=scale).mean, 3)
+
 # %% ../nbs/62_page.ipynb #996987ee
 def pack_scene(
     s: Scene,  # all that the sliders recombine
@@ -85,14 +95,14 @@ def pack_scene(
 ) -> dict[str, Any]:  # ready for JSON
     "One scene as text: arrays of whole numbers and their three units."
     units = gradient_unit(s), unit_of(s.image), 1 / LEVELS  # of gradients, image and R
-    of: dict[str, dict[str, str]] = {}
+    of: dict[str, dict[str, Any]] = {}
     for K in sorted({K for K, _ in s.stacks}):
         parts, mean = s.stack(K), mean_gradient(s, K)
         kept = {"g_dm": parts.g_dm, "g_cls": parts.g_cls}
         if (mean - parts.g_dm).abs().max() > 0.01 * units[0]:  # for DM they are the same
             kept["g_mean"] = mean
         of[str(K)] = {name: to_text(quantise(g, units[0])) for name, g in kept.items()}
-        of[str(K)]["R"] = to_text(quantise(parts.R, units[2]))
+        of[str(K)] |= {"R": to_text(quantise(parts.R, units[2])), "noise": noise_for(s, K)}
     return {
         "class": s.class_name, "image_number": number, "domain": s.domain, "lr": s.lr,
         "mean": s.normalisation.mean, "std": s.normalisation.std, "shown": s.real.shape[1],
@@ -165,7 +175,6 @@ def page_data(
     return {
         "size": shape[1:], "roles": COLOURS, "start": {"alpha": alpha, "beta": beta, "step": 1},
         "presets": [["default", DEFAULTS["alpha"], DEFAULTS["beta"]], *PRESETS],
-        "noise": {K: round(null_level(K).mean, 3) for K in range(2, len(names) + 1)},
         "domains": [{"name": name, "colour": style.colour, "mark": MARKS[style.marker]}
                     for name, style in domain_styles(names).items()],
         "scenes": [pack_scene(s, number) for s, number in zip(scenes, numbers)],
