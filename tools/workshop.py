@@ -69,6 +69,7 @@ def notebook(source: Path, solution: bool) -> str:
         key = f"{'solution' if solution else 'exercise'}-{number}-{i:02d}"
         if kind == "markdown":
             text = re.sub(r"\A# (.+)", r"# \1: solution", text) if solution and i == 0 else text
+            text = text.replace("](../", "](../../") if solution else text  # one folder further down
             cells.append(new_markdown_cell(text, id=key))
             continue
         text = solved(text) if solution else with_blanks(text)

@@ -69,6 +69,7 @@ HINTS = (
     ("graph a second time", "make the loss anew for every domain"),
     ("view of a leaf", "do not change the images in place"),
     ("leaf Variable", "do not change the images in place"),
+    ("out of bounds", "an index is larger than its axis is long; perhaps two indices are swapped"),
     ("must match the size", "the two sides have different shapes; print them"),
     ("same shape", "the two sides have different shapes; print them"),
 )
@@ -157,8 +158,8 @@ def call(name: str, answer: Any, inputs: dict[str, Any], followed: str = "") -> 
             return value, (f"{name} switches on requires_grad of its input {key}, which stays on after "
                            f"it: work on a copy, {key}.detach().clone().requires_grad_().")
         if not same(given[key], old):
-            return value, (f"{name} changes its input {key} in place: work on a copy, "
-                           "such as .detach().clone().")
+            return value, (f"{name} changes its input {key} in place: write a = a - b rather "
+                           "than a -= b, or work on a .clone().")
     return value, ""
 
 
@@ -191,20 +192,24 @@ def kind_problem(name: str, value: Any, trial: Trial) -> str:
     if isinstance(value, (int, float, complex)) and trial.followed:
         return (f"{name} returned a plain number: .item() or float() cut it off from the images, "
                 "so return the tensor.")
-    return f"{name} returned {article(type(value).__name__)}, not a tensor."
+    stay = ": stay with torch" if isinstance(value, np.ndarray) else ""
+    return f"{name} returned {article(type(value).__name__)}, not a tensor{stay}."
 
 
 def article(noun: str) -> str:
-    """A noun with a or an."""
-    return f"a{'n' if noun[:1].lower() in 'aeiou' else ''} {noun}"
+    """The kind of a value, with its article."""
+    known = {"ndarray": "a numpy array", "str": "a text"}
+    return known.get(noun, f"a{'n' if noun[:1].lower() in 'aeiou' else ''} {noun}")
 
 
 def shape_problem(name: str, value: Tensor, trial: Trial) -> str:
     """'' or which axis is wrong."""
     got, wanted = tuple(value.shape), tuple(trial.right.shape)
-    meaning = f"{wanted} = ({', '.join(trial.axes)})" if wanted else "() = one number"
+    meaning = f"{wanted} = ({', '.join(trial.axes)})"
     if got == wanted:
         return ""
+    if not wanted:
+        return f"{name} has the shape {got}, expected one number."
     if len(got) != len(wanted):
         return f"{name} has {len(got)} axes, shape {got}; expected {len(wanted)}, {meaning}."
     if sorted(got) == sorted(wanted):
@@ -221,7 +226,7 @@ def type_problem(name: str, value: Tensor, trial: Trial) -> str:
     if value.is_complex() and not trial.right.is_complex():
         return f"{name} is complex, expected real numbers: a length is .abs(), an image is irfft2."
     if value.dtype != trial.right.dtype:
-        return f"{name} has the type {value.dtype}, expected {trial.right.dtype} as the input has."
+        return f"{name} has the type {value.dtype}, expected {trial.right.dtype}, the precision of the input."
     if trial.followed and not value.requires_grad:
         return (f"{name} has the right value but no graph: .detach() or no_grad() cut it off from "
                 "the synthetic features, so that no gradient can flow back.")
@@ -556,17 +561,19 @@ def check_resultant_length(answer: Callable) -> Verdict:
 
     empty = G.clone()
     empty[:, :, :, 0, 0] = 0
-    nan = [("is NaN where all domains are zero: add eps below.",
-            lambda: empty.sum(0).abs() / empty.abs().sum(0))]
-    second = Trial({"G": empty, "eps": 1e-8}, resultant_length(empty), axes, nan, rule=beyond)
+    none = [
+        ("is NaN where all domains are zero: add eps below.",
+         lambda: empty.sum(0).abs() / empty.abs().sum(0)),
+        ("adds eps above as well, so that it is 1 where all domains are zero: eps belongs below alone.",
+         lambda: (empty.sum(0).abs() + 1e-8) / (empty.abs().sum(0) + 1e-8)),
+    ]
+    second = Trial({"G": empty, "eps": 1e-8}, resultant_length(empty), axes, none, rule=beyond)
 
     wide = [
-        ("ignores eps: add it below, once.", lambda: above / below),
         ("ignores the eps that it is given: use the argument, not a number of your own.",
          lambda: above / (below + 1e-8)),
         (f"counts eps {K} times, once for each domain: add it after the sum (or sum, not average, "
          "above and below).", lambda: above / (below + K * 2.0)),
-        ("adds eps above as well: it belongs below alone.", lambda: (above + 2) / (below + 2)),
         ("uses eps as a floor: add it.", lambda: above / below.clamp(min=2.0)),
         ("subtracts eps: add it.", lambda: above / (below - 2.0)),
     ]
@@ -883,6 +890,9 @@ def check_accuracies(answer: Callable) -> Verdict:
                 if not sentence else Verdict(False, f"{name} {sentence}")
     if value.shape != right.shape:
         count = value.size
+        if count == networks:
+            return Verdict(False, f"{name} has the shape {value.shape}, expected {right.shape}: one "
+                                  "number per network.")
         return Verdict(False, f"{name} returned {count} value{'s' * (count != 1)} for "
                               f"{networks} networks: pass seeds=networks to evaluate.")
     if alike(evaluate(small, target, seeds=networks).values):
@@ -996,6 +1006,9 @@ def check_claim(answer: Callable) -> Verdict:
         value, problem = call(name, answer, inputs)
         if problem:
             return Verdict(False, problem)
+        if not isinstance(value, str):
+            return Verdict(False, f"{name} returned {article(type(value).__name__)}, not one of the "
+                                  "four sentences.")
         if value not in CLAIMS:
             near = difflib.get_close_matches(str(value), CLAIMS, 1, 0.5)
             hint = f"did you mean {near[0]!r}" if near else f"one of {', '.join(map(repr, CLAIMS))}"

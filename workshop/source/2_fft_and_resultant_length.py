@@ -132,16 +132,16 @@ if spectrum_right and R_right:
     G = spectrum(g_domain)
     R = resultant_length(G, 1e-8)
     print(f"R of six images: from {R.min():.2f} to {R.max():.2f}, mean over the half spectrum {R.mean():.2f}")
-    left, middle, right = panels(3, height=2.4)
-    show_spectrum(R[0, 0], left, vmin=0, vmax=1, title="R of image 0, red channel")
-    bins = G[:, 0, 0].flatten(1)
-    phase_arrows(bins[:, R[0, 0].argmax()], middle, source.domain_names, legend=False)
-    phase_arrows(bins[:, R[0, 0].argmin()], right, source.domain_names)
+    show_spectrum(R[0, 0], vmin=0, vmax=1, title="R of image 0, red channel")
+    arrows = G[:, 0, 0, :, 1:-1].flatten(1)  # without the first and last column, where arrows can be real numbers
+    order = R[0, 0, :, 1:-1].flatten().argsort()
+    for ax, i in zip(panels(3, height=2.4), order[[-1, len(order) // 2, 0]]):
+        phase_arrows(arrows[:, i], ax, source.domain_names, legend=False)
 
 # %% [markdown]
 r"""
-Left: $R$ over the frequencies, zero frequency in the middle. Middle and right: the three arrows and their sum where
-they agree most and least.
+Above: $R$ over the frequencies, zero frequency in the middle. Below: the arrows of the three domains at the frequencies
+where they agree most, in between, and least. The thick line runs to where the arrows lead, head to tail; its length is $R$.
 
 ## Blank 4: what does pure noise read?
 
