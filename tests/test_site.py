@@ -105,8 +105,9 @@ def test_every_formula_is_mathml(built):
 
 def test_names_are_linked_and_their_source_is_there(built):
     text = (built / "14_surgery.html").read_text(encoding="utf-8")
-    assert re.search(r'<a href="13_resultant\.html#\w+"><code>', text)
-    assert '<h3 id="sgs"' in text and "<summary>Source</summary>" in text
+    assert '<a href="#owndomain"><code>OwnDomain</code></a>' in text and '<h3 id="sgs"' in text
+    assert re.search(r'<a href="13_resultant\.html#\w+"><code>', (built / "notation.html").read_text(encoding="utf-8"))
+    assert "<summary>Source</summary>" in text
 
 
 def test_build_leaves_the_checkout_alone(built):
@@ -130,12 +131,14 @@ def test_sidebar_places_a_new_notebook_by_its_number(tmp_path):
     ("see `SGS()` and `other`", "see [`SGS()`](14_surgery.ipynb#sgs) and `other`"),
     ("[`SGS`](x.ipynb) [the `SGS` rule](y.ipynb)", "[`SGS`](x.ipynb) [the `SGS` rule](y.ipynb)"),
     ("# `SGS`\n\n```python\n`SGS`\n```", "# `SGS`\n\n```python\n`SGS`\n```"),
-    ("`twice`", "`twice`"), ("``SGS``", "``SGS``"),
+    ("`twice`", "`twice`"), ("``SGS``", "``SGS``"), ("`scale` and `scale()`", "`scale` and [`scale()`](03_augment.ipynb#scale)"),
     ("[here](#A-Place)", "[here](#a-place)"),
 ])
 def test_links_from_names(text, wanted):
-    names = {"SGS": [("14_surgery.ipynb", "sgs")], "twice": [("a.ipynb", "twice"), ("b.ipynb", "twice")]}
+    names = {"SGS": [("14_surgery.ipynb", "sgs")], "twice": [("a.ipynb", "twice"), ("b.ipynb", "twice")],
+             "scale": [("03_augment.ipynb", "scale")], "augment.scale": [("03_augment.ipynb", "scale")]}
     assert site.linked(text, "10_matching.ipynb", names) == wanted
+    assert "](03_augment.ipynb#scale)" in site.linked("`scale`", "x.ipynb", names, {"scale": "augment"})
     assert "](../14_surgery.ipynb#sgs)" in site.linked("`SGS`", "tutorials/quickstart.ipynb", names)
 
 
@@ -179,20 +182,27 @@ def test_install_cell_does_nothing_elsewhere_and_installs_in_colab(monkeypatch):
 # ------------------------------------------------------------------ in a browser
 CONTRAST = """() => {
   const parse = (text) => { const v = text.match(/[\\d.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
-  const light = (c) => { const f = (x) => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; };
-                         return .2126 * f(c[0]) + .7152 * f(c[1]) + .0722 * f(c[2]); };
-  const ground = (e) => { const layers = [];
-    for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > 0) { layers.push(c); if (c[3] === 1) break; } }
-    let base = [255, 255, 255]; for (const c of layers.reverse()) base = base.map((b, i) => b * (1 - c[3]) + c[i] * c[3]); return base; };
-  const seen = {};
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const part = (x) => x / 255 <= .03928 ? x / 255 / 12.92 : ((x / 255 + .055) / 1.055) ** 2.4;
+  const light = (c) => .2126 * part(c[0]) + .7152 * part(c[1]) + .0722 * part(c[2]);
+  const mix = (low, top) => low.map((b, i) => b * (1 - top[3]) + top[i] * top[3]);
+  const ground = (e) => {
+    const layers = [];
+    for (; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c[3] > 0) layers.push(c);
+      if (c[3] === 1) break;
+    }
+    return layers.reverse().reduce(mix, [255, 255, 255]);
+  };
+  const seen = {}, walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
-    const e = walk.currentNode.parentElement, s = getComputedStyle(e);
-    if (!walk.currentNode.textContent.trim() || !e.getClientRects().length || s.visibility !== "visible" || e.closest("script,style,svg,iframe,.skip")) continue;
-    const g = ground(e), c = parse(s.color); const over = g.map((b, i) => b * (1 - c[3]) + c[i] * c[3]);
-    const [a, b] = [light(over), light(g)].sort((x, y) => y - x); const ratio = (a + .05) / (b + .05);
-    const size = parseFloat(s.fontSize), big = size >= 24 || (size >= 18.66 && s.fontWeight >= 700);
-    if (ratio < (big ? 3 : 4.5)) seen[e.tagName + "." + e.className + " " + s.color] = ratio.toFixed(2) + " " + walk.currentNode.textContent.trim().slice(0, 30);
+    const e = walk.currentNode.parentElement, s = getComputedStyle(e), text = walk.currentNode.textContent.trim();
+    if (!text || !e.getClientRects().length || s.visibility !== "visible") continue;
+    if (e.closest("script, style, svg, .skip")) continue;
+    const low = ground(e), one = light(mix(low, parse(s.color))), two = light(low);
+    const ratio = (Math.max(one, two) + .05) / (Math.min(one, two) + .05), size = parseFloat(s.fontSize);
+    const least = size >= 24 || (size >= 18.66 && s.fontWeight >= 700) ? 3 : 4.5;
+    if (ratio < least) seen[`${e.tagName}.${e.className} ${s.color}`] = `${ratio.toFixed(2)} ${text.slice(0, 30)}`;
   }
   return seen;
 }"""

@@ -162,19 +162,26 @@ def exported(folder: Path) -> dict[str, list[tuple[str, str]]]:
     return names
 
 
+ABOUT_NAMES = ("notation.ipynb", "tutorials/reading_guide.ipynb")
 CODE_NAME = re.compile(r"(?<!`)`([A-Za-z_][\w.]*)(\(\))?`(?!`)")
 UNTOUCHED = re.compile(r"(^```.*?^```[^\n]*$|!?\[(?:[^\[\]]|\[[^\]]*\])*\]\([^)]*\)|^#+ [^\n]*$|<a\b.*?</a>)",
                        flags=re.M | re.S)     # fenced code, links, headings
 ANCHOR = re.compile(r"(\]\((?:[^()\s:#]*\.ipynb)?#)([^()\s]+)(?=\))")
 
 
-def linked(text: str, page: str, names: dict[str, list[tuple[str, str]]]) -> str:
-    """Markdown with every exported name in backticks as a link to its documentation, relative to the page."""
+def linked(text: str, page: str, names: dict[str, list[tuple[str, str]]], imported: dict[str, str] | None = None) -> str:
+    """Markdown with every exported name in backticks as a link to its documentation, relative to the page.
+
+    A plain word such as `scale` may mean something else: it is linked where its own page or an import says so.
+    """
 
     def one(found: re.Match) -> str:
-        places = names.get(found.group(1).removeprefix("dgdd_nb."), [])
+        name = found.group(1).removeprefix("dgdd_nb.")
+        module = (imported or {}).get(name.split(".")[0])
+        places = names.get(f"{module}.{name}", names.get(name, []))
         own = [place for place in places if place[0] == page]
-        if not places or (len(places) > 1 and not own):     # unknown, or two pages export it
+        word = name.islower() and name.isalpha() and not found.group(2) and page not in ABOUT_NAMES
+        if not places or not own and (len(places) > 1 or (word and not module)):
             return found.group(0)
         target, anchor = (own or places)[0]
         address = "" if target == page else posixpath.relpath(target, posixpath.dirname(page) or ".")
@@ -187,24 +194,37 @@ def linked(text: str, page: str, names: dict[str, list[tuple[str, str]]]) -> str
     return "".join(part if number % 2 else CODE_NAME.sub(one, part) for number, part in enumerate(parts))
 
 
+def imports(path: Path) -> dict[str, str]:
+    """The names a notebook imports from the package -> the module they come from."""
+    found = {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            with suppress(SyntaxError):                 # magics
+                for node in ast.walk(ast.parse("".join(cell["source"]))):
+                    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dgdd_nb."):
+                        found |= {alias.name: node.module.partition(".")[2] for alias in node.names}
+    return found
+
+
 def link_names(prepared: Path) -> None:
-    """Link exported names in prose and docstrings; pages keep the names of their notebooks."""
-    names = exported(prepared.parent / settings()["nbs_path"])
+    """Link exported names in prose, docstrings and Markdown outputs; pages keep the names of their notebooks."""
+    nbs = prepared.parent / settings()["nbs_path"]
+    names = exported(nbs)
     for path in notebooks(prepared):
         page = path.relative_to(prepared).as_posix()
-        nb = json.loads(path.read_text(encoding="utf-8"))
+        nb, known = json.loads(path.read_text(encoding="utf-8")), imports(nbs / page)
         for cell in nb["cells"]:
             source = "".join(cell["source"])
             if cell["cell_type"] == "raw":
                 cell["source"] = re.sub(r"^output-file:.*\n", "", source, flags=re.M)
             elif cell["cell_type"] == "markdown":
-                cell["source"] = linked(source, page, names)
-            elif "show_doc(" in source:
-                for out in cell["outputs"]:
-                    for data in (out.get("data", {}), out):
-                        for kind in ("text/markdown", "text/plain", "text"):
-                            if kind in data:
-                                data[kind] = linked(documented("".join(data[kind])), page, names)
+                cell["source"] = linked(source, page, names, known)
+            for out in cell.get("outputs", []):
+                data = out.get("data", {})
+                if "text/markdown" in data:
+                    data["text/markdown"] = linked(documented("".join(data["text/markdown"])), page, names, known)
+                if "show_doc(" in source and "text/plain" in data:
+                    data["text/plain"] = linked(documented("".join(data["text/plain"])), page, names, known)
         path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
 
 
@@ -387,6 +407,8 @@ def finish(site: Path) -> None:
     text = script.read_text(encoding="utf-8")
     text = swapped(text, 'const r = await fetch(offset + "search.json");\n      index = await r.json();', LOAD)
     text = swapped(text, "const hits = fuse ?", "const hits = window.siteSearch ? window.siteSearch(index, q, limit) : fuse ?")
+    text = swapped(text, "const dark = 0.299 * r + 0.587 * g + 0.114 * b < 128;",
+                   'const dark = document.documentElement.dataset.scheme === "alternate";')      # not by the background
     script.write_text(text, encoding="utf-8")
     entries = json.loads((site / "search.json").read_text(encoding="utf-8"))
     for entry in entries:
