@@ -26,7 +26,7 @@ from .matching import DM, Objective, as_objective
 from .networks import network
 from .plots import (
     COLOURS, centred_spectrum, colour_of, common_limit, domain_styles, mosaic, to_pictures)
-from .resultant import NullLevel, null_level, resultant_length
+from .resultant import NullLevel, null_level
 from .surgery import DEFAULTS, READINGS, check_names, decompose, shuffle_bins
 
 if TYPE_CHECKING:
@@ -35,14 +35,11 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 # %% auto #0
-__all__ = ['ROLES', 'LEFT', 'TOP', 'SIDE', 'MOST_ARROWS', 'ARROW_CASES', 'LOOKS', 'check_number', 'check_index', 'Stack', 'Scene',
-           'start_images', 'scene_gradients', 'class_data', 'scene', 'new_figure', 'moving', 'still_part', 'png',
-           'axes_at', 'title', 'image_panel', 'colour_bar', 'picture', 'log_modulus', 'gradient_look', 'spectrum_look',
-           'relative_size', 'real_examples', 'explorer_pictures', 'explorer_gradients', 'ExplorerView',
-           'explorer_words', 'explorer_twin', 'noise_level', 'weighted_arrows', 'arrow_panel', 'move_arrows',
-           'level_bar', 'move_level', 'ArrowsView', 'draw_arrows', 'arrow_words', 'arrows_twin', 'kept_energy', 'peel',
-           'peel_maps', 'peel_gradient', 'peel_axes', 'PeelView', 'peel_twin', 'saved_steps', 'shown_images', 'sheet',
-           'cursor_panel', 'PlayerView', 'player_twin']
+__all__ = ['ROLES', 'LEFT', 'TOP', 'SIDE', 'MOST_ARROWS', 'ARROW_CASES', 'LOOKS', 'check_number', 'check_index', 'Stack',
+           'SceneData', 'Scene', 'class_data', 'start_images', 'scene_gradients', 'scene', 'new_figure', 'moving',
+           'png', 'axes_at', 'title', 'image_panel', 'picture', 'log_modulus', 'relative_size', 'ExplorerView',
+           'explorer_twin', 'noise_level', 'weighted_arrows', 'ArrowsView', 'arrows_twin', 'kept_energy', 'peel',
+           'peel_maps', 'peel_gradient', 'PeelView', 'peel_twin', 'saved_steps', 'sheet', 'PlayerView', 'player_twin']
 
 # %% ../nbs/59_views.ipynb #007ad110
 def check_number(
@@ -53,16 +50,16 @@ def check_number(
 ) -> float:  # the number
     "A finite number in its range. Error: `ValueError` of one sentence otherwise."
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and low <= number <= high):
-        ends = (" of at least {:g}" if high == math.inf else " from {:g} to {:g}").format(low, high)
-        span = "" if low == -math.inf else ends
+        ends = " of at least {:g}" if high == math.inf else " from {:g} to {:g}"
+        span = "" if low == -math.inf else ends.format(low, high)
         raise ValueError(f"{name} must be a finite number{span}, not {value!r}.")
     return number
 
-
+# %% ../nbs/59_views.ipynb #9e5e9f49
 def check_index(
     name: str,  # what is counted, for the sentence
     value: Any,  # what should be a whole number
@@ -83,9 +80,9 @@ class Stack:
     g_dom: Tensor  # what each domain adds, shape (K, 3, H, W)
     R: Tensor  # agreement per bin of the half spectrum, shape (3, H, W//2+1)
 
-# %% ../nbs/59_views.ipynb #5a47d4f0
+# %% ../nbs/59_views.ipynb #77017de2
 @dataclass(frozen=True, eq=False)
-class Scene:
+class SceneData:
     "One class, one synthetic image, one encoder: all that sliders recombine."
     real: Tensor  # examples per domain, uint8 (K, n, 3, H, W)
     image: Tensor  # the synthetic image before the step, normalised, (3, H, W)
@@ -94,8 +91,12 @@ class Scene:
     domain_names: tuple[str, ...]  # K names
     normalisation: Normalisation  # of the image
     domain: int  # the domain the image is assigned to
-    stacks: dict[tuple[int, str], Stack]  # by (K, reading), for the first K domains
-    lr: float  # a plain DM step with it is visible: it moves the image by 0.3 (rms)
+    stacks: dict[tuple[int, str], Stack]  # by (K, reading): the first K domains
+    lr: float  # learning rate at which a plain DM step is visible
+
+# %% ../nbs/59_views.ipynb #5a47d4f0
+class Scene(SceneData):
+    "A scene, and the arithmetic behind the sliders."
 
     def stack(self, K: int | None = None, reading: str = "a") -> Stack:
         "The gradients under the first K domains (None: all) and a reading of (10)."
@@ -103,64 +104,26 @@ class Scene:
         most = len(self.domain_names)
         return self.stacks[check_index("K", most if K is None else K, 2, most), reading]
 
+    def own(self, domain: int | None, K: int) -> int:
+        "Number of a domain among the first K; None: the one the image is assigned to."
+        if domain is None and self.domain >= K:
+            raise ValueError(f"the image belongs to {self.domain_names[self.domain]!r}, which is "
+                             f"not among the first {K} domains: pass domain=0 to {K - 1}.")
+        return check_index("domain", self.domain if domain is None else domain, 0, K - 1)
+
     def direction(self, alpha: float, beta: float, *, K: int | None = None, reading: str = "a",
                   domain: int | None = None) -> Tensor:
-        "The direction of (11), shape (3, H, W); domain None: the one the image is assigned to."
-        alpha, beta, parts = check_number("alpha", alpha), check_number("beta", beta), self.stack(K, reading)
-        k = check_index("domain", self.domain if domain is None else domain, 0, len(parts.g_dom) - 1)
+        "The direction of (11), shape (3, H, W); the learning rate is not in it."
+        alpha, beta = check_number("alpha", alpha), check_number("beta", beta)
+        parts = self.stack(K, reading)
+        k = self.own(domain, len(parts.g_dom))
         return parts.g_dm + alpha * parts.g_cls + beta * parts.g_dom[k]  # (11)
 
     def step(self, alpha: float, beta: float, *, lr: float | None = None, K: int | None = None,
              reading: str = "a", domain: int | None = None) -> Tensor:
-        "The image after one step, (3, H, W); lr None: `self.lr`."
+        "The image after one step, (3, H, W); lr None: the visible one."
         lr = check_number("lr", self.lr if lr is None else lr, 0)
         return self.image - lr * self.direction(alpha, beta, K=K, reading=reading, domain=domain)
-
-# %% ../nbs/59_views.ipynb #1fd6257f
-def start_images(
-    source: MultiDomain,  # the source domains
-    c: int,  # number of the class
-    distilled: DistilledSet | None = None,  # take its images; None: real images, as a run starts
-    ipc: int = 10,  # how many real images, without a distilled set
-    seed: int = 0,  # of the choice
-) -> tuple[Tensor, Tensor, Normalisation]:  # images (N, 3, H, W), their domains (N,), normalisation
-    "The synthetic images of one class. Error: `ValueError` for a set made of other data."
-    if distilled is None:
-        domains = torch.arange(ipc) * source.K // ipc
-        images = initial_images(source, torch.full_like(domains, c), domains, seed=seed)
-        return images, domains, source.normalisation()
-    if (distilled.classes, distilled.domain_names) != (source.classes, source.domain_names):
-        raise ValueError("the distilled set was made of other classes or domains than this source: "
-                         "pass the source that it was distilled from.")
-    whole = distilled.to("cpu").decoded()
-    mine = whole.hard_labels == c
-    if whole.size != source.size or not mine.any():
-        raise ValueError(f"the distilled set has no {source.size[0]}x{source.size[1]} image of "
-                         f"class {source.classes[c]!r}: choose another class or set.")
-    return whole.images[mine], whole.domains[mine].clamp(min=0), whole.normalisation
-
-# %% ../nbs/59_views.ipynb #4c54e322
-def scene_gradients(
-    data: MultiDomain,  # real images of one class
-    images: Tensor,  # its synthetic images, normalised, (N, 3, H, W)
-    normalise: Normalisation,  # of both
-    objective: Objective,  # such as DM()
-    per_domain: int,  # real images of each domain
-    seed: int,  # of encoder, real images and the objective's dice
-) -> dict[int, DomainGradients]:  # by K: the first K domains
-    "Gradients under one fresh encoder, without augmentation."
-    net = network(classes=data.C, size=data.size, seed=derive_seed(seed, "encoder"))
-    net.requires_grad_(False)
-    index = data.sample(per_domain, generator(seed, "real"))
-    real, domains = normalise(data.images[index]), data.domains[index]
-    dims = {name: tuple(f.shape[1:]) for name, f in net.read(images, objective.layers).items()}
-    found, labels = {}, images.new_zeros(len(images), dtype=torch.int64)
-    for K in range(2, data.K + 1):
-        mine = domains < K
-        dice = objective.draw(generator(seed, "objective"), dims)  # the same for every K
-        found[K] = domain_gradients(net, objective, real[mine], 0 * domains[mine], domains[mine],
-                                    images, labels, K, 1, dice)
-    return found
 
 # %% ../nbs/59_views.ipynb #0c63f5ce
 def class_data(
@@ -179,13 +142,59 @@ def class_data(
                          "another class, or leave that domain out.")
     return source.select(source.labels == c).to("cpu"), c
 
+# %% ../nbs/59_views.ipynb #0d627649
+def start_images(
+    source: MultiDomain,  # the source domains
+    c: int,  # number of the class
+    distilled: DistilledSet | None = None,  # take its images; None: real ones, as a run starts
+    ipc: int = 10,  # how many real images, without a distilled set
+    seed: int = 0,  # of the choice
+) -> tuple[Tensor, Tensor, Normalisation]:  # images (N, 3, H, W), domains (N,), normalisation
+    "The synthetic images of one class. Error: `ValueError` for a set made of other data."
+    if distilled is None:
+        domains = torch.arange(ipc) * source.K // ipc
+        images = initial_images(source, torch.full_like(domains, c), domains, seed=seed)
+        return images, domains, source.normalisation()
+    if (distilled.classes, distilled.domain_names) != (source.classes, source.domain_names):
+        raise ValueError("the distilled set has other classes or domains than this source: pass "
+                         "the source that it was distilled from.")
+    whole = distilled.to("cpu").decoded()
+    mine = whole.hard_labels == c
+    if whole.size != source.size or not mine.any():
+        raise ValueError(f"the distilled set has no {source.size[0]}x{source.size[1]} image of "
+                         f"class {source.classes[c]!r}: choose another class or set.")
+    return whole.images[mine], whole.domains[mine].clamp(min=0), whole.normalisation
+
+# %% ../nbs/59_views.ipynb #d41b8bf2
+def scene_gradients(
+    data: MultiDomain,  # real images of one class
+    images: Tensor,  # its synthetic images, normalised, (N, 3, H, W)
+    normalise: Normalisation,  # of both
+    objective: Objective,  # such as DM()
+    per_domain: int,  # real images of each domain
+    seed: int,  # of encoder, real images and the objective's dice
+) -> dict[int, DomainGradients]:  # by K: the first K domains
+    "Gradients under one fresh encoder, without augmentation."
+    net = network(classes=data.C, size=data.size, seed=derive_seed(seed, "encoder"))
+    net.requires_grad_(False)
+    index = data.sample(per_domain, generator(seed, "real"))
+    real, domains = normalise(data.images[index]), data.domains[index]
+    dims = {name: tuple(f.shape[1:]) for name, f in net.read(images, objective.layers).items()}
+    found, labels = {}, torch.zeros(len(images), dtype=torch.int64)
+    for K in range(2, data.K + 1):
+        mine = domains < K
+        dice = objective.draw(generator(seed, "objective"), dims)
+        found[K] = domain_gradients(net, objective, real[mine], 0 * domains[mine],
+                                    domains[mine], images, labels, K, 1, dice)
+    return found
+
 # %% ../nbs/59_views.ipynb #6841793f
 def scene(
     source: MultiDomain,  # the source domains, two or more
     label: int | str = 0,  # number or name of the class
     *,
     image: int = 0,  # which synthetic image of the class
-    distilled: DistilledSet | None = None,  # take its images; None: real images, as a run starts
+    distilled: DistilledSet | None = None,  # take its images; None: real ones, as a run starts
     objective: Any = None,  # such as DM(), which None stands for
     ipc: int = 10,  # synthetic images of the class, without a distilled set
     per_domain: int = 32,  # real images of each domain that the gradients see (at most)
@@ -194,20 +203,22 @@ def scene(
 ) -> Scene:
     "Compute all gradients of one synthetic image once."
     data, c = class_data(source, label)
-    images, domains, normalise = start_images(data, c, distilled, ipc, seed)
+    images, domains, normalise = start_images(source, c, distilled, ipc, seed)
     i = check_index("image", image, 0, len(images) - 1)
-    per_domain = min(per_domain, int(data.counts()[:, c].min()))  # equally many: equal shares
+    smallest = int(data.counts()[:, c].min())  # equally many of each domain: equal shares
     objective = as_objective(DM() if objective is None else objective)
-    found = scene_gradients(data, images, normalise, objective, per_domain, seed)
-    stacks = {}
-    for K, f in found.items():
-        for reading in READINGS:
-            parts = decompose(f.g_domain[:, i : i + 1], reading=reading)  # (7) to (10)
-            stacks[K, reading] = Stack(f.g_dm[i], parts.g_cls[0], parts.g_dom[:, 0], parts.R[0])
-    g_domain, rms = found[data.K].g_domain[:, i], float(found[data.K].g_dm[i].square().mean().sqrt())
-    real = torch.stack([data.images[data.domains == k][: min(shown, per_domain)] for k in range(data.K)])
-    return Scene(real, images[i], g_domain, data.classes[c], data.domain_names, normalise,
-                 int(domains[i]), stacks, 0.3 / rms if rms > 0 else 1.0)
+    found = scene_gradients(data, images, normalise, objective, min(per_domain, smallest), seed)
+    stacks = {(K, r): _stack_of(f, i, r) for K, f in found.items() for r in READINGS}
+    rows = [data.images[data.domains == k][: min(shown, smallest)] for k in range(data.K)]
+    rms = float(found[data.K].g_dm[i].square().mean().sqrt())
+    return Scene(torch.stack(rows), images[i], found[data.K].g_domain[:, i], data.classes[c],
+                 data.domain_names, normalise, int(domains[i]), stacks, 0.3 / rms if rms else 1.0)
+
+# %% ../nbs/59_views.ipynb #eef92c5e
+def _stack_of(found: DomainGradients, i: int, reading: str) -> Stack:
+    "The parts of one image."
+    parts = decompose(found.g_domain[:, i : i + 1], reading=reading)  # (7) to (10)
+    return Stack(found.g_dm[i], parts.g_cls[0], parts.g_dom[:, 0], parts.R[0])
 
 # %% ../nbs/59_views.ipynb #d61a07f8
 def new_figure(
@@ -219,13 +230,13 @@ def new_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure((width, height), dpi=dpi, facecolor="white")
+    figure = Figure((width, height), dpi=dpi, facecolor="white", layout="none")
     FigureCanvasAgg(figure)
     return figure
 
 
 def moving(
-    *artists: Any,  # images, lines, texts that `update` will change
+    *artists: Any,  # images, lines, texts that an update will change
 ) -> Any:  # the same, or the one artist
     "Mark artists that change: the rest of the figure is drawn only once."
     for artist in artists:
@@ -233,9 +244,7 @@ def moving(
     return artists if len(artists) > 1 else artists[0]
 
 # %% ../nbs/59_views.ipynb #b3173142
-def still_part(
-    figure: Figure,  # the figure of a view or a twin
-) -> tuple[Any, list]:  # pixels of all that stands still, and what moves
+def _still_part(figure: Figure) -> tuple[Any, list]:
     "Draw what stands still, once; later calls remember it."
     if not hasattr(figure, "still_part"):
         figure.canvas.draw()  # leaves out what is marked as moving
@@ -247,18 +256,21 @@ def still_part(
 
 def png(
     figure: Figure,  # the figure of a view or a twin
-    compression: int = 1,  # 0 to 9: fast to small
+    compression: int = 1,  # from 0, fast, to 9, small
+    colours: int | None = None,  # round to so many colours, for small files
 ) -> bytes:  # a file
     "The figure as it is now, as a PNG file."
     from PIL import Image
 
-    background, movable = still_part(figure)
-    figure.canvas.restore_region(background)
+    pixels, movable = _still_part(figure)
+    figure.canvas.restore_region(pixels)
     for artist in movable:
         artist.axes.draw_artist(artist)
-    file = io.BytesIO()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    Image.fromarray(pixels).save(file, "PNG", compress_level=compression)
+    size, file = figure.canvas.get_width_height(), io.BytesIO()
+    whole = Image.frombuffer("RGBA", size, figure.canvas.buffer_rgba(), "raw", "RGBA", 0, 1)
+    whole = whole.convert("RGB")
+    whole = whole.quantize(colours, dither=Image.Dither.NONE) if colours else whole
+    whole.save(file, "PNG", compress_level=compression)
     return file.getvalue()
 
 # %% ../nbs/59_views.ipynb #7194f779
@@ -269,7 +281,7 @@ def axes_at(
     width: float,  # inches
     height: float | None = None,  # inches; None: a square
 ) -> Axes:
-    "Axes at a fixed place: nothing moves when the picture changes, and no layout is computed."
+    "Axes at a fixed place."
     height = width if height is None else height
     w, h = figure.get_size_inches()
     ax = figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
@@ -278,42 +290,40 @@ def axes_at(
     ax.grid(False)
     return ax
 
-
+# %% ../nbs/59_views.ipynb #45df23c7
 def title(
     ax: Axes,  # above which axes
     text: str = "",  # in words, with the symbol
-) -> Any:  # the text, to be changed with `set_text` if it is moving
+) -> Any:  # the text; `set_text` changes it
     "A title that can move."
     return ax.text(0, 1.035, text, transform=ax.transAxes, fontsize=9, va="bottom")
 
-
+# %% ../nbs/59_views.ipynb #f9a04b3d
 def image_panel(
     ax: Axes,  # where to draw
-    values: np.ndarray,  # (H, W), or a picture (H, W, 3 or 4)
+    values: Any,  # (H, W), or a picture (H, W, 3 or 4)
+    text: str = "",  # title
     colour: str = COLOURS["null"],  # of the frame
     **look: Any,  # cmap, vmin, vmax
 ) -> AxesImage:  # its data can be replaced in place
-    "An image without ticks, every pixel a sharp square, in a frame of the colour of its role."
-    image = ax.imshow(values, interpolation="nearest", **look)
-    H, W = values.shape[:2]
-    ax.set(xticks=[], yticks=[], xlim=(-0.7, W - 0.3), ylim=(H - 0.3, -0.7))
-    ax.spines[:].set(visible=True, color=colour, linewidth=0.8 if colour == COLOURS["null"] else 2.5)
+    "An image without ticks, every pixel a sharp square, framed in the colour of its role."
+    image = ax.imshow(values, interpolation="nearest", interpolation_stage="rgba", **look)
+    (H, W), width = values.shape[:2], 0.8 if colour == COLOURS["null"] else 2.5
+    ax.set(xticks=[], yticks=[], xlim=(-0.8, W - 0.2), ylim=(H - 0.2, -0.8))
+    ax.spines[:].set(visible=True, color=colour, linewidth=width)
+    title(ax, text)
     return image
 
 # %% ../nbs/59_views.ipynb #49b51524
-def colour_bar(
-    image: AxesImage,  # whose colours are explained
-    ax: Axes,  # where to draw the bar
-    labels: Sequence[str],  # texts from one end to the other
-    orientation: str = "vertical",  # or "horizontal"
-) -> None:
+def _colour_bar(image: AxesImage, ax: Axes, labels: Sequence[str],
+                orientation: str = "vertical") -> None:
     "A slim colour scale with few marks."
     bar = ax.figure.colorbar(image, cax=ax, orientation=orientation)
     bar.set_ticks(list(np.linspace(*image.get_clim(), len(labels))), labels=list(labels))
     bar.outline.set_linewidth(0.5)
     ax.tick_params(length=2, pad=2, labelsize=7)
 
-
+# %% ../nbs/59_views.ipynb #f1f23169
 def picture(
     scene: Scene,  # whose normalisation holds
     image: Tensor,  # normalised, (3, H, W)
@@ -321,7 +331,7 @@ def picture(
     "A normalised image in true colours."
     return to_pictures(scene.normalisation.inverse(image[None]))[0]
 
-
+# %% ../nbs/59_views.ipynb #8355cf56
 def log_modulus(
     g: Tensor,  # a gradient, (3, H, W)
 ) -> np.ndarray:  # (H, W), frequency zero in the middle
@@ -329,153 +339,141 @@ def log_modulus(
     half = spectrum(g).abs().mean(0).clamp(min=1e-12).log10()
     return centred_spectrum(half, g.shape[-1])
 
-# %% ../nbs/59_views.ipynb #4313d386
-def gradient_look(
-    scene: Scene,  # sets the scale
-) -> dict[str, Any]:  # for `image_panel`
+# %% ../nbs/59_views.ipynb #90195ade
+def _gradient_look(scene: Scene) -> dict[str, Any]:
     "One colour scale for all gradients of a scene: white is zero."
     stack = scene.stack()
     parts = (stack.g_dm.mean(0), stack.g_cls.mean(0), stack.g_dom.mean(1))
-    limit = common_limit(*(part.flatten() for part in parts))
+    limit = common_limit(*parts)
     return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
 
-
-def spectrum_look(
-    scene: Scene,  # sets the scale
-) -> dict[str, Any]:  # for `image_panel`
-    "One colour scale for all log spectra of a scene, two decades below the strongest wave."
+# %% ../nbs/59_views.ipynb #c9d525c5
+def _spectrum_look(scene: Scene) -> dict[str, Any]:
+    "One colour scale for all log spectra of a scene: two decades below the strongest wave."
     stack = scene.stack()
     top = max(float(log_modulus(g).max()) for g in (stack.g_dm, stack.g_cls, *stack.g_dom))
     return {"cmap": "viridis", "vmin": top - 2, "vmax": top}
 
-# %% ../nbs/59_views.ipynb #2f6d8ef0
+# %% ../nbs/59_views.ipynb #4313d386
 def relative_size(
-    gradients: Mapping[str, Tensor],  # role -> (3, H, W), among them "g_dm"
-) -> str:  # one line per gradient
-    "Length and cosine relative to g_dm, and the share of energy at low frequencies."
-    base, lines = gradients["g_dm"].flatten(), ["      length cosine energy", "                   below"]
-    H, W = gradients["g_dm"].shape[-2:]
-    low = radial_frequency(H, W) < 0.25  # half of the highest frequency of an axis
-    for name, g in gradients.items():
-        energy = spectrum(g).abs().square() * column_weight(W)
-        share = 100 * float(energy[:, low].sum() / energy.sum().clamp(min=1e-30))
-        cosine = float(torch.nn.functional.cosine_similarity(g.flatten(), base, 0))
-        length = float(g.norm() / base.norm().clamp(min=1e-30))
-        label = "sum" if name == "combined" else name
-        lines.append(f"{label:<5} {length:6.2f} {cosine:6.2f} {share:4.0f} %")
-    return "\n".join(lines)
+    g: Tensor,  # a gradient, (3, H, W)
+    base: Tensor,  # what it is compared with, (3, H, W)
+) -> tuple[float, float, float]:  # length ratio, cosine, share of energy
+    "Length and cosine relative to another gradient; share of energy at low frequencies."
+    H, W = g.shape[-2:]
+    energy = spectrum(g).abs().square() * column_weight(W, g)  # over the full spectrum
+    low = radial_frequency(H, W) < 0.25  # cycles per pixel: half of what an axis can hold
+    share = energy[:, low].sum() / energy.sum().clamp(min=1e-30)
+    cosine = torch.nn.functional.cosine_similarity(g.flatten(), base.flatten(), 0)
+    return float(g.norm() / base.norm().clamp(min=1e-30)), float(cosine), float(share)
 
-# %% ../nbs/59_views.ipynb #bb9257e3
-def real_examples(
-    ax: Axes,  # where to draw
-    scene: Scene,  # whose examples
-) -> None:
-    "A row of real images per domain, with its name."
-    canvas = mosaic([list(to_pictures(images)) for images in scene.real])
-    image_panel(ax, canvas)
+# %% ../nbs/59_views.ipynb #f0e17f9c
+ROLES = ("g_dm", "g_cls", "g_dom", "combined")  # in the order of (11)
+LEFT, TOP, SIDE = (0.62, 2.36, 4.06, 5.76, 7.46), (0.36, 2.32, 4.28), 1.5  # inches
+
+
+def _explorer_pictures(scene: Scene, figure: Figure) -> dict[str, AxesImage]:
+    "First row: real images, the synthetic image before and after a step."
+    ax = axes_at(figure, LEFT[0], TOP[0], SIDE)
+    rows = mosaic([list(to_pictures(images)) for images in scene.real])
+    image_panel(ax, rows, f"real images of class {scene.class_name}")
     ax.spines[:].set_visible(False)
     ax.set_anchor("NW")
     ax.tick_params(length=0, pad=1)
-    ax.set_title(f"real images of class {scene.class_name}", fontsize=9, loc="left", pad=4)
-    down = (canvas.shape[0] + 1) / len(scene.real)
+    down = (len(rows) + 1) / len(scene.real)
     ax.set_yticks((np.arange(len(scene.real)) + 0.5) * down - 1, scene.domain_names)
-
-# %% ../nbs/59_views.ipynb #f0e17f9c
-ROLES = {"g_dm": "$g_{DM}$", "g_cls": "$g_{cls}$", "g_dom": "$g_{dom}$", "combined": "the sum"}
-LEFT, TOP, SIDE = (0.62, 2.3, 4.0, 5.7, 7.4), (0.34, 2.3, 4.26), 1.5  # inches, of the explorer
-
-
-def explorer_pictures(
-    scene: Scene,  # what is drawn
-    figure: Figure,  # where
-    lr: float,  # sets the scale of the difference
-) -> tuple[dict[str, AxesImage], dict[str, Any]]:  # images and titles that will change
-    "First row: real images, the image before and after a step."
-    real_examples(axes_at(figure, LEFT[0], TOP[0], SIDE), scene)
-    before, limit = picture(scene, scene.image), lr * gradient_look(scene)["vmax"] / 2
+    before, limit = picture(scene, scene.image), scene.lr * _gradient_look(scene)["vmax"]
     rest = [axes_at(figure, left, TOP[0], SIDE) for left in LEFT[1:]]
-    image_panel(rest[0], before)
-    images = {"plain": image_panel(rest[1], before, COLOURS["g_dm"]),
-              "after": image_panel(rest[2], before, COLOURS["combined"]),
-              "added": image_panel(rest[3], before[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit)}
-    words = ("synthetic image $s$", "after a plain DM step", "after the step (11)", "what the parts changed")
-    for ax, text in zip(rest, words):
-        title(ax, text)
-    return images, {}
+    image_panel(rest[0], before, "synthetic image")
+    return {
+        "plain": image_panel(rest[1], before, "after a plain DM step", COLOURS["g_dm"]),
+        "after": image_panel(rest[2], before, "after the step", COLOURS["combined"]),
+        "added": image_panel(rest[3], before[..., 0], "difference of the two", cmap="RdBu_r",
+                             vmin=-limit, vmax=limit)}
 
 # %% ../nbs/59_views.ipynb #754dc9ce
-def explorer_gradients(
-    scene: Scene,  # what is drawn
-    figure: Figure,  # where
-) -> tuple[dict[str, AxesImage], dict[str, Any]]:  # images and titles that will change
+def _explorer_gradients(scene: Scene,
+                        figure: Figure) -> tuple[dict[str, AxesImage], dict[str, Any]]:
     "Second and third row: gradients, agreement, spectra."
-    tone, log, blank = gradient_look(scene), spectrum_look(scene), np.zeros(scene.image.shape[1:])
-    images, titles = {}, {}
-    for left, (name, symbol) in zip(LEFT[1:], ROLES.items()):
+    tone, log, blank = _gradient_look(scene), _spectrum_look(scene), np.zeros(scene.image.shape[1:])
+    images, titles, fixed = {}, {}, {"g_dm": "g_dm, plain DM", "combined": "= direction"}
+    for left, name in zip(LEFT[1:], ROLES):
         upper, lower = (axes_at(figure, left, top, SIDE) for top in TOP[1:])
-        images[name] = image_panel(upper, blank, COLOURS[name], **tone)
-        images[f"spectrum {name}"] = image_panel(lower, blank, COLOURS[name], **log)
-        titles[name] = moving(title(upper))
-        title(lower, f"spectrum of {symbol}")
-    ax = axes_at(figure, LEFT[0], TOP[2], SIDE)
-    images["R"] = image_panel(ax, blank, cmap="magma", vmin=0, vmax=1)
-    titles["R"] = moving(title(ax))
-    below = axes_at(figure, LEFT[0], TOP[2] + SIDE + 0.06, SIDE, 0.08)
-    colour_bar(images["R"], below, ("0", "0.5", "1"), "horizontal")
+        images[name] = image_panel(upper, blank, "", COLOURS[name], **tone)
+        symbol = "the direction" if name == "combined" else name
+        images[f"spectrum {name}"] = image_panel(
+            lower, blank, f"spectrum of {symbol}", COLOURS[name], **log)
+        titles[name] = title(upper, fixed.get(name, ""))
+    ax, strip = (axes_at(figure, LEFT[0], top, SIDE, high) for top, high in (
+        (TOP[2], SIDE), (TOP[2] + SIDE + 0.06, 0.08)))
+    images["R"] = image_panel(ax, blank, "agreement R", cmap="magma", vmin=0, vmax=1)
+    _colour_bar(images["R"], strip, ("0", "0.5", "1"), "horizontal")
     bars = [axes_at(figure, LEFT[4] + SIDE + 0.07, top, 0.08, SIDE) for top in TOP[1:]]
-    colour_bar(images["g_dm"], bars[0], (f"{tone['vmin']:.2g}", "0", f"{tone['vmax']:.2g}"))
-    colour_bar(images["spectrum g_dm"], bars[1], [f"{10 ** v:.1g}" for v in np.linspace(log["vmin"], log["vmax"], 3)])
-    return images, titles
+    _colour_bar(images["g_dm"], bars[0], [f"{tone['vmax'] * sign:.2g}" for sign in (-1, 0, 1)])
+    ends = np.linspace(log["vmin"], log["vmax"], 3)
+    _colour_bar(images["spectrum g_dm"], bars[1], [f"{10**v:.1g}" for v in ends])
+    return images, {name: moving(titles[name]) for name in ("g_cls", "g_dom")}
 
-# %% ../nbs/59_views.ipynb #b92a8077
+# %% ../nbs/59_views.ipynb #28202cda
+def _explorer_table(figure: Figure) -> list[Any]:
+    "Names and heads of a table with one line per gradient."
+    ax = axes_at(figure, 0.1, TOP[1], 2.0, SIDE)
+    ax.set_axis_off()
+    for line, name in enumerate(ROLES):
+        y = 0.68 - 0.13 * line
+        ax.plot(0.02, y + 0.005, "s", color=COLOURS[name], markersize=6)
+        ax.text(0.07, y, "sum" if name == "combined" else name, va="center", fontsize=8)
+    for x, head in zip((0.5, 0.74, 1), ("length\n/ g_dm", "cosine\nto g_dm", "energy\nlow freq.")):
+        ax.text(x, 0.78, head, ha="right", fontsize=7, color=COLOURS["null"])
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    return [moving(ax.text(x, 0.68 - 0.13 * line, "", ha="right", va="center", fontsize=8))
+            for line in range(len(ROLES)) for x in (0.5, 0.74, 1)]
+
+# %% ../nbs/59_views.ipynb #653df282
 class ExplorerView:
     "Real images, one synthetic image, its gradients and their spectra under alpha and beta."
 
     def __init__(self, scene: Scene):
         self.scene, self.figure = scene, new_figure(9.6, 6.15)
-        first, _ = explorer_pictures(scene, self.figure, scene.lr)
-        rest, self.titles = explorer_gradients(scene, self.figure)
-        self.images = first | rest
+        self.images = _explorer_pictures(scene, self.figure)
+        gradients, self.titles = _explorer_gradients(scene, self.figure)
+        self.images |= gradients
         moving(*self.images.values())
-        ax = axes_at(self.figure, 0.08, TOP[1], 2)
-        ax.set_axis_off()
-        self.table = moving(ax.text(0, 1, "", family="monospace", size=8, va="top", linespacing=1.5))
+        self.table = _explorer_table(self.figure)
         self.update()
 
     def update(self, alpha: float = DEFAULTS["alpha"], beta: float = DEFAULTS["beta"], *,
                K: int | None = None, reading: str = "a", domain: int | None = None,
                lr: float | None = None) -> None:
-        "Recombine the gradients and replace the data of the artists."
-        scene, where = self.scene, {"K": K, "reading": reading, "domain": domain}
-        plain, after = (scene.step(*pair, lr=lr, **where) for pair in ((0, 0), (alpha, beta)))
-        stack, k = scene.stack(K, reading), scene.domain if domain is None else domain
-        gradients = {"g_dm": stack.g_dm, "g_cls": stack.g_cls, "g_dom": stack.g_dom[k],
-                     "combined": scene.direction(alpha, beta, **where)}
-        values = {"plain": picture(scene, plain), "after": picture(scene, after),
-                  "added": (after - plain).mean(0),
-                  "R": centred_spectrum(stack.R.mean(0), after.shape[-1])}
-        for name, g in gradients.items():
-            values |= {name: g.mean(0), f"spectrum {name}": log_modulus(g)}
+        "Recombine the gradients and replace what the artists show."
+        values, sizes = _explorer_values(self.scene, alpha, beta, lr, K, reading, domain)
         for name, image in self.images.items():
             image.set_data(values[name])
-        words = explorer_words(alpha, beta, scene.domain_names[k], len(stack.g_dom))
-        for name, text in self.titles.items():
-            text.set_text(words[name])
-        self.table.set_text(relative_size(gradients))
+        k = self.scene.domain if domain is None else domain
+        self.titles["g_cls"].set_text(f"+ {alpha:.3g} \u00d7 g_cls, class part")
+        self.titles["g_dom"].set_text(f"+ {beta:.3g} \u00d7 g_dom, {self.scene.domain_names[k]}")
+        for text, words in zip(self.table, sizes):
+            text.set_text(words)
 
-# %% ../nbs/59_views.ipynb #a3f7a06b
-def explorer_words(
-    alpha: float,  # weight of the class part
-    beta: float,  # weight of the domain part
-    name: str,  # of the domain the image is assigned to
-    K: int,  # number of domains
-) -> dict[str, str]:  # titles that change
-    "The titles of the second row, read as eq. 11 from left to right."
-    return {"g_dm": "DM gradient $g_{DM}$", "g_cls": f"+ {alpha:.3g} \u00d7 class part $g_{{cls}}$",
-            "g_dom": f"+ {beta:.3g} \u00d7 $g_{{dom}}$ of {name}", "combined": "= direction of the step",
-            "R": f"agreement $R$ of {K} domains"}
+# %% ../nbs/59_views.ipynb #f997eb5b
+def _explorer_values(scene: Scene, alpha: float, beta: float, lr: float | None, K: int | None,
+                     reading: str, domain: int | None) -> tuple[dict[str, np.ndarray], list[str]]:
+    "All that an update of the explorer shows."
+    where = {"K": K, "reading": reading, "domain": domain}
+    plain, after = (scene.step(*pair, lr=lr, **where) for pair in ((0, 0), (alpha, beta)))
+    stack, W = scene.stack(K, reading), scene.image.shape[-1]
+    own = stack.g_dom[scene.own(domain, len(stack.g_dom))]
+    parts = (stack.g_dm, stack.g_cls, own, scene.direction(alpha, beta, **where))
+    values = {"plain": picture(scene, plain), "after": picture(scene, after),
+              "added": (after - plain).mean(0), "R": centred_spectrum(stack.R.mean(0), W)}
+    words = []
+    for name, g in zip(ROLES, parts):
+        values |= {name: g.mean(0), f"spectrum {name}": log_modulus(g)}
+        length, cosine, low = relative_size(g, stack.g_dm)
+        words += [f"{length:.2f}", f"{cosine:.2f}", f"{100 * low:.0f} %"]
+    return values, words
 
-# %% ../nbs/59_views.ipynb #3ed86b15
+# %% ../nbs/59_views.ipynb #974ff419
 def explorer_twin(
     scene: Scene,  # what is drawn
     alphas: Sequence[float] = (0, 0.5, 1, 2),  # one column each
@@ -483,24 +481,27 @@ def explorer_twin(
     **where: Any,  # K, reading and domain, as in `Scene.direction`
 ) -> Figure:
     "Directions of eq. 11 over alpha and beta on one colour scale."
-    side, left, top = 1.4, 0.75, 0.5
-    figure = new_figure(left + 1.5 * len(alphas) + 0.6, top + 1.5 * len(betas) + 0.1)
-    look = gradient_look(scene)
-    for i, beta in enumerate(betas):
-        for j, alpha in enumerate(alphas):
-            ax = axes_at(figure, left + 1.5 * j, top + 1.5 * i, side)
-            role = "combined" if alpha or beta else "g_dm"
-            g = scene.direction(alpha, beta, **where)
-            image = image_panel(ax, g.mean(0), COLOURS[role], **look)
-            if i == 0:
-                ax.set_title(f"$\\alpha$ = {alpha:g}", fontsize=9)
-            if j == 0:
-                ax.set_ylabel(f"$\\beta$ = {beta:g}", fontsize=9)
-    bar = axes_at(figure, left + 1.5 * len(alphas), top, 0.08, 1.5 * len(betas) - 0.1)
-    colour_bar(image, bar, (f"{look['vmin']:.2g}", "0", f"{look['vmax']:.2g}"))
+    gap, left, top = 1.45, 0.5, 0.35
+    maps = {(i, j): scene.direction(alpha, beta, **where).mean(0)
+            for i, beta in enumerate(betas) for j, alpha in enumerate(alphas)}
+    figure = new_figure(left + gap * len(alphas) + 0.6, top + gap * len(betas) + 0.05)
+    limit = common_limit(*maps.values())
+    look = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    for (i, j), values in maps.items():
+        ax = axes_at(figure, left + gap * j, top + gap * i, gap - 0.12)
+        colour = COLOURS["combined" if alphas[j] or betas[i] else "g_dm"]
+        words = f"alpha = {alphas[j]:g}" if i == 0 else ""
+        image = image_panel(ax, values, words, colour, **look)
+        if j == 0:
+            ax.set_ylabel(f"beta = {betas[i]:g}", fontsize=9)
+    bar = axes_at(figure, left + gap * len(alphas), top, 0.08, gap * len(betas) - 0.12)
+    _colour_bar(image, bar, [f"{limit * sign:.2g}" for sign in (-1, 0, 1)])
     return figure
 
-# %% ../nbs/59_views.ipynb #5c02cea1
+# %% ../nbs/59_views.ipynb #703aa700
+MOST_ARROWS = 8  # as many as there are styles of domains
+
+
 @lru_cache(maxsize=32)
 def noise_level(
     K: int,  # number of domains
@@ -508,27 +509,22 @@ def noise_level(
     "The level of R under pure noise, computed once for each K."
     return null_level(K)
 
-
+# %% ../nbs/59_views.ipynb #b60850cf
 def weighted_arrows(
     angles: Sequence[float],  # degrees, anticlockwise from the right
     lengths: Sequence[float],  # from 0
 ) -> np.ndarray:  # complex (K,)
-    "Arrows as complex numbers. Error: `ValueError` for NaN, lengths below 0, too few or too many."
-    if len(angles) != len(lengths):
-        raise ValueError(f"every arrow needs an angle and a length, not {len(angles)} and {len(lengths)}.")
-    check_index("the number of arrows", len(angles), 2, MOST_ARROWS)
+    "Arrows as complex numbers. Error: `ValueError` for NaN, lengths below 0, too few or many."
+    K = check_index("the number of arrows", len(angles), 2, MOST_ARROWS)
+    if len(lengths) != K:
+        raise ValueError(f"{K} angles need as many lengths, not {len(lengths)}.")
     turn = [math.radians(check_number(f"angle {k + 1}", a)) for k, a in enumerate(angles)]
     size = [check_number(f"length {k + 1}", r, 0) for k, r in enumerate(lengths)]
     return np.array(size) * np.exp(1j * np.array(turn))
 
-# %% ../nbs/59_views.ipynb #429e448b
-MOST_ARROWS = 8  # as many as there are styles of domains
-
-
-def arrow_panel(
-    ax: Axes,  # where to draw
-) -> list[Any]:  # arrows to be moved: MOST_ARROWS of the domains, then one for their sum
-    "A circle of radius 1 and arrows without length."
+# %% ../nbs/59_views.ipynb #821fb46a
+def _arrow_panel(ax: Axes, scale: float = 1) -> list[Any]:
+    "A circle of radius 1, and arrows without length."
     from matplotlib.patches import FancyArrowPatch
 
     turn = np.exp(2j * np.pi * np.linspace(0, 1, 181))
@@ -537,53 +533,44 @@ def arrow_panel(
     ax.set(aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     styles = domain_styles([f"domain {k + 1}" for k in range(MOST_ARROWS)]).values()
-    looks = [(style.colour, 2, 14, 3) for style in styles] + [(COLOURS["g_cls"], 5, 24, 2)]
-    arrows = []
-    for colour, width, head, order in looks:
-        arrow = FancyArrowPatch((0, 0), (0, 0), arrowstyle="-|>", mutation_scale=head, zorder=order,
-                                color=colour, linewidth=width, shrinkA=0, shrinkB=0)
-        arrows.append(ax.add_patch(arrow))
-    return arrows
+    looks = [(style.colour, 2, 14, 3) for style in styles] + [(COLOURS["g_cls"], 6, 24, 2)]
+    return [ax.add_patch(FancyArrowPatch(
+        (0, 0), (0, 0), arrowstyle="-|>", mutation_scale=head * scale, zorder=order,
+        color=colour, linewidth=width * scale, shrinkA=0, shrinkB=0, visible=False,
+    )) for colour, width, head, order in looks]
 
-
-def move_arrows(
-    arrows: Sequence[Any],  # the artists
-    start: np.ndarray,  # complex (n,)
-    end: np.ndarray,  # complex (n,)
-) -> None:
+# %% ../nbs/59_views.ipynb #1075b967
+def _move_arrows(arrows: Sequence[Any], start: np.ndarray, end: np.ndarray) -> None:
     "Put the first n arrows to new places; hide the others, and those without length."
     for number, arrow in enumerate(arrows):
         there = number < len(start) and abs(end[number] - start[number]) > 1e-6
-        arrow.set_visible(there)
+        arrow.set_visible(bool(there))
         if there:
             arrow.set_positions(*((z.real, z.imag) for z in (start[number], end[number])))
 
-# %% ../nbs/59_views.ipynb #6bcb73be
-def level_bar(
-    ax: Axes,  # where to draw, wide and low
-) -> dict[str, Any]:  # artists to be moved
+# %% ../nbs/59_views.ipynb #0416330f
+def _draw_arrows(arrows: Sequence[Any], chain: Sequence[Any], z: np.ndarray) -> float:
+    "Move the arrows of both panels; the way of the chain is 1, so it ends at distance R."
+    longest, way = max(1.0, np.abs(z).max()), np.abs(z).sum()
+    _move_arrows(arrows, 0 * z, z / longest)
+    ends = np.cumsum(z) / way if way > 0 else 0 * z  # (9): the last one has length R
+    _move_arrows(chain[:-1], np.concatenate([[0], ends[:-1]]), ends)
+    _move_arrows(chain[-1:], np.zeros(1), ends[-1:])
+    return float(abs(ends[-1]))
+
+# %% ../nbs/59_views.ipynb #ee47c04f
+def _level_bar(ax: Axes) -> dict[str, Any]:
     "A scale from 0 to 1 with the band of pure noise and a bar for R."
     from matplotlib.patches import Rectangle
 
-    ax.set(xlim=(0, 1), ylim=(0, 1), yticks=[], xticks=[0, 0.25, 0.5, 0.75, 1])
+    ax.set(xlim=(0, 1), ylim=(0, 1), yticks=[])
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     ax.spines["left"].set_visible(False)
-    bar = ax.add_patch(Rectangle((0, 0.3), 0, 0.4, color=COLOURS["g_cls"]))
-    band = ax.add_patch(Rectangle((0, 0), 0, 1, color=COLOURS["null"], alpha=0.3, linewidth=0))
-    (mean,) = ax.plot([0, 0], [0, 1], "--", color=COLOURS["null"], linewidth=1.5)
-    return {"bar": bar, "band": band, "mean": mean}
-
-
-def move_level(
-    level: Mapping[str, Any],  # the artists
-    R: float,  # measured
-    null: NullLevel,  # of pure noise
-) -> None:
-    "Show a value of R and the noise of as many domains."
-    low, _, high = null.quantiles
-    level["bar"].set_width(R)
-    level["band"].set_x(low)
-    level["band"].set_width(high - low)
-    level["mean"].set_xdata([null.mean] * 2)
+    null = COLOURS["null"]
+    band = ax.add_patch(Rectangle((0, 0), 0, 1, color=null, alpha=0.3, linewidth=0, zorder=1))
+    bar = ax.add_patch(Rectangle((0, 0.3), 0, 0.4, color=COLOURS["g_cls"], zorder=2))
+    (mean,) = ax.plot([0, 0], [0, 1], "--", color=null, linewidth=1.5, zorder=3)
+    return {"band": band, "bar": bar, "mean": mean}
 
 # %% ../nbs/59_views.ipynb #f75e1203
 class ArrowsView:
@@ -591,60 +578,44 @@ class ArrowsView:
 
     def __init__(self):
         self.figure = new_figure(9.6, 3.5)
-        panels = [axes_at(self.figure, left, 0.35, 3.0) for left in (0.1, 3.2)]
-        self.arrows, self.chain = (arrow_panel(ax) for ax in panels)
-        title(panels[0], "one arrow per domain")
-        title(panels[1], "head to tail, lengths summing to 1")
-        self.numbers = [panels[0].text(0, 0, f"{k + 1}", ha="center", va="center", fontsize=9)
-                        for k in range(MOST_ARROWS)]
-        ax = axes_at(self.figure, 6.5, 0.75, 2.8, 0.4)
-        self.level, self.title = level_bar(ax), ax.text(0, 1.3, "", fontsize=12)
-        self.words = ax.text(0, -1.3, "", fontsize=9, va="top", linespacing=1.6)
-        moving(*self.arrows, *self.chain, *self.numbers, *self.level.values(), self.title, self.words)
-        self.update((10, 50, 80, 200), (1, 1, 1, 1))
+        left, right = (axes_at(self.figure, x, 0.35, 3.0) for x in (0.1, 3.2))
+        self.arrows, self.chain = _arrow_panel(left), _arrow_panel(right)
+        title(left, "one arrow per domain")
+        title(right, "head to tail, the whole way 1 long")
+        style = {"ha": "center", "va": "center", "fontsize": 9}
+        self.numbers = [left.text(0, 0, f"{k + 1}", **style) for k in range(MOST_ARROWS)]
+        ax = axes_at(self.figure, 6.5, 1.05, 2.8, 0.4)
+        self.level, self.title = _level_bar(ax), ax.text(0, 1.25, "", fontsize=12)
+        self.words = ax.text(0, -1.2, "", fontsize=9, va="top", linespacing=1.6)
+        moving(*self.arrows, *self.chain, *self.numbers, *self.level.values())
+        moving(self.title, self.words)
+        self.update((20, 35, 60, 150), (1, 0.8, 0.6, 0.9))
 
     def update(self, angles: Sequence[float], lengths: Sequence[float]) -> None:
         "Angles in degrees, lengths from 0: one of each per domain."
         z = weighted_arrows(angles, lengths)
-        R, null = draw_arrows(self.arrows, self.chain, z), noise_level(len(z))
-        move_level(self.level, R, null)
+        R, null = _draw_arrows(self.arrows, self.chain, z), noise_level(len(z))
+        low, _, high = null.quantiles
+        self.level["bar"].set_width(R)
+        self.level["band"].set(x=low, width=high - low)
+        self.level["mean"].set_xdata([null.mean] * 2)
         for k, text in enumerate(self.numbers):
-            text.set_visible(k < len(z))
-            if k < len(z):
-                turn = 1.12 * np.exp(1j * math.radians(angles[k]))
-                text.set_position((turn.real, turn.imag))
-        self.title.set_text(f"$R$ = {R:.2f}")
-        self.words.set_text(arrow_words(R, null))
+            turn = math.radians(angles[k]) if k < len(z) else 0
+            text.set(x=1.12 * math.cos(turn), y=1.12 * math.sin(turn), visible=k < len(z))
+        self.title.set_text(f"R = {R:.2f}")
+        self.words.set_text(_arrow_words(R, null))
 
-# %% ../nbs/59_views.ipynb #05639004
-def draw_arrows(
-    arrows: Sequence[Any],  # artists of the first panel
-    chain: Sequence[Any],  # artists of the second panel
-    z: np.ndarray,  # complex (K,)
-) -> float:  # R
-    "Move the arrows of both panels; the chain has total length 1, so it ends at distance R."
-    longest, total = max(1.0, np.abs(z).max()), np.abs(z).sum()
-    move_arrows(arrows, 0 * z, z / longest)
-    ends = np.cumsum(z) / total if total > 0 else 0 * z  # (9): the last one has length R
-    start = np.concatenate([[0], ends[:-1]])
-    move_arrows(chain[:-1], start, ends)
-    move_arrows(chain[-1:], np.zeros(1), ends[-1:])
-    return float(abs(ends[-1]))
-
-
-def arrow_words(
-    R: float,  # measured
-    null: NullLevel,  # of pure noise
-) -> str:
-    "What the bar says, in words."
+# %% ../nbs/59_views.ipynb #5f5ec111
+def _arrow_words(R: float, null: NullLevel) -> str:
+    "What the bar shows, in words."
     low, _, high = null.quantiles
     place = "inside" if low <= R <= high else "above" if R > high else "below"
-    return (f"dashed: {null.mean:.2f}, the mean of {null.K} arrows\nof pure noise\n"
-            f"grey: {low:.2f} to {high:.2f}, nine of ten such cases\n"
-            f"these arrows lie {place} the grey band")
+    return (f"Dashed: {null.mean:.2f}, the mean for {null.K} arrows of noise.\n"
+            f"Grey: {low:.2f} to {high:.2f}, nine in ten of them.\n"
+            f"These arrows lie {place} the grey band.")
 
 # %% ../nbs/59_views.ipynb #7231c20d
-ARROW_CASES = {
+ARROW_CASES = {  # name -> angles in degrees, lengths
     "all agree": ((30, 30, 30, 30), (1, 1, 1, 1)),
     "most agree": ((10, 40, 60, 190), (1, 1, 1, 1)),
     "they cancel": ((0, 90, 180, 270), (1, 1, 1, 1)),
@@ -654,36 +625,37 @@ ARROW_CASES = {
 
 def arrows_twin() -> Figure:
     "Four cases of four arrows, and their R."
-    figure = new_figure(7.4, 4.1)
+    figure = new_figure(7.4, 4.0)
     for j, (name, (angles, lengths)) in enumerate(ARROW_CASES.items()):
-        upper, lower = (axes_at(figure, 0.1 + 1.83 * j, top, 1.7) for top in (0.35, 2.3))
-        R = draw_arrows(arrow_panel(upper), arrow_panel(lower), weighted_arrows(angles, lengths))
+        upper, lower = (axes_at(figure, 0.1 + 1.83 * j, top, 1.65) for top in (0.3, 2.25))
+        panels = _arrow_panel(upper, 0.7), _arrow_panel(lower, 0.7)
+        R = _draw_arrows(*panels, weighted_arrows(angles, lengths))
         title(upper, name)
-        title(lower, f"$R$ = {R:.2f}")
+        title(lower, f"R = {R:.2f}")
     return figure
 
 # %% ../nbs/59_views.ipynb #28d6fa9d
 def kept_energy(
     G: Tensor,  # a spectrum, complex half (3, H, W//2+1)
     R: Tensor,  # agreement, same shape
-    thresholds: Tensor,  # (T,)
+    thresholds: Sequence[float],  # T numbers from 0 to 1
     W: int,  # width of the image in pixels
 ) -> Tensor:  # (T,), 0 to 1
     "Share of the energy in frequencies with R at or above each threshold, full spectrum."
     energy = G.abs().square() * column_weight(W, G.real)
-    kept = energy * (R >= thresholds[:, None, None, None])
-    return kept.sum((1, 2, 3)) / energy.sum().clamp(min=1e-30)
+    least = torch.as_tensor(thresholds, dtype=R.dtype)[:, None, None, None]
+    return (energy * (R >= least)).sum((1, 2, 3)) / energy.sum().clamp(min=1e-30)
 
-
+# %% ../nbs/59_views.ipynb #2c6cb469
 def peel(
     g: Tensor,  # a gradient, (3, H, W)
     R: Tensor,  # agreement, (3, H, W//2+1)
-    threshold: float,  # between 0 and 1
+    threshold: float,  # from 0 to 1
 ) -> Tensor:  # (3, H, W)
     "What remains of a gradient when frequencies with R below the threshold are taken out."
     return inverse_spectrum(spectrum(g) * (R >= threshold), tuple(g.shape[-2:]))
 
-# %% ../nbs/59_views.ipynb #9f1994cf
+# %% ../nbs/59_views.ipynb #52fb1f91
 def peel_maps(
     scene: Scene,  # whose R
     seed: int = 0,  # of the shuffle
@@ -692,6 +664,9 @@ def peel_maps(
     R, W = scene.stack().R, scene.image.shape[-1]
     return {"R": R, "shuffled": shuffle_bins(R, W, generator(seed, "peel"))}
 
+# %% ../nbs/59_views.ipynb #03031325
+LOOKS = {"R": (COLOURS["g_cls"], "-", "R"), "shuffled": (COLOURS["null"], "--", "shuffled R")}
+
 
 def peel_gradient(
     scene: Scene,  # whose gradients
@@ -699,73 +674,70 @@ def peel_gradient(
 ) -> tuple[Tensor, str]:  # (3, H, W), and its name
     "The gradient to be peeled. Error: `ValueError` for an unknown domain."
     if domain is None:
-        return scene.g_domain.mean(0), "the mean gradient"
+        return scene.g_domain.mean(0), "mean gradient"
     k = check_index("domain", domain, 0, len(scene.domain_names) - 1)
     return scene.g_domain[k], f"gradient of {scene.domain_names[k]}"
 
-# %% ../nbs/59_views.ipynb #03031325
-LOOKS = {"R": (COLOURS["g_cls"], "-", "$R$"), "shuffled": (COLOURS["null"], "--", "shuffled $R$")}
+# %% ../nbs/59_views.ipynb #a862384b
+def _peel_panels(scene: Scene, maps: Mapping[str, Tensor], figure: Figure) -> dict[str, AxesImage]:
+    "Gradient and spectrum; beside them, for R and shuffled R: the map, the mask, what remains."
+    blank, W, tone = np.zeros(scene.image.shape[1:]), scene.image.shape[-1], _gradient_look(scene)
+    (whole, *first), (below, *second) = (
+        [axes_at(figure, 0.15 + 1.56 * j, top, 1.4) for j in range(4)] for top in (0.35, 2.2))
+    frame, log = COLOURS["g_dm"], _spectrum_look(scene)
+    images = {"whole": image_panel(whole, blank, "", frame, **tone),
+              "spectrum": image_panel(below, blank, "its spectrum", frame, **log)}
+    for row, (name, R) in zip((first, second), maps.items()):
+        colour, _, word = LOOKS[name]
+        share = {"vmin": 0, "vmax": 1}
+        image_panel(row[0], centred_spectrum(R.mean(0), W), word, cmap="magma", **share)
+        images[f"mask {name}"] = image_panel(row[1], blank, "kept (white)", cmap="gray", **share)
+        images[f"rest {name}"] = image_panel(row[2], blank, "what remains", colour, **tone)
+    return images
 
+# %% ../nbs/59_views.ipynb #48cf8094
+def _peel_curves(ax: Axes, K: int) -> dict[str, tuple[Any, Any, Any]]:
+    "Axes of energy against threshold, with the level of pure noise."
+    null, found = noise_level(K).mean, {}
+    ax.set(xlim=(0, 1), ylim=(0, 105))
+    ax.set_xlabel("threshold on R", fontsize=8)
+    title(ax, "energy kept, %")
+    ax.axvline(null, color=COLOURS["null"], linewidth=0.8, linestyle=":")
+    ax.text(null, 1, " mean R\n of noise", fontsize=7, color=COLOURS["null"])
+    for name, (colour, dash, word) in LOOKS.items():
+        (line,) = ax.plot([], [], dash, color=colour, label=word)
+        (mark,) = ax.plot([], [], "o", color=colour)
+        found[name] = moving(line, mark, ax.text(0, 0, "", fontsize=8, color=colour))
+    ax.legend(fontsize=8, frameon=False, loc="lower left")
+    return found
 
-def peel_axes(
-    figure: Figure,  # where to draw
-    scene: Scene,  # what is drawn
-    maps: Mapping[str, Tensor],  # from `peel_maps`
-) -> tuple[dict[str, AxesImage], Any]:  # images that will change, title of the first
-    "Gradient and spectrum; beside them, for R and shuffled R: the map, what it keeps, what remains."
-    blank, W, tone = np.zeros(scene.image.shape[1:]), scene.image.shape[-1], gradient_look(scene)
-    places = [[axes_at(figure, 0.15 + 1.56 * j, top, 1.4) for j in range(4)] for top in (0.35, 2.2)]
-    images = {"whole": image_panel(places[0][0], blank, COLOURS["g_dm"], **tone),
-              "spectrum": image_panel(places[1][0], blank, COLOURS["g_dm"], **spectrum_look(scene))}
-    head = moving(title(places[0][0]))
-    title(places[1][0], "its spectrum")
-    for (_, *row), (name, R) in zip(places, maps.items()):
-        colour, _, symbol = LOOKS[name]
-        image_panel(row[0], centred_spectrum(R.mean(0), W), cmap="magma", vmin=0, vmax=1)
-        images[f"mask {name}"] = image_panel(row[1], blank, cmap="Greys_r", vmin=0, vmax=1)
-        images[f"rest {name}"] = image_panel(row[2], blank, colour, **tone)
-        for ax, text in zip(row, (symbol, "kept (white)", "what remains")):
-            title(ax, text)
-    return images, head
-
-# %% ../nbs/59_views.ipynb #bd53c875
+# %% ../nbs/59_views.ipynb #3c8031d5
 class PeelView:
     "Frequencies with R above a threshold, what remains of the gradient, and its energy."
 
     def __init__(self, scene: Scene):
-        self.scene, self.figure, self.maps = scene, new_figure(9.6, 4.1), peel_maps(scene)
-        self.images, self.title = peel_axes(self.figure, scene, self.maps)
-        self.grid = torch.linspace(0, 1, 101)
+        self.scene, self.figure, self.maps = scene, new_figure(9.6, 4.0), peel_maps(scene)
+        self.images = _peel_panels(scene, self.maps, self.figure)
+        moving(*self.images.values())
+        self.title = moving(title(self.images["whole"].axes))
         ax = axes_at(self.figure, 7.0, 0.35, 2.45, 3.25)
-        ax.set(xlim=(0, 1), ylim=(0, 104))
-        ax.set_xlabel("threshold on $R$", fontsize=8)
-        title(ax, "energy kept, %")
-        null = noise_level(len(scene.domain_names)).mean
-        ax.axvline(null, color=COLOURS["null"], linewidth=0.8, linestyle=":")
-        ax.text(null + 0.02, 101, "noise", fontsize=7, va="top", color=COLOURS["null"])
-        self.lines = {name: ax.plot([], [], dash, color=colour, label=symbol)[0]
-                      for name, (colour, dash, symbol) in LOOKS.items()}
-        self.marks = {name: ax.plot([], [], "o", color=colour)[0] for name, (colour, *_) in LOOKS.items()}
-        self.words = {name: ax.text(0, 0, "", fontsize=8, color=colour) for name, (colour, *_) in LOOKS.items()}
-        ax.legend(fontsize=8, frameon=False, loc="lower left")
-        moving(*self.images.values(), *self.lines.values(), *self.marks.values(), *self.words.values())
+        self.curves = _peel_curves(ax, len(scene.domain_names))
         self.update()
 
     def update(self, threshold: float = 0.5, *, domain: int | None = None) -> None:
         "Keep frequencies with R at or above the threshold; domain None: the mean gradient."
         threshold = check_number("threshold", threshold, 0, 1)
         g, name = peel_gradient(self.scene, domain)
-        G, W = spectrum(g), g.shape[-1]
+        G, W, grid = spectrum(g), g.shape[-1], [*np.linspace(0, 1, 101), threshold]
         values = {"whole": g.mean(0), "spectrum": log_modulus(g)}
         for kind, R in self.maps.items():
-            kept = (R >= threshold).float().mean(0)
-            values |= {f"mask {kind}": centred_spectrum(kept, W), f"rest {kind}": peel(g, R, threshold).mean(0)}
-            curve = 100 * kept_energy(G, R, self.grid, W)
-            here = 100 * float(kept_energy(G, R, torch.tensor([threshold]), W))
-            self.lines[kind].set_data(self.grid, curve)
-            self.marks[kind].set_data([threshold], [here])
-            self.words[kind].set_position((threshold + 0.03, here + 1))
-            self.words[kind].set_text(f"{here:.0f} %")
+            values[f"mask {kind}"] = centred_spectrum((R >= threshold).float().mean(0), W)
+            values[f"rest {kind}"] = peel(g, R, threshold).mean(0)
+            *curve, here = (100 * kept_energy(G, R, grid, W)).tolist()
+            line, mark, text = self.curves[kind]
+            line.set_data(grid[:-1], curve)
+            mark.set_data([threshold], [here])
+            text.set(x=min(threshold + 0.03, 0.87), y=min(here + 1, 99), text=f"{here:.0f} %")
         for key, image in self.images.items():
             image.set_data(values[key])
         self.title.set_text(name)
@@ -778,14 +750,14 @@ def peel_twin(
 ) -> Figure:
     "What remains above several thresholds, for R and for shuffled R."
     g, _ = peel_gradient(scene, domain)
-    figure, look, W = new_figure(0.5 + 1.6 * len(thresholds), 4.1), gradient_look(scene), g.shape[-1]
+    figure, look = new_figure(0.2 + 1.6 * len(thresholds), 3.85), _gradient_look(scene)
     for i, (kind, R) in enumerate(peel_maps(scene).items()):
-        colour, _, symbol = LOOKS[kind]
-        energy = kept_energy(spectrum(g), R, torch.tensor(thresholds), W).tolist()
+        colour, _, word = LOOKS[kind]
+        energy = kept_energy(spectrum(g), R, thresholds, g.shape[-1]).tolist()
         for j, threshold in enumerate(thresholds):
-            ax = axes_at(figure, 0.4 + 1.6 * j, 0.35 + 1.85 * i, 1.4)
-            image_panel(ax, peel(g, R, threshold).mean(0), colour, **look)
-            title(ax, f"{symbol} \u2265 {threshold:g}")
+            ax = axes_at(figure, 0.15 + 1.6 * j, 0.3 + 1.85 * i, 1.4)
+            words = f"{word} \u2265 {threshold:g}"
+            image_panel(ax, peel(g, R, threshold).mean(0), words, colour, **look)
             ax.set_xlabel(f"energy {100 * energy[j]:.0f} %", fontsize=8)
     return figure
 
@@ -804,47 +776,50 @@ def saved_steps(
     first, *others = steps
     for name in others:
         if steps[name] != steps[first]:
-            raise ValueError(f"{first!r} kept other steps than {name!r}: distil both with the same "
-                             "steps and keep_every.")
+            raise ValueError(f"{name!r} kept other steps than {first!r}: distil both with the "
+                             "same steps and keep_every.")
     return steps[first]
 
-# %% ../nbs/59_views.ipynb #1229380b
-def shown_images(
-    run: DistilledSet,  # whose images
-    per_class: int = 10,  # at most
-    classes: int = 10,  # at most
-) -> tuple[Tensor, int]:  # index of the images, and how many stand in a row
-    "A choice of images that fits a panel: a row per class, or a square of few images."
-    labels = run.hard_labels.cpu()
-    rows = [(labels == c).nonzero()[:per_class, 0] for c in labels.unique()[:classes]]
-    index = torch.cat(rows)
-    even = len({len(row) for row in rows}) == 1 and len(rows[0]) >= 4
-    return index, len(rows[0]) if even else math.ceil(len(index) ** 0.5)
+# %% ../nbs/59_views.ipynb #9761fbae
+def _place_of(step: int, steps: Sequence[int]) -> int:
+    "Where a step stands. Error: `ValueError` if it was not kept."
+    if step not in steps:
+        raise ValueError(f"step {step!r} was not kept: choose from {', '.join(map(str, steps))}.")
+    return list(steps).index(step)
 
-
+# %% ../nbs/59_views.ipynb #a6f95f8a
 def sheet(
     run: DistilledSet,  # made with keep_every
     place: int,  # number of the snapshot
-    **choice: int,  # per_class and classes, as in `shown_images`
+    label: int | None = None,  # one class; None: at most ten images of each of ten classes
 ) -> np.ndarray:  # uint8 (height, width, 4)
-    "The images of one snapshot side by side."
-    index, columns = shown_images(run, **choice)
+    "The images of one snapshot side by side; a class with few images takes no row of its own."
+    labels = run.hard_labels.cpu()
+    chosen = labels.unique()[:10] if label is None else [label]
+    rows = [(labels == c).nonzero()[:10, 0] for c in chosen]
+    even = label is None and len({len(row) for row in rows}) == 1 and len(rows[0]) >= 4
+    index = torch.cat(rows)
+    columns = len(rows[0]) if even else math.ceil(len(index) ** 0.5)  # a row per class, or a square
     pictures = list(to_pictures(run.normalisation.inverse(run.history["kept"][place][index])))
     return mosaic([pictures[i : i + columns] for i in range(0, len(pictures), columns)])
 
-# %% ../nbs/59_views.ipynb #e778e789
-def cursor_panel(
-    ax: Axes,  # where to draw
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],  # run -> steps, values
-    text: str,  # title
-    mark: str = "",  # of each point
-) -> Any:  # the cursor
+# %% ../nbs/59_views.ipynb #a2c1d509
+def _sheet_panel(ax: Axes, picture: np.ndarray, text: str = "") -> AxesImage:
+    "Pictures without a frame, edge to edge."
+    image, (H, W) = image_panel(ax, picture, text), picture.shape[:2]
+    ax.spines[:].set_visible(False)
+    ax.set(xlim=(-0.5, W - 0.5), ylim=(H - 0.5, -0.5))
+    return image
+
+# %% ../nbs/59_views.ipynb #bbbe77fa
+def _cursor_panel(ax: Axes, lines: Mapping[str, tuple[Any, Any]], text: str, mark: str = "") -> Any:
     "One line per run, and a cursor that moves."
     for number, (name, (x, y)) in enumerate(lines.items()):
-        dash = ("-", "--", "-.", ":")[number % 4]
-        ax.plot(x, y, dash + mark, color=colour_of(name, number), label=name, linewidth=1.3, markersize=4)
+        dash, colour = ("-", "--", "-.", ":")[number % 4] + mark, colour_of(name, number)
+        ax.plot(x, y, dash, color=colour, label=name, linewidth=1.3, markersize=4)
     title(ax, text)
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.02, 1.01),
+              ncols=2, borderpad=0, columnspacing=1)
     return moving(ax.axvline(0, color="black", linewidth=1))
 
 # %% ../nbs/59_views.ipynb #228292c8
@@ -856,64 +831,67 @@ class PlayerView:
         self.runs, self.steps = dict(runs), saved_steps(runs)
         for name in accuracy or {}:
             number_of("run", name, tuple(runs))
-        side = min(3.0, 6.3 / len(runs) - 0.15)
-        self.figure = new_figure(9.6, side + 0.85)
+        sheets, left = {name: sheet(run, 0) for name, run in self.runs.items()}, 0.1  # inches
+        sizes = np.array([picture.shape[:2] for picture in sheets.values()])  # pixels
+        zoom = max(1, round(300 / sizes[:, 0].max()))  # a whole number keeps pixels sharp
+        sizes = sizes / 100 * min(zoom, (630 - 15 * len(runs)) / sizes[:, 1].sum())  # inches
+        self.figure = new_figure(9.6, max(sizes[:, 0].max(), 2.6) + 0.85)
         self.images, self.titles = {}, {}
-        for j, (name, run) in enumerate(self.runs.items()):
-            ax = axes_at(self.figure, 0.1 + (side + 0.15) * j, 0.35, side)
-            self.images[name] = moving(image_panel(ax, sheet(run, 0)))
-            ax.spines[:].set_visible(False)
+        for (name, picture), (high, wide) in zip(sheets.items(), sizes):
+            ax, left = axes_at(self.figure, left, 0.35, wide, high), left + wide + 0.15
+            self.images[name] = moving(_sheet_panel(ax, picture))
             self.titles[name] = moving(title(ax))
-        self.cursors = self.draw_curves(accuracy, side)
+        self.cursors = _player_curves(self.figure, left + 0.5, self.runs, accuracy or {})
         self.update(self.steps[0])
-
-    def draw_curves(self, accuracy: Mapping | None, side: float) -> list[Any]:
-        "Losses and, where given, accuracies; returns the cursors."
-        losses = {}
-        for name, run in self.runs.items():
-            mean = run.history["losses"].mean(1)
-            losses[name] = (np.arange(len(mean)), mean)
-        height = (side - 0.6) / 2 if accuracy else side
-        ax = axes_at(self.figure, 7.0, 0.35, 2.45, height)
-        ax.set_yscale("log")
-        cursors = [cursor_panel(ax, losses, "loss, mean over domains")]
-        if accuracy:
-            ax = axes_at(self.figure, 7.0, 0.35 + height + 0.6, 2.45, height)
-            points = {name: tuple(zip(*values)) for name, values in accuracy.items()}
-            cursors.append(cursor_panel(ax, points, "accuracy, %", "o"))
-        ax.set_xlabel("step", fontsize=8)
-        return cursors
 
     def update(self, step: int) -> None:
         "Show the images that were kept after so many steps."
-        if step not in self.steps:
-            raise ValueError(f"step {step!r} was not kept: choose from {', '.join(map(str, self.steps))}.")
-        place = self.steps.index(step)
+        place = _place_of(step, self.steps)
         for name, run in self.runs.items():
             self.images[name].set_data(sheet(run, place))
             self.titles[name].set_text(f"{name} after {step} steps")
         for cursor in self.cursors:
             cursor.set_xdata([step, step])
 
+# %% ../nbs/59_views.ipynb #84249f61
+def _player_curves(figure: Figure, left: float, runs: Mapping[str, DistilledSet],
+                   accuracy: Mapping[str, Sequence[tuple[int, float]]]) -> list[Any]:
+    "Losses and, where given, accuracies on the right side of the player."
+    losses = {}
+    for name, run in runs.items():
+        mean = run.history["losses"].mean(1).tolist()  # over domains
+        losses[name] = (range(len(mean)), mean)
+    width, space = figure.get_size_inches() - (left + 0.15, 0.85)
+    high = (space - 0.55) / 2 if accuracy else space
+    axes = [axes_at(figure, left, 0.35, width, high)]
+    cursors = [_cursor_panel(axes[0], losses, "loss")]
+    if accuracy:
+        axes.append(axes_at(figure, left, 0.9 + high, width, high))
+        points = {name: tuple(zip(*values)) for name, values in accuracy.items()}
+        cursors.append(_cursor_panel(axes[1], points, "accuracy, %", "o"))
+        axes[1].set_xlim(axes[0].get_xlim())
+    axes[-1].set_xlabel("step", fontsize=8)
+    return cursors
+
 # %% ../nbs/59_views.ipynb #ee031153
 def player_twin(
     runs: Mapping[str, DistilledSet],  # name -> a set made with keep_every
     steps: Sequence[int] | None = None,  # one column each; None: four, first to last
+    label: int = 0,  # number of the class that is shown
 ) -> Figure:
-    "One image per class of each run at several steps."
+    "The images of one class of each run at several steps."
     kept = saved_steps(runs)
     if steps is None:
         steps = [kept[i] for i in sorted({round(i * (len(kept) - 1) / 3) for i in range(4)})]
-    figure = new_figure(0.8 + 1.6 * len(steps), 0.4 + 0.85 * len(runs))
+    high, wide = sheet(next(iter(runs.values())), 0, label).shape[:2]
+    zoom = max(1, 150 // wide) / 100  # inches per pixel
+    high, wide = high * zoom, wide * zoom
+    figure = new_figure(0.4 + (wide + 0.15) * len(steps), 0.4 + (high + 0.1) * len(runs))
     for i, (name, run) in enumerate(runs.items()):
         for j, step in enumerate(steps):
-            if step not in kept:
-                raise ValueError(f"step {step!r} was not kept: choose from {', '.join(map(str, kept))}.")
-            ax = axes_at(figure, 0.75 + 1.6 * j, 0.35 + 0.85 * i, 1.5, 0.75)
-            image_panel(ax, sheet(run, kept.index(step), per_class=1))
-            ax.spines[:].set_visible(False)
-            if i == 0:
-                title(ax, f"step {step}")
+            ax = axes_at(figure, 0.35 + (wide + 0.15) * j, 0.35 + (high + 0.1) * i, wide, high)
+            pictures = sheet(run, _place_of(step, kept), label)
+            _sheet_panel(ax, pictures, f"step {step}" if i == 0 else "")
             if j == 0:
                 ax.set_ylabel(name, fontsize=9)
     return figure
