@@ -709,6 +709,12 @@ def test_typical_mistakes_get_their_own_sentence(exercise):
     assert {check for check, *_ in WRONG[exercise]} == set(checks.EXERCISES[exercise])
 
 
+def test_a_verdict_is_shown_as_text_that_wraps():
+    verdict = checks.Verdict(False, "f stopped in the line `a < b`.")
+    assert repr(verdict) == "Not yet: f stopped in the line `a < b`."
+    assert verdict._repr_html_() == "<p>Not yet: f stopped in the line <code>a &lt; b</code>.</p>"
+
+
 ALL_CHECKS = [check for group in checks.EXERCISES.values() for check in group]
 
 
@@ -807,7 +813,8 @@ def test_form_of_the_notebooks(name):
     assert len(ids) == len(set(ids))
     for path in (WORKSHOP / f"{name}.ipynb", WORKSHOP / "solutions" / f"{name}.ipynb"):
         assert path.stat().st_size < 60_000
-    assert max(len(line) for line in text.splitlines()) <= 130
+    code = [line for cell in exercise.cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    assert max(map(len, code)) <= 120 and max(map(len, text.splitlines())) <= 130
 
 
 def test_a_source_without_an_end_is_refused(tmp_path):

@@ -5,7 +5,9 @@ A check never raises because of an answer. It returns a Verdict: true or false, 
 from __future__ import annotations
 
 import difflib
+import html
 import random
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +45,9 @@ class Verdict:
 
     def __repr__(self) -> str:
         return self.sentence if self.right else f"Not yet: {self.sentence}"
+
+    def _repr_html_(self) -> str:  # notebooks break plain text in the middle of words
+        return "<p>" + re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(repr(self))) + "</p>"
 
 
 @dataclass(frozen=True)

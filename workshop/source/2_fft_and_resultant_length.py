@@ -171,7 +171,8 @@ noise_right
 # %%
 if R_right and noise_right:
     for K in (2, 3, 4, 8, 32):
-        print(f"{K:2d} domains with nothing in common: mean R {noise_level(K, 20_000, torch.Generator().manual_seed(0)):.2f}")
+        level = noise_level(K, 20_000, torch.Generator().manual_seed(0))
+        print(f"{K:2d} domains with nothing in common: mean R {level:.2f}")
 
 # %% [markdown]
 r"""

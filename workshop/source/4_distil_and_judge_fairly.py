@@ -135,7 +135,7 @@ if pair_right and accuracies_right:
 # %% [markdown]
 r"""
 Every dot is a network, every bar a distillation seed. Compare the spread within a method with the distance between DM and
-DM + SGS.
+DM + SGS. With runs as short as these, random real images may well come out ahead of both.
 
 ## Blank 3: a paired interval
 
@@ -203,8 +203,8 @@ if pair_right and accuracies_right and interval_right and claim_right:
 r"""
 ## A study with enough runs
 
-The repository keeps a study of the same task with all ten digits: ten images per class, 300 steps, 5 distillation seeds x 10 networks. Put its
-numbers through *your* functions.
+The repository keeps a study of the same task with all ten digits: ten images per class, 300 steps, 5 distillation seeds
+x 10 networks. Put its numbers through *your* functions.
 """
 
 # %%
@@ -230,13 +230,13 @@ r"""
 2. "SGS does not work."
 3. "SGS and DM are equally good."
 4. "At this budget, no difference between DM and DM + SGS was shown on `street`."
-5. "SGS wins with distillation seed 3, so it can be better."
+5. "SGS is ahead with some of the distillation seeds, so it works with those."
 
 <details><summary>Answers</summary>
 
 1 and 4. Sentence 2 speaks about all data and budgets; this is one target of a small data set. Sentence 3 takes "not shown" for
 "shown to be zero": the interval leaves room for a difference of either sign, and its ends say how large. Sentence 5
-chooses a seed after looking. Had SGS come out ahead, one more control would be due before crediting the frequencies: DM
+chooses seeds after looking. Had SGS come out ahead, one more control would be due before crediting the frequencies: DM
 with the learning rate that SGS has on average.
 
 </details>
