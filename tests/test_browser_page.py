@@ -1,17 +1,15 @@
 """The explorer page in a real browser: it computes what Python computes, by itself, for everybody."""
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from browsing import opened  # noqa: E402
+from browsing import jupyter, open_notebook, opened, run_all, screenshot, unexpected  # noqa: E402
 from dgdd_nb.data import mini_digits  # noqa: E402
 from dgdd_nb.page import explorer_page, tolerance  # noqa: E402
 from dgdd_nb.plots import common_limit  # noqa: E402
@@ -57,14 +55,6 @@ def page(window, address):
     yield page
     shown, errors[:] = list(errors), []
     assert not shown
-
-
-def shot(page, name: str) -> None:
-    """A picture of the whole page where DGDD_SCREENSHOTS says."""
-    folder = os.environ.get("DGDD_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(folder) / f"page_{name}.png"), full_page=True)
 
 
 def test_browser_and_python_compute_the_same(scenes, page):
@@ -154,13 +144,13 @@ def test_no_request_leaves_the_page(page, address):
     ("light", 1060, "light"), ("dark", 1060, "dark"), ("notebook", 800, "light"),
     ("phone", 360, "light"), ("phone_dark", 320, "dark")])
 def test_fits_every_width_in_both_themes(page, name, width, scheme):
-    page.set_viewport_size({"width": width, "height": 800})
+    page.set_viewport_size({"width": width, "height": 1250})
     page.emulate_media(color_scheme=scheme)
     page.locator("#readout", has_text="Mean R").wait_for()
     assert page.evaluate(WIDTH) <= width, "no sideways scrolling"
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert colour == ("rgb(20, 24, 29)" if scheme == "dark" else "rgb(255, 255, 255)")
-    shot(page, name)
+    screenshot(page, f"page_{name}")
 
 
 def test_in_a_notebook_it_takes_the_theme_and_the_height(scenes, page):
@@ -185,3 +175,40 @@ def test_a_name_cannot_break_out(scenes, page, tmp_path):
     assert page.locator("img").count() == 0
     assert page.locator("#class").input_value() == rude
     assert page.locator("h2").inner_text() == rude and page.title() == rude
+
+
+CELL = """
+class Shown:
+    def _repr_html_(self):
+        return open("frame.html", encoding="utf-8").read()
+Shown()
+"""
+
+
+def test_in_jupyterlab_it_runs_where_it_is_shown(scenes, window, tmp_path):
+    """The frame below a cell is alive, and takes the theme of JupyterLab."""
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.strip())])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    (tmp_path / "work").mkdir()
+    nbformat.write(notebook, tmp_path / "work" / "page.ipynb")
+    frame = explorer_page(scenes[:1])._repr_html_()  # the kernel need not import torch again
+    (tmp_path / "work" / "frame.html").write_text(frame, encoding="utf-8")
+    page, errors = window
+    page.set_viewport_size({"width": 1300, "height": 1200})
+    page.emulate_media(color_scheme="light")
+    with jupyter(tmp_path / "work", tmp_path / "home") as address:
+        open_notebook(page, address, "page.ipynb")
+        run_all(page)
+        inside = page.frame_locator("iframe[title^='What alpha']")
+        inside.locator("#readout", has_text="Mean R").wait_for(timeout=60_000)
+        frame = next(frame for frame in page.frames if frame.name == "" and frame != page.main_frame)
+        before = frame.evaluate(DIRECTION)
+        inside.locator("#alpha").press("ArrowRight")
+        assert frame.evaluate(DIRECTION) != before
+        assert frame.evaluate("document.documentElement.dataset.theme") == "light"
+        page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        frame.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+        screenshot(page, "page_lab")
+        assert not unexpected(errors, "lab")
+        page.goto("about:blank")
