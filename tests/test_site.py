@@ -107,7 +107,7 @@ def test_names_are_linked_and_their_source_is_there(built):
     text = (built / "14_surgery.html").read_text(encoding="utf-8")
     assert '<a href="#owndomain"><code>OwnDomain</code></a>' in text and '<h3 id="sgs"' in text
     assert re.search(r'<a href="13_resultant\.html#\w+"><code>', (built / "notation.html").read_text(encoding="utf-8"))
-    assert "<summary>Source</summary>" in text
+    assert "<summary>Source: OwnDomain</summary>" in text
 
 
 def test_build_leaves_the_checkout_alone(built):

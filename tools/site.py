@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from configparser import ConfigParser
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS, SITE, PREPARED = ROOT / "nbs", ROOT / "_docs", ROOT / "_proc"
 PLACEHOLDER = "OWNER"
 THEMES = {"0": "Ground", "1": "The method", "2": "Measure", "3": "Why", "4": "More objectives", "5": "Other systems",
-          "6": "Use"}                                   # first digit of a numbered notebook
+          "6": "Use", "59": "Use"}                      # first digit, or the whole number, of a notebook
 FOLDERS = {"tutorials": "Tutorials", "benchmarks": "Results"}
 FIRST = ("quickstart", "explore_alpha_beta", "your_own_images", "use_a_distilled_set", "plug_in_your_objective",
          "reading_guide")                               # order inside a folder; others follow by name
@@ -68,7 +69,7 @@ def sidebar(folder: Path) -> dict:
         inside = path.relative_to(folder)
         name = FOLDERS.get(inside.parts[0], inside.parts[0].replace("_", " ").capitalize())
         if len(inside.parts) == 1:
-            name = THEMES.get(path.name[0], "") if path.name[:2].isdigit() else ""
+            name = THEMES.get(path.name[:2], THEMES.get(path.name[0], "")) if path.name[:2].isdigit() else ""
         entry = {"text": "Start" if inside.as_posix() == "index.ipynb" else title(path), "href": inside.as_posix()}
         if path.name[:2].isdigit():
             entry["text"] = f"{path.name[:2]}  {entry['text']}"
@@ -94,13 +95,19 @@ def owner_file(cfg: dict[str, str]) -> dict:
     return {"project": {"output-dir": SITE.name}, "website": website}
 
 
-def shows_source(source: str) -> bool:
-    """Whether an exported cell has something to read besides imports."""
+def folded(source: str) -> str:
+    """The directives under which an exported cell stays on the page, '' for imports alone."""
     try:
-        tree = ast.parse(source)
+        nodes = [node for node in ast.parse(source).body if not isinstance(node, (ast.Import, ast.ImportFrom, ast.If))]
     except SyntaxError:
-        return False
-    return not all(isinstance(node, (ast.Import, ast.ImportFrom, ast.If)) for node in tree.body)
+        return ""
+    if not nodes:
+        return ""
+    names = [getattr(node, "name", "") or ast.unparse(getattr(node, "targets", [node])[0]) for node in nodes]
+    names = [name for name in names if name.isidentifier()]
+    fields = any("NamedTuple" in ast.unparse(base) for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases)
+    summary = "Source" + (f": {', '.join(names)}" if 0 < len(names) < 4 else "")
+    return f'#| exports\n#| code-fold: {"show" if fields else "true"}\n#| code-summary: "{summary}"'
 
 
 def split_title(cell: dict) -> list[dict]:
@@ -127,8 +134,7 @@ def stage(folder: Path, cfg: dict[str, str]) -> None:
         for cell in nb["cells"]:
             source = "".join(cell["source"])
             exported = re.search(r"^#\|\s*export\s*$", source, flags=re.M)
-            if cell["cell_type"] == "code" and exported and shows_source(source):
-                fold = '#| exports\n#| code-fold: true\n#| code-summary: "Source"'
+            if cell["cell_type"] == "code" and exported and (fold := folded(source)):
                 cell["source"] = source[:exported.start()] + fold + source[exported.end():]
         path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
     for name, content in (("nbdev.yml", owner_file(cfg)), ("sidebar.yml", sidebar(nbs))):
@@ -229,8 +235,8 @@ def link_names(prepared: Path) -> None:
 
 
 def documented(text: str) -> str:
-    """What `show_doc` wrote, without a link to the placeholder owner's repository."""
-    return re.sub(rf"<a [^>]*href=\"[^\"]*/{PLACEHOLDER}[./][^>]*>[^<]*</a>\n*", "", text)
+    """What `show_doc` wrote, without its link to a repository: the source stands below, on the page."""
+    return re.sub(r"\[source\]\([^)\n]*\)\{[^}\n]*\}\n*", "", text)
 
 
 def forgiving(signature: Callable) -> Callable:
@@ -422,8 +428,10 @@ def finish(site: Path) -> None:
 
 def build(site: Path = SITE) -> Path:
     """The whole site into one folder, made beside it first and swapped in when it is complete."""
+    from smalldocs import highlight
     from smalldocs.site import build as render
 
+    highlight.css_class = cache(highlight.css_class)      # half of the rendering time otherwise
     with tempfile.TemporaryDirectory(prefix="dgdd_site.") as work:
         stage(Path(work), settings())
         prepared = process(Path(work))
