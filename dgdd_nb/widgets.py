@@ -16,20 +16,21 @@ from torch import Tensor
 from .data import MultiDomain, number_of
 from .distilled import DistilledSet
 from .files import generator
-from .fourier import spectrum_mean
+from .fourier import spectrum, spectrum_mean
 from .resultant import resultant_length
 from .surgery import DEFAULTS, READINGS
 from .views import (
-    ArrowsView, ExplorerView, PeelView, PlayerView, Scene, check_index, png, scene)
+    MOST_ARROWS, ArrowsView, ExplorerView, PeelView, PlayerView, Scene, check_index, kept_energy,
+    noise_level, peel_gradient, png, scene)
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
 # %% auto #0
-__all__ = ['EXPLORER_LOOK', 'MOST_ARROWS', 'FIRST_ANGLES', 'ARROWS_LOOK', 'PEEL_LOOK', 'PLAY_LOOK', 'need_ipywidgets', 'slider',
-           'choice', 'offer', 'picture_tag', 'state_line', 'error_line', 'arrange', 'Desk', 'Gallery', 'explorer_text',
-           'explorer_controls', 'own_or_one', 'explore', 'arrow_controls', 'shown_arrows', 'all_agree', 'spread_evenly',
-           'draw_at_random', 'arrows', 'peel', 'play']
+__all__ = ['NAME_CONTROLS', 'EXPLORER_LOOK', 'FIRST_ANGLES', 'ARROWS_LOOK', 'PEEL_LOOK', 'PLAY_LOOK', 'need_ipywidgets', 'slider',
+           'choice', 'offer', 'picture_tag', 'state_line', 'error_line', 'Board', 'arrange', 'Desk', 'Gallery',
+           'explorer_text', 'explorer_controls', 'own_or_one', 'explore', 'arrow_controls', 'shown_arrows', 'all_agree',
+           'spread_evenly', 'draw_at_random', 'arrows', 'peel_text', 'peel', 'play']
 
 # %% ../nbs/60_widgets.ipynb #e7b7cb0b
 def need_ipywidgets() -> Any:
@@ -83,7 +84,17 @@ def offer(
         if kept in [value for _, value in options]:
             control.value = kept
 
-# %% ../nbs/60_widgets.ipynb #9e41108d
+# %% ../nbs/60_widgets.ipynb #956a01f8
+NAME_CONTROLS = """
+const box = this.closest('.dgdd-widget');
+for (const e of box ? box.querySelectorAll('button, select, [role=slider], [contenteditable]') : []) {
+  e.setAttribute('data-lm-suppress-shortcuts', 'true');
+  const label = e.closest('.widget-slider')?.querySelector('label')?.innerText;
+  const icon = e.querySelector('i')?.className.match(/fa-(play|pause|stop|retweet)/)?.[1];
+  if (label || icon) e.setAttribute('aria-label', label || (icon === 'retweet' ? 'repeat' : icon));
+}"""  # attributes that ipywidgets does not set: keys stay here, every control has a name
+
+
 def picture_tag(
     data: bytes,  # a PNG file
     alt: str,  # what it shows, in words
@@ -92,9 +103,10 @@ def picture_tag(
     "The picture as HTML with an alternative text; it shrinks with the page."
     source = b64encode(data).decode()
     return (f'<img alt="{html.escape(alt)}" width="{size[0]}" height="{size[1]}" decoding="sync" '
-            f'style="max-width: 100%; height: auto" src="data:image/png;base64,{source}">')
+            f'style="max-width: 100%; height: auto" onload="{html.escape(NAME_CONTROLS)}" '
+            f'src="data:image/png;base64,{source}">')
 
-
+# %% ../nbs/60_widgets.ipynb #9e41108d
 def state_line(
     text: str,  # one or two sentences
 ) -> str:
@@ -112,7 +124,32 @@ def error_line(
             f'color: #7a0010"><b>Not drawn:</b> {html.escape(text)} The picture is the last good '
             'one.</div>')
 
-# %% ../nbs/60_widgets.ipynb #7206d1cc
+# %% ../nbs/60_widgets.ipynb #a9c70797
+class Board:
+    "The part of a widget that is looked at: title, picture, what it shows, what went wrong."
+
+    def __init__(self, title: str, look: str):
+        ipywidgets, self.title = need_ipywidgets(), title
+        self.head, self.state, self.picture, self.status = (ipywidgets.HTML() for _ in range(4))
+        self.head.value = ('<div style="line-height: 1.4; max-width: 960px">'
+                           f"<b>{html.escape(title)}.</b> What to look for: {html.escape(look)}</div>")
+        self.box = ipywidgets.VBox([self.head, self.state, self.status, self.picture])
+        self.box.add_class("dgdd-widget")
+        self.box.view = self.box.png = self.box.error = None
+
+    def show(self, view: Any, text: str) -> None:
+        "The picture of a view, and what it shows."
+        data = png(view.figure)
+        size = [round(side * view.figure.dpi) for side in view.figure.get_size_inches()]
+        self.box.view, self.box.png, self.box.error = view, data, None
+        self.picture.value = picture_tag(data, f"{self.title}. {text}", (size[0], size[1]))
+        self.state.value, self.status.value = state_line(text), ""
+
+    def complain(self, error: Exception) -> None:
+        "Say what went wrong and leave the picture as it is."
+        self.box.error, self.status.value = error, error_line(error)
+
+# %% ../nbs/60_widgets.ipynb #e0216866
 def arrange(
     controls: Mapping[str, Any],  # name -> control
     buttons: Sequence[Any],  # after the lists
@@ -120,40 +157,43 @@ def arrange(
 ) -> list[Any]:  # two boxes
     "Lists and buttons in a row that wraps, sliders in as many columns as fit."
     ipywidgets = need_ipywidgets()
-    lists = [c for c in controls.values() if isinstance(c, ipywidgets.Dropdown)]
-    rest = [c for c in controls.values() if not isinstance(c, ipywidgets.Dropdown)]
+    kinds = (ipywidgets.FloatSlider, ipywidgets.SelectionSlider)
+    sliders = [control for control in controls.values() if isinstance(control, kinds)]
+    others = [control for control in controls.values() if not isinstance(control, kinds)]
     columns = f"repeat(auto-fit, minmax(min(100%, {narrow}px), 1fr))"
-    return [ipywidgets.Box([*lists, *buttons], layout={"flex_flow": "row wrap"}),
-            ipywidgets.GridBox(rest, layout={"grid_template_columns": columns, "max_width": "960px"})]
+    grid = {"grid_template_columns": columns, "max_width": "960px"}
+    return [ipywidgets.Box([*others, *buttons], layout={"flex_flow": "row wrap"}),
+            ipywidgets.GridBox(sliders, layout=grid)]
 
+# %% ../nbs/60_widgets.ipynb #fa9b1a99
+class Desk(Board):
+    "Controls in front of a board: one redraw per change, errors in words."
 
-class Desk:
-    "A picture, its controls and its lines of text: one redraw per change, errors in words."
-
-    def __init__(self, controls: dict[str, Any], draw: Callable[..., tuple[Any, str]], title: str, look: str,
-                 *, follow: Callable[[str], None] = lambda name: None,
+    def __init__(self, controls: dict[str, Any], draw: Callable[..., tuple[Any, str]], title: str,
+                 look: str, *, follow: Callable[[str], None] = lambda name: None,
                  others: Mapping[str, Any] | None = None,
                  buttons: Mapping[str, Callable[[Desk], None]] | None = None, narrow: int = 560):
-        ipywidgets, others = need_ipywidgets(), dict(others or {})
-        self.controls, self.draw, self.title, self.follow = controls, draw, title, follow
-        self.held, self.drawn = False, None
+        super().__init__(title, look)
+        self.controls, self.draw, self.follow = controls, draw, follow
+        self.held, self.drawn, others = False, None, dict(others or {})
         self.start = {name: control.value for name, control in controls.items()}
-        self.state, self.picture, self.status, head = (ipywidgets.HTML() for _ in range(4))
-        head.value = f"<b>{html.escape(title)}</b><br>What to look for: {html.escape(look)}"
-        made = {}
-        for label, action in {**(buttons or {}), "Reset": Desk.reset}.items():
-            made[label.lower()] = ipywidgets.Button(description=label, layout={"width": "max-content"})
-            made[label.lower()].on_click(lambda _, action=action: action(self))
+        pressed = {"Reset": Desk.reset, **(buttons or {})}
+        made = {label.lower(): self.button(label, action) for label, action in pressed.items()}
         rows = arrange({**others, **controls}, list(made.values()), narrow)
-        self.box = ipywidgets.VBox([head, *rows, self.state, self.status, self.picture])
-        self.box.add_class("dgdd-desk")
+        self.box.children = (self.head, *rows, *self.box.children[1:])
         self.box.desk, self.box.controls = self, {**others, **controls, **made}
         for name, control in controls.items():
             control.observe(lambda change, name=name: self.changed(name, change["new"]), "value")
-        self.show()
+        self.redraw()
+
+    def button(self, label: str, action: Callable[[Desk], None]) -> Any:
+        "A button that does something to this desk."
+        made = need_ipywidgets().Button(description=label, layout={"width": "max-content"})
+        made.on_click(lambda _: action(self))
+        return made
 
     def changed(self, name: str, value: Any) -> None:
-        "Called by every control."
+        "Called by every control, and by the browser through it."
         if not self.held:
             self.set(**{name: value})
 
@@ -164,10 +204,10 @@ class Desk:
             for name, value in values.items():
                 self.controls[name].value = value
                 self.follow(name)
-            self.show()
-        except Exception as error:  # any: else the kernel's log would swallow it
-            self.box.error, self.drawn = error, None
-            self.status.value = error_line(error)
+            self.redraw()
+        except Exception as error:  # of any kind: the kernel's log would swallow it
+            self.drawn = None
+            self.complain(error)
         finally:
             self.held = False
 
@@ -175,17 +215,12 @@ class Desk:
         "Back to the start."
         self.set(**self.start)
 
-    def show(self) -> None:
+    def redraw(self) -> None:
         "Draw what the controls say, unless it is drawn already."
         values = {name: control.value for name, control in self.controls.items()}
-        if values == self.drawn:
-            return
-        view, text = self.draw(**values)
-        data = png(view.figure)
-        size = tuple(round(side * view.figure.dpi) for side in view.figure.get_size_inches())
-        self.box.view, self.box.png, self.box.error, self.drawn = view, data, None, values
-        self.picture.value = picture_tag(data, f"{self.title}. {text}", size)
-        self.state.value, self.status.value = state_line(text), ""
+        if values != self.drawn:
+            self.show(*self.draw(**values))
+            self.drawn = values
 
 # %% ../nbs/60_widgets.ipynb #cbf80cd9
 class Gallery:
@@ -270,6 +305,11 @@ def own_or_one(
     "Entries of the list of domains; -1 stands for the image's own."
     return [("its own domain", -1), *((name, k) for k, name in enumerate(names))]
 
+# %% ../nbs/60_widgets.ipynb #6bb260e9
+EXPLORER_LOOK = (
+    "under DM, alpha makes the step longer and hardly turns it, since g_cls resembles g_dm; beta "
+    "turns it towards one domain; where R is bright, the domains agree, some of it by chance.")
+
 # %% ../nbs/60_widgets.ipynb #05877ac8
 def explore(
     source: MultiDomain,  # two or more source domains
@@ -302,13 +342,7 @@ def explore(
 
     return Desk(controls, draw, "alpha and beta explorer", EXPLORER_LOOK, follow=follow).box
 
-# %% ../nbs/60_widgets.ipynb #ae3e514d
-EXPLORER_LOOK = (
-    "alpha makes the step longer and hardly turns it, since g_cls resembles g_dm; beta turns it "
-    "towards one domain; where R is bright, the domains agree.")
-
 # %% ../nbs/60_widgets.ipynb #bd4af19f
-MOST_ARROWS = 8
 FIRST_ANGLES = (0, 40, 80, 200, 120, 300, 160, 260)  # degrees
 
 
@@ -362,6 +396,11 @@ def draw_at_random(
     angles = {f"angle {k + 1}": float(a) for k, a in enumerate(z.angle().rad2deg() % 360)}
     desk.set(**angles, **{f"length {k + 1}": float(r) for k, r in enumerate(z.abs())})
 
+# %% ../nbs/60_widgets.ipynb #f2bb38ff
+ARROWS_LOOK = (
+    "R is 1 when all arrows point the same way, whatever their lengths, and 0 when they cancel; "
+    "random arrows still reach a level above 0, which falls as K grows.")
+
 # %% ../nbs/60_widgets.ipynb #f85fd376
 def arrows(
     K: int = 4,  # how many arrows to begin with, 2 to 8
@@ -378,16 +417,30 @@ def arrows(
         z = torch.polar(torch.tensor(lengths, dtype=torch.float64),
                         torch.tensor(angles, dtype=torch.float64).deg2rad())
         return view, (f"{K} arrows: their mean has length {z.mean().abs():.2f}, their lengths have "
-                      f"mean {z.abs().mean():.2f}, so R = {resultant_length(z):.2f}.")
+                      f"mean {z.abs().mean():.2f}, so R = {resultant_length(z):.2f}. Pure noise "
+                      f"reads {noise_level(K).mean:.2f} on average.")
 
     buttons = {"All agree": all_agree, "Spread evenly": spread_evenly, "Random": draw_at_random}
     return Desk(controls, draw, "Resultant length of K arrows", ARROWS_LOOK, buttons=buttons,
                 follow=lambda name: shown_arrows(controls), narrow=380).box
 
-# %% ../nbs/60_widgets.ipynb #0add7cf2
-ARROWS_LOOK = (
-    "R is 1 when all arrows point the same way, whatever their lengths, and 0 when they cancel; "
-    "random arrows still reach a level above 0, which falls as K grows.")
+# %% ../nbs/60_widgets.ipynb #b716d373
+def peel_text(
+    view: PeelView,  # what is shown
+    threshold: float,  # between 0 and 1
+    domain: int | None,  # None: the mean of all
+) -> str:
+    "What the peeler shows, in words and numbers."
+    g, name = peel_gradient(view.scene, domain)
+    at, W = torch.tensor([threshold]), g.shape[-1]
+    kept = {k: 100 * float(kept_energy(spectrum(g), R, at, W)) for k, R in view.maps.items()}
+    return (f"Class {view.scene.class_name}, {name}, threshold {threshold:.2f}: R keeps "
+            f"{kept['R']:.0f} % of the energy, shuffled R {kept['shuffled']:.0f} %.")
+
+# %% ../nbs/60_widgets.ipynb #8bdf78b6
+PEEL_LOOK = (
+    "which waves go first, and how much energy is left; the same values of R handed to the wrong "
+    "frequencies keep another gradient.")
 
 # %% ../nbs/60_widgets.ipynb #e0200381
 def peel(
@@ -411,17 +464,18 @@ def peel(
 
     def draw(label: int, image: int, domain: int, threshold: float) -> tuple[PeelView, str]:
         view = gallery(label, image)
-        view.update(threshold, domain=None if domain < 0 else domain)
-        return view, f"Class {view.scene.class_name}, threshold {threshold:.2f}."
+        k = None if domain < 0 else domain
+        view.update(threshold, domain=k)
+        return view, peel_text(view, threshold, k)
 
     return Desk(controls, draw, "Frequency peeler", PEEL_LOOK,
                 follow=lambda name: name == "label" and offer(
                     controls["image"], gallery.images(controls["label"].value))).box
 
-# %% ../nbs/60_widgets.ipynb #7d43b5f0
-PEEL_LOOK = (
-    "which waves go first, and how much energy is left; the same values of R handed to the wrong "
-    "frequencies keep another gradient.")
+# %% ../nbs/60_widgets.ipynb #4d4636c2
+PLAY_LOOK = (
+    "when the images stop looking real, whether the runs differ by eye, and whether a lower loss "
+    "goes with a higher accuracy.")
 
 # %% ../nbs/60_widgets.ipynb #8fc1a1cb
 def play(
@@ -441,7 +495,7 @@ def play(
 
     def draw(step: int) -> tuple[PlayerView, str]:
         view.update(step)
-        return view, f"Step {step} of {view.steps[-1]} of {', '.join(runs)}."
+        return view, f"Step {step} of {view.steps[-1]}: {', '.join(runs)}."
 
     def back(desk: Desk) -> None:
         button.playing, button.value = False, 0
@@ -449,8 +503,3 @@ def play(
 
     return Desk({"step": line}, draw, "Distillation player", PLAY_LOOK, others={"play": button},
                 buttons={"Reset": back}).box
-
-# %% ../nbs/60_widgets.ipynb #e46f6b0e
-PLAY_LOOK = (
-    "when the images stop looking real, whether the runs differ by eye, and whether a lower loss "
-    "goes with a higher accuracy.")

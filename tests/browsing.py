@@ -35,6 +35,14 @@ def chromium() -> str | None:
     return found
 
 
+def listen(page: Any) -> list[str]:
+    """A list that grows with each error the page's console prints."""
+    errors: list[str] = []
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return errors
+
+
 @contextmanager
 def opened(width: int = 1300, height: int = 900, **options: Any) -> Iterator[tuple[Any, list[str]]]:
     """A page in a headless browser and the list of errors that its console printed."""
@@ -44,11 +52,9 @@ def opened(width: int = 1300, height: int = 900, **options: Any) -> Iterator[tup
         pytest.skip("no Chromium: install one, or run `python -m playwright install chromium`")
     with sync_api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=path, args=FLAGS)
-        page, errors = browser.new_page(viewport={"width": width, "height": height}, **options), []
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
+        page = browser.new_page(viewport={"width": width, "height": height}, **options)
         try:
-            yield page, errors
+            yield page, listen(page)
         finally:
             browser.close()
 
