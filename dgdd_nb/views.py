@@ -423,11 +423,11 @@ def _explorer_table(figure: Figure) -> list[Any]:
         y = 0.68 - 0.13 * line
         ax.plot(0.02, y + 0.005, "s", color=COLOURS[name], markersize=6)
         ax.text(0.07, y, "sum" if name == "combined" else name, va="center", fontsize=8)
-    for x, head in zip((0.5, 0.74, 1), ("length\n/ g_dm", "cosine\nto g_dm", "energy\nlow freq.")):
+    for x, head in zip((0.5, 0.735, 1), ("length\n/ g_dm", "cosine\nto g_dm", "energy\nlow freq.")):
         ax.text(x, 0.78, head, ha="right", fontsize=7, color=COLOURS["null"])
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    return [moving(ax.text(x, 0.68 - 0.13 * line, "", ha="right", va="center", fontsize=8))
-            for line in range(len(ROLES)) for x in (0.5, 0.74, 1)]
+    style = {"ha": "right", "va": "center", "fontsize": 8, "family": "monospace"}
+    return [moving(ax.text(1, 0.68 - 0.13 * line, "", **style)) for line in range(len(ROLES))]
 
 # %% ../nbs/59_views.ipynb #653df282
 class ExplorerView:
@@ -470,7 +470,7 @@ def _explorer_values(scene: Scene, alpha: float, beta: float, lr: float | None, 
     for name, g in zip(ROLES, parts):
         values |= {name: g.mean(0), f"spectrum {name}": log_modulus(g)}
         length, cosine, low = relative_size(g, stack.g_dm)
-        words += [f"{length:.2f}", f"{cosine:.2f}", f"{100 * low:.0f} %"]
+        words.append(f"{length:5.2f}{cosine:7.2f}{100 * low:6.0f} %")
     return values, words
 
 # %% ../nbs/59_views.ipynb #974ff419
