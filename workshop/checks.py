@@ -256,6 +256,8 @@ def value_problem(name: str, value: Tensor, trial: Trial) -> str:
             if abs(ratio * factor - 1) < 1e-3:
                 return (f"{name} is {factor:g} times too small, and {factor:g} is {what}: "
                         "it was divided once too often.")
+        if 0 < ratio < 1:
+            return f"{name} is {1 / ratio:.3g} times too small, everywhere."
         return f"{name} is {ratio:.3g} times what it should be, everywhere."
     at = int((value - right).abs().argmax())
     place = [int(i) for i in np.unravel_index(at, tuple(right.shape))]
@@ -336,9 +338,9 @@ def check_dm_loss(answer: Callable) -> Verdict:
     return examine("dm_loss", answer, trials, "shape, value and graph")
 
 
-def small_batch(K: int = 4, n: int = 6, N: int = 5, size: int = 8) -> tuple[ConvNet, list[Tensor], Tensor]:
+def small_batch(K: int = 4, n: int = 6, N: int = 5, size: int = 16) -> tuple[ConvNet, list[Tensor], Tensor]:
     """A small encoder, real images of K domains, and synthetic images, all of one class."""
-    encoder = ConvNet(classes=2, size=size, width=4, seed=0)
+    encoder = ConvNet(classes=2, size=size, width=7, seed=0)
     real = [noise(n, 3, size, size, seed=k) + 0.7 * k for k in range(K)]
     return encoder, real, noise(N, 3, size, size, seed=99)
 
@@ -414,6 +416,9 @@ def check_domain_gradient(answer: Callable) -> Verdict:
          lambda: g.mean(0).expand_as(g)),
         ("adds up from domain to domain, as images.grad does when it is not cleared: use "
          "torch.autograd.grad, or a fresh copy for every domain.", lambda: g.cumsum(0)),
+        ("is the gradient of domain 0 alone: does the `return` stand inside the loop?", lambda: g[0]),
+        ("is the gradient of the last domain alone: collect them in a list and stack it.",
+         lambda: g[-1]),
         ("has the domains in reverse order.", lambda: g.flip(0)),
         ("lacks the last domain: it must loop over all of real_by_domain.", lambda: g[:-1]),
         ("has its sign flipped: return the gradients as they are.", lambda: -g),
@@ -436,6 +441,8 @@ def check_mean_gradient(answer: Callable) -> Verdict:
             ("averages over everything: average over axis 0, the domains, alone.",
              lambda g=g: g.mean()),
             ("is the gradient of domain 0 alone: average over all domains.", lambda g=g: g[0]),
+            (f"divides by 3, but here are {K} domains: let .mean(0) count them.",
+             lambda g=g: g.sum(0) / 3),
             ("keeps an axis of length 1 in front: drop keepdim=True.",
              lambda g=g: g.mean(0, keepdim=True)),
             ("averages absolute values: the signs must be able to cancel.",
@@ -487,7 +494,8 @@ def check_spectrum(answer: Callable) -> Verdict:
              lambda g=g: torch.fft.ifft2(g)),
         ]
         axes = ("domains", "images", *BINS)[-len(shape):]
-        trials.append(Trial({"g": g}, G, axes, mistakes, {"the number of pixels": pixels}))
+        trials.append(Trial({"g": g}, G, axes, mistakes,
+                            {"the number of pixels": pixels, "the width of the images": shape[-1]}))
     return examine("spectrum", answer, trials, "axes, norm and values")
 
 
@@ -507,6 +515,8 @@ def check_consensus(answer: Callable) -> Verdict:
              "not the sum.", lambda G=G: G.sum(0)),
             ("averages over axis 1, the images: the domains stand on axis 0.", lambda G=G: G.mean(1)),
             ("averages over all axes: the domains stand on axis 0.", lambda G=G: G.mean()),
+            (f"divides by 3, but here are {K} domains: let .mean(0) count them.",
+             lambda G=G: G.sum(0) / 3),
             ("averages lengths: leave .abs() out, so that opposite arrows cancel.",
              lambda G=G: G.abs().mean(0)),
             ("is the length of the mean arrow: leave .abs() out, its direction is needed later.",
@@ -557,6 +567,8 @@ def check_resultant_length(answer: Callable) -> Verdict:
         ("is the complex mean direction: take .abs() of the sum above.", lambda: G.sum(0) / below),
         ("sums over axis 1, the images: the domains stand on axis 0.",
          lambda: G.sum(1).abs() / G.abs().sum(1)),
+        ("sums over all axes: every frequency has an R of its own, so sum over axis 0, the domains.",
+         lambda: G.sum().abs() / G.abs().sum()),
         ("is one minus R: 1 means that the domains agree.", lambda: 1 - above / below),
         ("divides arrow by arrow and then averages: all arrows of length 1 count the same then, in "
          "(9) longer arrows count more.", lambda: (G / G.abs()).mean(0).abs()),
@@ -626,6 +638,10 @@ def level_problem(value: float, K: int, samples: int) -> str:
         "torch.randn.": float(resultant_length(u).mean()),
         "draws with torch.rand and real numbers, which all point the same way: use torch.randn "
         "with dtype=torch.complex64.": 1.0,
+        "is the mean length of the mean arrow: R divides by the mean length of the arrows.":
+            float(z.mean(0).abs().mean()),
+        "is the mean length of the sum: R divides by the sum of the lengths.":
+            float(z.sum(0).abs().mean()),
         "is the mean of R squared, not of R.": float(R.square().mean()),
         "averages the arrows over the draws first, so that they cancel: compute R of every draw, "
         "then average.": float(resultant_length(z.mean(1))),
@@ -664,6 +680,8 @@ def check_class_part(answer: Callable) -> Verdict:
              "the sum.", lambda back=back, R=R, G=G: back(R * G.sum(0))),
             ("weighs with 1 - R, which keeps what the domains do not agree on: use R.",
              lambda back=back, R=R, mean=mean: back((1 - R) * mean)),
+            ("weighs all frequencies with one number, the mean of R: use R as it is.",
+             lambda back=back, R=R, mean=mean: back(R.mean() * mean)),
             ("is R alone, without the mean spectrum.", lambda back=back, R=R: back(R + 0j)),
             ("is still a spectrum: go back to pixels with irfft2.", lambda R=R, mean=mean: R * mean),
             ("has one part per domain: average over the domains (8) before weighing with R.",
@@ -779,6 +797,8 @@ def check_update(answer: Callable) -> Verdict:
          lambda: images - lr * g_dm + a * cls + b * own),
         ("multiplies g_dm alone by lr: put the whole sum into brackets.",
          lambda: images - (lr * g_dm + a * cls + b * own)),
+        ("leaves g_own outside the brackets: the learning rate and the minus belong to all three terms.",
+         lambda: images - lr * (g_dm + a * cls) + b * own),
         ("changes sign after the first term: put the whole sum into brackets.",
          lambda: images - lr * g_dm + lr * a * cls + lr * b * own),
         ("subtracts the domain part from the direction: (11) adds beta * g_own.",
@@ -992,7 +1012,7 @@ CLAIMS = ("not enough seeds to claim a difference", "no difference shown", "SGS 
           "SGS is worse")
 S, N = NEEDED
 CASES = (  # low, high, distillation seeds, networks, claim, and what a wrong answer has overlooked
-    (-2.3, 1.7, S, N, 1, "zero lies inside the interval"),
+    (-2.3, 1.7, S, N, 1, "the runs are enough and zero lies inside the interval"),
     (-0.2, 3.9, S, N, 1, "zero lies inside the interval, even if only just"),
     (0.4, 2.9, S, N, 2, "the whole interval lies above zero, and the runs are enough"),
     (-4.0, -0.6, S, N, 3, "the whole interval lies below zero, and the runs are enough"),
