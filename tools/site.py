@@ -352,6 +352,11 @@ def swapped(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+def script(letter: str) -> str:
+    """A capital script letter; browsers no longer read `mathvariant`."""
+    return dict(zip("BEFHILMR", "\u212c\u2130\u2131\u210b\u2110\u2112\u2133\u211b")).get(letter, chr(0x1D49C + ord(letter) - 65))
+
+
 def mathml(found: re.Match) -> str:
     """One formula of the page as MathML; an equation number stands at the right edge."""
     from latex2mathml.converter import convert
@@ -365,6 +370,7 @@ def mathml(found: re.Match) -> str:
     code = code.replace("<mo minsize=", '<mo stretchy="true" symmetric="true" minsize=')
     code = re.sub(r"<mo((?:(?!space=)[^>])*)>(\||\u2016|&#x0007C;|&#x02016;)</mo>", r'<mo\1 lspace="0" rspace="0">\2</mo>', code)
     code = re.sub(r"<msup>(<mo [^>]*minsize[^>]*>[^<]*</mo>)<mn>", r'\1<msup><mspace width="0" height="1.3em"/><mn>', code)
+    code = re.sub(r'<mi mathvariant="script">([A-Z])</mi>', lambda found: f"<mi>{script(found.group(1))}</mi>", code)
     code = code.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
     if kind == "inline":
         return f'<span class="math inline">{code}</span>'
