@@ -86,13 +86,16 @@ def offer(
 
 # %% ../nbs/60_widgets.ipynb #956a01f8
 NAME_CONTROLS = """
-const box = this.closest('.dgdd-widget');
-for (const e of box ? box.querySelectorAll('button, select, [role=slider], [contenteditable]') : []) {
+const kinds = '.dgdd-widget :is(button, select, [role=slider], [contenteditable])';
+const mark = () => { for (const e of document.querySelectorAll(kinds)) {
   e.setAttribute('data-lm-suppress-shortcuts', 'true');
-  const label = e.closest('.widget-slider')?.querySelector('label')?.innerText;
+  const label = e.closest('.widget-slider')?.querySelector('label')?.textContent;
   const icon = e.querySelector('i')?.className.match(/fa-(play|pause|stop|retweet)/)?.[1];
   if (label || icon) e.setAttribute('aria-label', label || (icon === 'retweet' ? 'repeat' : icon));
-}"""  # attributes that ipywidgets does not set: keys stay here, every control has a name
+}};
+mark(); setTimeout(mark, 1000);
+if (!window.dgddMarks) document.addEventListener('focusin', window.dgddMarks = mark, true);
+"""  # attributes that ipywidgets does not set: keys stay here, every control has a name
 
 
 def picture_tag(

@@ -66,7 +66,9 @@ def desk(page: Any, title: str) -> Any:
     """One widget by its title, scrolled into view, its picture there."""
     found = page.locator(".dgdd-widget", has_text=title).first
     found.scroll_into_view_if_needed()
-    found.locator("[role=slider][aria-label]").first.wait_for()  # named when the picture has loaded
+    found.locator("img").wait_for()
+    found.get_by_role("slider").first.focus()  # controls have got their names by then
+    found.locator("[role=slider][aria-label]").first.wait_for()
     return found
 
 
