@@ -362,6 +362,7 @@ def contact_sheet(
     ax.set_yticks(np.arange(data.K) * band + per_class * height / 2 - 0.5, data.domain_names)
     ax.set_xticks((np.arange(data.C) + 0.5) * width - 0.5, data.classes)
     ax.tick_params(length=0)
+    ax.grid(False)
     ax.spines[:].set_visible(False)
     return ax
 

@@ -181,6 +181,8 @@ def look_alike(
     one, other = one.casefold(), other.casefold()
     if re.sub(r"\d+", "", one) == re.sub(r"\d+", "", other):
         return one == other
+    if sorted(one) == sorted(other):
+        return True  # letters swapped, such as tow for two
     return difflib.SequenceMatcher(None, one, other).ratio() > 0.75
 
 
