@@ -1,6 +1,6 @@
 """Colab in every notebook, made from settings.ini: a line below the title, and a first code cell that installs.
 
-    python tools/badges.py                     every notebook of nbs/ and workshop/
+    python tools/badges.py                     every notebook of nbs/
     python tools/badges.py nbs/14_surgery.ipynb
     python tools/badges.py --check             write nothing, exit 1 if a notebook differs
 
@@ -80,8 +80,8 @@ def dressed(nb: dict, place: str, cfg: dict[str, str] | None = None) -> dict:
 
 
 def every_notebook() -> list[Path]:
-    """The notebooks of nbs/ and workshop/, built copies and checkpoints apart."""
-    found = [path for folder in ("nbs", "workshop") for path in sorted((ROOT / folder).rglob("*.ipynb"))]
+    """The notebooks of nbs/, built copies and checkpoints apart (those of workshop/ want the files beside them)."""
+    found = sorted((ROOT / "nbs").rglob("*.ipynb"))
     return [path for path in found if not any(part.startswith((".", "_")) for part in path.relative_to(ROOT).parts)]
 
 

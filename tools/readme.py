@@ -17,6 +17,7 @@ import re
 import sys
 from pathlib import Path
 
+from badges import without_badge
 from refresh import NBS, ROOT, directives, joined
 
 README = ROOT / "README.md"
@@ -57,7 +58,7 @@ def prepare(nb) -> tuple[list[dict], dict[str, bytes]]:
         if hidden(marks) or not cell.source.strip():
             continue
         if cell.cell_type == "markdown":
-            cells.append({"prose": from_root(cell.source.strip())})
+            cells.append({"prose": from_root(without_badge(cell.source))})
         if cell.cell_type != "code":
             continue
         lines = [line for line in cell.source.splitlines() if not line.strip().startswith("#|")]
