@@ -70,7 +70,8 @@ def choice(
     ipywidgets = need_ipywidgets()
     return ipywidgets.Dropdown(
         options=options, value=value, description=label, tooltip=hint,
-        style={"description_width": "initial"}, layout={"width": "max-content", "margin": "2px 16px 2px 0"})
+        style={"description_width": "initial"},
+        layout={"width": "max-content", "margin": "2px 16px 2px 0"})
 
 
 def offer(
@@ -134,8 +135,9 @@ class Board:
     def __init__(self, title: str, look: str):
         ipywidgets, self.title = need_ipywidgets(), title
         self.head, self.state, self.picture, self.status = (ipywidgets.HTML() for _ in range(4))
-        self.head.value = ('<div style="line-height: 1.4; max-width: 960px">'
-                           f"<b>{html.escape(title)}.</b> What to look for: {html.escape(look)}</div>")
+        self.head.value = (
+            f'<div style="line-height: 1.4; max-width: 960px"><b>{html.escape(title)}.</b> '
+            f"What to look for: {html.escape(look)}</div>")
         self.box = ipywidgets.VBox([self.head, self.state, self.status, self.picture])
         self.box.add_class("dgdd-widget")
         self.box.view = self.box.png = self.box.error = None
