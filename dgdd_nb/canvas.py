@@ -37,7 +37,7 @@ def new_figure(
     FigureCanvasAgg(figure)
     return figure
 
-
+# %% ../nbs/57_canvas.ipynb #a53d901c
 def moving(
     *artists: Any,  # images, lines, texts that an update will change
 ) -> Any:  # the same, or the one artist
@@ -56,7 +56,7 @@ def _still_part(figure: Figure) -> tuple[Any, list]:
         figure.still_part = figure.canvas.copy_from_bbox(figure.bbox), found
     return figure.still_part
 
-
+# %% ../nbs/57_canvas.ipynb #772b7c45
 def png(
     figure: Figure,  # the figure of a view or a twin
     compression: int = 1,  # from 0, fast, to 9, small
