@@ -1,0 +1,189 @@
+"""Grids: the same bits on every backend, after any interruption, with several processes at once."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dgdd_nb.experiments import (
+    Grid, Judge, Method, cells, missing, read_cells, results, run_cell, run_grid, workers,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = Grid(
+    name="eight small cells",
+    data={"name": "mini_digits", "train": 120, "test": 60},
+    targets=("street", "print"),
+    ipc=(1,),
+    seeds=2,
+    distill={"steps": 4, "real_batch": 12, "width": 8},
+    evaluate=Judge(networks=2, width=8, recipe={"name": "quick", "epochs": 3}),
+    methods=(Method("DM"), Method("DM + SGS", surgery={"name": "SGS", "alpha": 1.0, "beta": 0.1})),
+)
+RUN = """
+import sys, json
+from dgdd_nb.experiments import Grid, run_grid
+from dgdd_nb.files import load_settings
+if __name__ == "__main__":
+    run_grid(load_settings(Grid, sys.argv[1]), sys.argv[2], jobs=int(sys.argv[3]), progress=False)
+"""
+
+
+def fresh(folder: Path) -> list:
+    """All that two runs must share: settings, rows, bytes of each cell."""
+    return [(c["cell"], c["rows"], c["bytes"]) for c in read_cells(folder)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> list:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_grid(TINY, folder, backend="sequential", progress=False)
+    return fresh(folder)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a run in a process of its own; every one is ended after the test."""
+    from dgdd_nb.files import settings_dict, write_json
+
+    write_json(tmp_path / "grid.json", settings_dict(TINY))
+    (tmp_path / "run.py").write_text(RUN, encoding="utf-8")
+    begun = []
+
+    def go(folder: Path, jobs: int = 1) -> subprocess.Popen:
+        command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "grid.json"), str(folder), str(jobs)]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        begun.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                      text=True, start_new_session=True))
+        return begun[-1]
+
+    yield go
+    for process in begun:
+        end(process)
+
+
+def end(process: subprocess.Popen) -> None:
+    """SIGKILL for a run and its workers."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def done(folder: Path) -> int:
+    return len(list((folder / "cells").glob("*.json")))
+
+
+@pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
+def test_backends_agree_to_the_last_bit(backend, tmp_path, undisturbed):
+    if backend != "loky":
+        pytest.importorskip("ray" if backend == "ray" else "distributed", reason="the extra `cluster` is not installed")
+    outcomes = run_grid(TINY, tmp_path, backend=backend, jobs=2, progress=False)
+    assert [o.word for o in outcomes] == ["done"] * 8
+    assert fresh(tmp_path) == undisturbed
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_three_times(tmp_path, undisturbed, start):
+    folder = tmp_path / "out"
+    for more in (1, 2, 2):  # kill while the next cell is under way
+        before, process = done(folder), start(folder)
+        limit = time.monotonic() + 120
+        while done(folder) < before + more and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.02)
+        time.sleep(0.05 * more)
+        end(process)
+        assert before < done(folder) < 8
+    last = start(folder)
+    assert last.wait(180) == 0, last.stdout.read()
+    assert fresh(folder) == undisturbed
+    assert not list((folder / "work").glob("*.safetensors"))
+
+
+def test_two_processes_share_a_grid(tmp_path, undisturbed, start):
+    folder = tmp_path / "out"
+    both = [start(folder), start(folder)]
+    for process in both:
+        assert process.wait(240) == 0, process.stdout.read()
+    assert fresh(folder) == undisturbed
+
+
+def die(source, ipc, seed):
+    """A method that takes its process with it."""
+    os._exit(3)
+
+
+def fall(source, ipc, seed):
+    """A method that fails for one seed."""
+    from dgdd_nb.coresets import random
+
+    if seed == 1:
+        raise ZeroDivisionError("seed one")
+    return random(source, ipc, seed=seed)
+
+
+def test_a_worker_that_dies_leaves_the_finished_cells(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    good = replace(TINY, methods=(Method("random", make="random"),), targets=("street",))
+    bad = replace(good, methods=(*good.methods, Method("dies", make="test_experiments:die")))
+    with pytest.raises(RuntimeError, match="worker died.*Finished cells are kept"):
+        run_grid(bad, tmp_path, jobs=2, progress=False)
+    run_grid(good, tmp_path, jobs=1, backend="sequential", progress=False)
+    assert done(tmp_path) == 2
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(tmp_path):
+    grid = replace(TINY, methods=(Method("falls", make="test_experiments:fall"),), targets=("street",))
+    with pytest.raises(RuntimeError, match="1 of 2 cells failed.*ZeroDivisionError: seed one"):
+        run_grid(grid, tmp_path, backend="sequential", progress=False)
+    assert done(tmp_path) == 1 and len(missing(grid, tmp_path)) == 1
+
+
+def test_other_settings_need_another_folder(tmp_path):
+    small = replace(TINY, methods=(Method("random", make="random"),), targets=("street",), seeds=1)
+    run_grid(small, tmp_path, backend="sequential", progress=False)
+    with pytest.raises(ValueError, match="was made with distill.*choose another folder"):
+        run_grid(replace(small, distill={"steps": 5}), tmp_path, progress=False)
+    more = replace(small, seeds=2)
+    assert len(run_grid(more, tmp_path, backend="sequential", progress=False)) == 1
+
+
+def test_damaged_files_are_named(tmp_path):
+    cell = cells(replace(TINY, methods=(Method("random", make="random"),)))[0]
+    (tmp_path / "cells").mkdir()
+    with pytest.raises(ValueError, match="no finished cell"):
+        read_cells(tmp_path)
+    run_grid(replace(TINY, methods=(Method("random", make="random"),), targets=("street",), seeds=1), tmp_path,
+             backend="sequential", progress=False)
+    path = next((tmp_path / "cells").glob("*.json"))
+    path.write_text(json.dumps({"kind": "else"}), encoding="utf-8")
+    with pytest.raises(ValueError, match="delete it and run the grid again"):
+        read_cells(tmp_path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=path.name):
+        results(tmp_path)
+    assert run_cell(cell, tmp_path / "other").word == "done"
+
+
+def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    import dgdd_nb.files as files
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    outcome = run_cell(cells(replace(TINY, methods=(Method("random", make="random"),)))[0], tmp_path)
+    assert outcome.word == "failed" and "No space left" in outcome.why and done(tmp_path) == 0
+
+
+def test_backend_words():
+    with pytest.raises(ValueError, match="did you mean 'dask'"), workers("dsk"):
+        pass
+    with pytest.raises(ValueError, match="at least one job"), workers("loky", 0):
+        pass
