@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Picture', 'STEP_SECONDS', 'NETWORK_SECONDS',
-           'WHOLE_SECONDS', 'COMPARED', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings',
-           'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'one_source',
-           'method_name', 'surgery_of', 'make_set', 'Progress', 'save_settings', 'split_of', 'by_style',
-           'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command', 'save_figure', 'demo_plan',
-           'demo_weights', 'demo_part', 'demo_folder', 'one_per_class', 'demo_figure', 'demo_command', 'notebooks_home',
-           'take_home', 'notebooks_command', 'main']
+           'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'GridResults', 'Jobs', 'Backend', 'Address', 'Made', 'Baseline',
+           'Csv', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings', 'DemoSettings',
+           'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'one_source', 'method_name',
+           'surgery_of', 'make_set', 'Progress', 'save_settings', 'split_of', 'by_style', 'distill_command', 'task_of',
+           'evaluate_command', 'score', 'show_command', 'save_figure', 'demo_plan', 'demo_weights', 'demo_part',
+           'demo_folder', 'one_per_class', 'demo_figure', 'demo_command', 'run_command', 'table_command',
+           'notebooks_home', 'take_home', 'notebooks_command', 'main']
 
 # %% ../nbs/61_cli.ipynb #ef3893a3
 import functools
@@ -615,6 +616,54 @@ def demo_command(
     text += [str(results.paired_difference(a, b)) for a, b in COMPARED]
     typer.echo("\n".join([*text, "", f"Picture: {out}/figure.png; sets: {out}/sets/"]))
 
+# %% ../nbs/61_cli.ipynb #2b6bd7fc
+GridFile = Annotated[Path, typer.Argument(help="a grid in TOML or JSON", metavar="GRID")]
+GridResults = Annotated[Path | None, typer.Option("--results", help="folder [default: results/GRID]")]
+Jobs = Annotated[int, typer.Option(help="cells at the same time", min=1)]
+Backend = Annotated[str, typer.Option(help="loky, sequential, dask or ray")]
+Address = Annotated[str | None, typer.Option(help="of a running Dask or Ray cluster")]
+
+
+@app.command("run", epilog="Example: dgdd run benchmarks/tables/main_mini.toml --jobs 2")
+def run_command(
+    grid: GridFile,  # see `experiments.Grid`
+    folder: GridResults = None,  # None: results/ and the name of the file
+    jobs: Jobs = 1,  # cells at the same time
+    backend: Backend = "loky",  # of joblib
+    address: Address = None,  # of a running cluster
+) -> None:
+    "Run the missing cells of a grid; after an interruption, run it again."
+    with plain_errors():
+        from dgdd_nb.experiments import Grid, cells, run_grid
+        from dgdd_nb.files import load_settings
+
+        wanted, folder = load_settings(Grid, grid), folder or Path("results") / grid.stem
+        done = run_grid(wanted, folder, backend=backend, jobs=jobs, address=address)
+        typer.echo(f"{len(done)} cells run, all {len(cells(wanted))} are in {folder}")
+        typer.echo(f"Next: dgdd table {folder}")
+
+# %% ../nbs/61_cli.ipynb #b76d1777
+Made = Annotated[Path, typer.Argument(help="a folder written by dgdd run", metavar="RESULTS")]
+Baseline = Annotated[str | None, typer.Option(help="compare with this method [default: the grid's]")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="write one line per network here")]
+
+
+@app.command("table", epilog="Example: dgdd table results/main_mini --baseline random")
+def table_command(
+    folder: Made,  # of a grid
+    baseline: Baseline = None,  # None: what the grid says
+    csv: Csv = None,  # a file for all rows
+) -> None:
+    "Show the finished cells of a grid: mean, spread, paired differences."
+    with plain_errors():
+        from dgdd_nb.experiments import results
+        from dgdd_nb.files import read_json
+
+        found = results(folder)
+        if csv:
+            found.to_csv(csv)
+        typer.echo(found.to_markdown(baseline or read_json(folder / "grid.json").get("baseline")))
+
 # %% ../nbs/61_cli.ipynb #41897e4b
 def notebooks_home() -> Path:  # the folder that holds index.ipynb
     "Where the notebooks are: inside the installed package, or in the clone it is installed from."
@@ -665,7 +714,7 @@ def notebooks_command(
         typer.echo(f"{books} notebooks in {folder}\nNext: jupyter lab {folder}/index.ipynb")
 
 # %% ../nbs/61_cli.ipynb #29cdd7bd
-ORDER = ("demo", "distill", "evaluate", "show", "notebooks")  # as --help lists them
+ORDER = ("demo", "distill", "evaluate", "show", "run", "table", "notebooks")  # as --help lists them
 app.registered_commands.sort(key=lambda command: ORDER.index(command.name))
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'LOOK', 'MARKS', 'PRESETS', 'unit_of', 'quantise', 'gradient_unit', 'mean_gradient', 'tolerance', 'to_text',
-           'noise_for', 'pack_scene', 'template', 'fill', 'Page', 'page_data', 'explorer_page']
+           'pack_scene', 'template', 'fill', 'Page', 'page_data', 'explorer_page']
 
 # %% ../nbs/62_page.ipynb #e812e3c2
 import base64
@@ -24,9 +24,8 @@ from torch import Tensor
 from .data import MultiDomain
 from .files import replace_atomically
 from .plots import COLOURS, domain_styles
-from .resultant import null_level
 from .surgery import DEFAULTS
-from .views import Scene, check_number, scene
+from .scenes import Scene, check_number, noise_for, scene
 
 # %% ../nbs/62_page.ipynb #4137bfd9
 LEVELS = 32767  # the largest 16-bit whole number
@@ -77,16 +76,6 @@ def to_text(
 ) -> str:
     "Whole numbers as base64, lowest byte first, as JavaScript's typed arrays read them."
     return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode("ascii")
-
-# %% ../nbs/62_page.ipynb #d6be512a
-def noise_for(
-    s: Scene,  # whose gradients
-    K: int,  # number of domains, the first ones
-) -> float:  # mean R, three decimals
-    "The level of R under pure noise from domains as loud as these."
-    loud = s.g_domain[:K].double().flatten(1).norm(dim=1)
-    scale = loud.tolist() if loud.min() > 0 else None
-    return round(null_level(K, samples=50_000, scale=scale).mean, 3)
 
 # %% ../nbs/62_page.ipynb #996987ee
 def pack_scene(

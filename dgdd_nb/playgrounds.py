@@ -261,6 +261,8 @@ class PlayerView:
 def _player_curves(figure: Figure, left: float, runs: Mapping[str, DistilledSet],
                    accuracy: Mapping[str, Sequence[tuple[int, float]]]) -> list[Any]:
     "Losses and, where given, accuracies on the right side of the player."
+    from matplotlib.ticker import MaxNLocator
+
     losses = {}
     for name, run in runs.items():
         mean = run.history["losses"].mean(1).tolist()  # over domains
@@ -274,6 +276,7 @@ def _player_curves(figure: Figure, left: float, runs: Mapping[str, DistilledSet]
         points = {name: tuple(zip(*values)) for name, values in accuracy.items()}
         cursors.append(_cursor_panel(axes[1], points, "accuracy, %", "o"))
         axes[1].set_xlim(axes[0].get_xlim())
+    axes[0].xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes[-1].set_xlabel("step", fontsize=8)
     return cursors
 

@@ -19,10 +19,12 @@ from .domain_gradients import DomainGradients, domain_gradients
 from .files import derive_seed, generator
 from .matching import DM, Objective, as_objective
 from .networks import network
+from .resultant import null_level
 from .surgery import READINGS, check_names, decompose
 
 # %% auto #0
-__all__ = ['check_number', 'check_index', 'Stack', 'SceneData', 'Scene', 'class_data', 'start_images', 'scene_gradients', 'scene']
+__all__ = ['check_number', 'check_index', 'Stack', 'SceneData', 'Scene', 'class_data', 'start_images', 'scene_gradients', 'scene',
+           'noise_for']
 
 # %% ../nbs/56_scenes.ipynb #007ad110
 def check_number(
@@ -202,3 +204,13 @@ def _stack_of(found: DomainGradients, i: int, reading: str) -> Stack:
     "The parts of one image."
     parts = decompose(found.g_domain[:, i : i + 1], reading=reading)  # (7) to (10)
     return Stack(found.g_dm[i], parts.g_cls[0], parts.g_dom[:, 0], parts.R[0])
+
+# %% ../nbs/56_scenes.ipynb #12e7d5ec
+def noise_for(
+    s: Scene,  # whose gradients
+    K: int,  # number of domains, the first ones
+) -> float:  # mean R, three decimals
+    "The level of R under pure noise from domains as loud as these."
+    loud = s.g_domain[:K].double().flatten(1).norm(dim=1)
+    scale = loud.tolist() if loud.min() > 0 else None
+    return round(null_level(K, samples=50_000, scale=scale).mean, 3)

@@ -20,7 +20,7 @@ from dgdd_nb.playgrounds import (
     MOST_ARROWS, ArrowsView, PlayerView, arrows_twin, noise_level, player_twin, saved_steps, sheet,
     weighted_arrows)
 from .plots import COLOURS, centred_spectrum, common_limit, mosaic, to_pictures
-from .scenes import Scene, Stack, check_index, check_number, scene
+from .scenes import Scene, Stack, check_index, check_number, noise_for, scene
 from .surgery import DEFAULTS, shuffle_bins
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ class ExplorerView:
         for name, image in self.images.items():
             image.set_data(values[name])
         k = self.scene.domain if domain is None else domain
-        self.titles["g_cls"].set_text(f"+ {alpha:.3g} \u00d7 g_cls, class part")
-        self.titles["g_dom"].set_text(f"+ {beta:.3g} \u00d7 g_dom, {self.scene.domain_names[k]}")
+        self.titles["g_cls"].set_text(f"+ {alpha:.3g} g_cls (class)")
+        self.titles["g_dom"].set_text(f"+ {beta:.3g} g_dom ({self.scene.domain_names[k]})")
         for text, words in zip(self.table, sizes):
             text.set_text(words)
 
@@ -264,9 +264,9 @@ def _peel_panels(scene: Scene, maps: Mapping[str, Tensor], figure: Figure) -> di
     return images
 
 # %% ../nbs/59_views.ipynb #48cf8094
-def _peel_curves(ax: Axes, K: int) -> dict[str, tuple[Any, Any, Any]]:
+def _peel_curves(ax: Axes, null: float) -> dict[str, tuple[Any, Any, Any]]:
     "Axes of energy against threshold, with the level of pure noise."
-    null, found = noise_level(K).mean, {}
+    found = {}
     ax.set(xlim=(0, 1), ylim=(0, 105))
     ax.set_xlabel("threshold on R", fontsize=8)
     title(ax, "energy kept, %")
@@ -289,7 +289,7 @@ class PeelView:
         moving(*self.images.values())
         self.title = moving(title(self.images["whole"].axes))
         ax = axes_at(self.figure, 7.0, 0.35, 2.45, 3.25)
-        self.curves = _peel_curves(ax, len(scene.domain_names))
+        self.curves = _peel_curves(ax, noise_for(scene, len(scene.domain_names)))
         self.update()
 
     def update(self, threshold: float = 0.5, *, domain: int | None = None) -> None:
