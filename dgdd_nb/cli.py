@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Picture', 'STEP_SECONDS', 'NETWORK_SECONDS',
-           'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'GridResults', 'Jobs', 'Backend', 'Address', 'Made', 'Baseline',
-           'Csv', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings', 'DemoSettings',
-           'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'one_source', 'method_name',
-           'surgery_of', 'make_set', 'Progress', 'save_settings', 'split_of', 'by_style', 'distill_command', 'task_of',
-           'evaluate_command', 'score', 'show_command', 'save_figure', 'demo_plan', 'demo_weights', 'demo_part',
-           'demo_folder', 'one_per_class', 'demo_figure', 'demo_command', 'run_command', 'table_command',
-           'notebooks_home', 'take_home', 'notebooks_command', 'main']
+           'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'Place', 'GridResults', 'Jobs', 'Backend', 'Address', 'Made',
+           'Baseline', 'Csv', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings',
+           'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'one_source',
+           'method_name', 'surgery_of', 'make_set', 'Progress', 'save_settings', 'split_of', 'by_style',
+           'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command', 'save_figure', 'demo_plan',
+           'demo_weights', 'demo_part', 'demo_folder', 'one_per_class', 'demo_figure', 'demo_command', 'run_command',
+           'table_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
 
 # %% ../nbs/61_cli.ipynb #ef3893a3
 import functools
@@ -618,7 +618,8 @@ def demo_command(
 
 # %% ../nbs/61_cli.ipynb #2b6bd7fc
 GridFile = Annotated[Path, typer.Argument(help="a grid in TOML or JSON", metavar="GRID")]
-GridResults = Annotated[Path | None, typer.Option("--results", help="folder [default: results/GRID]")]
+Place = typer.Option("--results", help="folder [default: results/GRID]")
+GridResults = Annotated[Path | None, Place]
 Jobs = Annotated[int, typer.Option(help="cells at the same time", min=1)]
 Backend = Annotated[str, typer.Option(help="loky, sequential, dask or ray")]
 Address = Annotated[str | None, typer.Option(help="of a running Dask or Ray cluster")]
@@ -644,7 +645,7 @@ def run_command(
 
 # %% ../nbs/61_cli.ipynb #b76d1777
 Made = Annotated[Path, typer.Argument(help="a folder written by dgdd run", metavar="RESULTS")]
-Baseline = Annotated[str | None, typer.Option(help="compare with this method [default: the grid's]")]
+Baseline = Annotated[str | None, typer.Option(help="compare with it [default: the grid's]")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="write one line per network here")]
 
 
