@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -205,6 +206,13 @@ def _stack_of(found: DomainGradients, i: int, reading: str) -> Stack:
     parts = decompose(found.g_domain[:, i : i + 1], reading=reading)  # (7) to (10)
     return Stack(found.g_dm[i], parts.g_cls[0], parts.g_dom[:, 0], parts.R[0])
 
+# %% ../nbs/56_scenes.ipynb #72d34be9
+@lru_cache(maxsize=256)
+def _noise_of(loud: tuple[float, ...]) -> float:
+    "Mean R of noise from domains of these loudnesses, computed once for each tuple."
+    scale = loud if min(loud) > 0 else None
+    return round(null_level(len(loud), samples=50_000, scale=scale).mean, 3)
+
 # %% ../nbs/56_scenes.ipynb #12e7d5ec
 def noise_for(
     s: Scene,  # whose gradients
@@ -212,5 +220,4 @@ def noise_for(
 ) -> float:  # mean R, three decimals
     "The level of R under pure noise from domains as loud as these."
     loud = s.g_domain[:K].double().flatten(1).norm(dim=1)
-    scale = loud.tolist() if loud.min() > 0 else None
-    return round(null_level(K, samples=50_000, scale=scale).mean, 3)
+    return _noise_of(tuple(loud.tolist()))
