@@ -145,14 +145,15 @@ LOOK = ("What to look for: move alpha and read length and angle. Is it a new dir
         "longer step? Then move beta, and see whose domain pulls. A bright frequency in R is one "
         "that the domains agree on.")
 MARKS = dict(zip("os^DvPX*", "●■▲◆▼✚✖★"))  # matplotlib's markers as letters
-PRESETS = [["DM", 0, 0], ["class part only", 2, 0], ["domain part only", 0, 1],
-           ["alpha = beta", 1, 1]]  # name, alpha, beta
+PRESETS = [["DM", 0, 0], ["alpha = 2", 2, 0], ["beta = 1", 0, 1],
+           ["alpha = beta", 1, 1]]  # name, alpha, beta; g_dm is always in it
 
 
 def page_data(
     scenes: Sequence[Scene],  # of the same domains and size
     alpha: float,  # where the slider starts
     beta: float,  # where the slider starts
+    numbers: Sequence[int] | None = None,  # of the images; None: counted from 0 in each class
 ) -> dict[str, Any]:  # ready for JSON
     "All that the script needs to know."
     kinds = {(s.domain_names, tuple(s.image.shape)) for s in scenes}
@@ -160,7 +161,9 @@ def page_data(
         raise ValueError("a page needs at least one scene, and all of the same domains and size: "
                          f"these are of {len(kinds)} kinds.")
     names, shape = kinds.pop()
-    numbers = [sum(t.class_name == s.class_name for t in scenes[:i]) for i, s in enumerate(scenes)]
+    if numbers is None:
+        numbers = [sum(t.class_name == s.class_name for t in scenes[:i])
+                   for i, s in enumerate(scenes)]
     return {
         "size": shape[1:], "roles": COLOURS, "start": {"alpha": alpha, "beta": beta, "step": 1},
         "presets": [["default", DEFAULTS["alpha"], DEFAULTS["beta"]], *PRESETS],
@@ -171,21 +174,24 @@ def page_data(
 
 # %% ../nbs/62_page.ipynb #8dd94e89
 def explorer_page(
-    scenes: Sequence[Scene] | MultiDomain,  # from `views.scene`, or the source domains
+    scenes: Sequence[Scene] | MultiDomain,  # from `scenes.scene`, or the source domains
     *,
     labels: Sequence[int | str] | None = None,  # classes of the source; None: its first four
     images: Sequence[int] = (0, 5),  # which synthetic images of each class of the source
     alpha: float = DEFAULTS["alpha"],  # where the slider starts, 0 to 2
     beta: float = DEFAULTS["beta"],  # where the slider starts, 0 to 2
     title: str = "What alpha and beta do to a gradient",  # above the page
-    **options: Any,  # for `views.scene`: distilled, objective, shown, seed
+    **options: Any,  # for `scenes.scene`: distilled, objective, shown, seed
 ) -> Page:
     "The alpha/beta explorer as one self-contained web page (SGS paper, eq. 11)."
+    numbers = None
     if isinstance(scenes, MultiDomain):
         labels = scenes.classes[:4] if labels is None else labels
         scenes = [scene(scenes, c, image=i, **options) for c in labels for i in images]
+        numbers = [i for _ in labels for i in images]
     elif labels is not None or options:
         raise TypeError("labels and options for scenes go with a source: pass source domains, or "
                         "scenes alone.")
     start = [check_number(name, value, 0, 2) for name, value in (("alpha", alpha), ("beta", beta))]
-    return Page(fill(template(), page_data(scenes, *start), title=title, look=LOOK), title)
+    data = page_data(scenes, *start, numbers)
+    return Page(fill(template(), data, title=title, look=LOOK), title)

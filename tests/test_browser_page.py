@@ -117,7 +117,7 @@ def test_every_control_has_a_name_and_is_reached_by_tab(page):
         page.keyboard.press("Tab")
         seen.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
     assert seen[:8] == ["class", "image", "K", "reading", "domain", "alpha", "beta", "step"]
-    assert seen[8:] == ["default", "DM", "class part only", "domain part only", "alpha = beta", "reset"]
+    assert seen[8:] == ["default", "DM", "alpha = 2", "beta = 1", "alpha = beta", "reset"]
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) == "solid"
     bare = "[...document.querySelectorAll('canvas')].filter(c => !c.getAttribute('aria-label')).length"
@@ -129,6 +129,33 @@ def test_sentence_says_what_happened(page):
     for button, words in (("DM", "Plain DM"), ("alpha = beta", "g_cls cancels"), ("default", "times as long")):
         page.get_by_role("button", name=button, exact=True).click()
         page.locator("#readout", has_text=words).wait_for(timeout=3000)
+
+
+def test_the_own_domain_comes_back_when_k_allows(page):
+    """street is no choice at K = 2: the page says so, and takes it again at K = 4."""
+    page.locator("#image").select_option("1")
+    assert page.evaluate("explorer.state.domain") == 2
+    page.locator("#K").select_option("2")
+    words = "street is not among the first 2 domains; the image is assigned to scan instead."
+    page.locator("#readout", has_text=words).wait_for(timeout=3000)
+    assert page.locator("#domain").input_value() == "0"
+    page.get_by_role("button", name="beta = 1", exact=True).click()
+    page.locator("#K").select_option("4")
+    assert page.locator("#domain").input_value() == "2"
+    page.locator("#readout", has_not_text="instead").wait_for(timeout=3000)
+    page.locator("#domain").select_option("1")  # what somebody chose by hand stays
+    page.locator("#K").select_option("2")
+    assert page.evaluate("explorer.state.domain") == 1
+
+
+def test_lengths_are_relative_to_g_dm(scenes, page):
+    """The bars read in units of g_dm, in the order of (11)."""
+    page.get_by_role("button", name="alpha = 2", exact=True).click()
+    parts = scenes[0].stack()
+    shown = [float(text) for text in page.locator("#bars .number").all_inner_texts()]
+    wanted = [float(g.norm() / parts.g_dm.norm()) for g in (
+        parts.g_dm, 2 * parts.g_cls, 0 * parts.g_cls, parts.g_dm + 2 * parts.g_cls)]
+    assert shown == pytest.approx(wanted, abs=0.006)
 
 
 def test_no_request_leaves_the_page(page, address):
