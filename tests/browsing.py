@@ -4,6 +4,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -91,16 +92,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for_server(process: subprocess.Popen, runtime: Path, log: Path, seconds: float = 60) -> str:
-    """The address of the server, once it answers (the port is the one it really took)."""
+def wait_for_server(process: subprocess.Popen, runtime: Path, log: Path, seconds: float = 120) -> str:
+    """The address of the server with its token, once it answers (the port is the one it really took)."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for info in runtime.glob("jpserver-*.json"):
             try:
-                address = json.loads(info.read_text(encoding="utf-8"))["url"]
-                with urllib.request.urlopen(address + "api/status", timeout=5):
-                    return address
-            except (ValueError, urllib.error.URLError, OSError):
+                found = json.loads(info.read_text(encoding="utf-8"))
+                token = f"?token={found['token']}"
+                with urllib.request.urlopen(found["url"] + "api/status" + token, timeout=5):
+                    return found["url"] + token
+            except (ValueError, KeyError, urllib.error.URLError, OSError):
                 pass  # half written, or not listening yet
         if process.poll() is not None:
             break
@@ -110,13 +112,13 @@ def wait_for_server(process: subprocess.Popen, runtime: Path, log: Path, seconds
 
 @contextmanager
 def jupyter(folder: Path, home: Path, app: str = "lab") -> Iterator[str]:
-    """The address of a Jupyter server (JupyterLab or Notebook 7) that serves one folder; stopped at the end."""
+    """The address, with a token, of a Jupyter server (JupyterLab or Notebook 7) that serves one folder; stopped at the end."""
     module, options, _ = APPS[app]
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed: pip install {module}")
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", module, "--no-browser", "--ip=127.0.0.1", f"--port={free_port()}",
-               "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}", *options]
+               f"--IdentityProvider.token={secrets.token_hex(16)}", f"--ServerApp.root_dir={folder}", *options]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     log = home / "server.log"
@@ -147,14 +149,20 @@ WRONG = f"""() => [...{CURRENT}.content.widgets].filter(cell => cell.model.type 
 
 def open_notebook(page: Any, address: str, name: str, app: str = "lab") -> None:
     """Open one notebook and wait for its kernel."""
-    page.goto(address + APPS[app][2].format(name))
+    base, token = address.split("?")
+    page.goto(f"{base}api/status?{token}")  # the token becomes a cookie
+    page.goto(base + APPS[app][2].format(name))
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
     page.wait_for_function(READY, timeout=60_000)
 
 
-def run_all(page: Any) -> None:
+def run_all(page: Any, seconds: float = 300) -> None:
     """Run all cells to the end; an error, or a line on stderr, in any of them fails the test."""
-    finished = page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate("""() => {
+        window.finished = null;
+        window.jupyterapp.commands.execute('notebook:run-all-cells').then(good => { window.finished = [good]; });
+    }""")
+    finished = page.wait_for_function("() => window.finished", timeout=seconds * 1000).json_value()[0]
     wrong = page.evaluate(WRONG)
     assert not wrong, wrong
     assert finished is not False

@@ -187,3 +187,28 @@ def test_backend_words():
         pass
     with pytest.raises(ValueError, match="at least one job"), workers("loky", 0):
         pass
+
+
+def test_other_versions_are_asked_about(tmp_path):
+    small = replace(TINY, methods=(Method("random", make="random"),), targets=("street",))
+    run_grid(replace(small, seeds=1), tmp_path, backend="sequential", progress=False)
+    path = next((tmp_path / "cells").glob("*.json"))
+    path.write_text(path.read_text(encoding="utf-8").replace('"torch": "', '"torch": "1.'), encoding="utf-8")
+    with pytest.raises(ValueError, match="made with torch 1.*resume='anyway'"):
+        run_grid(small, tmp_path, backend="sequential", progress=False)
+    assert len(run_grid(small, tmp_path, backend="sequential", progress=False, resume="anyway")) == 1
+
+
+def test_one_name_stands_for_one_method(tmp_path):
+    small = replace(TINY, methods=(Method("random", make="random"),), targets=("street",), seeds=1)
+    run_grid(small, tmp_path, backend="sequential", progress=False)
+    with pytest.raises(ValueError, match="another method called 'random'"):
+        run_grid(replace(small, methods=(Method("random", make="herding"),)), tmp_path, progress=False)
+    run_grid(replace(small, methods=(Method("any", make="random", options={"per_domain": False}),)), tmp_path,
+             backend="sequential", progress=False)
+    assert [row.method for row in results(tmp_path).rows] == ["any", "any", "random", "random"]
+
+
+def test_names_of_files_hold_no_separators():
+    cell = replace(cells(replace(TINY, seeds=1))[0], target="a/b: c")
+    assert cell.stem.startswith("a-b-c_DM_ipc1_seed0_")
