@@ -163,20 +163,24 @@ def test_badge_and_cell_come_once(first):
 
 
 def test_install_cell_does_nothing_elsewhere_and_installs_in_colab(monkeypatch):
-    source = "".join(badges.install_cell({**OWNED, "lib_name": "surely_missing"})["source"])
+    source = "".join(badges.install_cell({**OWNED, "lib_name": "surely_missing"}, "nbs/tutorials/x.ipynb")["source"])
     called = []
 
     class Shell:
         def run_line_magic(self, *args):
             called.append(args)
 
+        def system(self, line):
+            called.append(line)
+
     exec(source, {"get_ipython": Shell})
     assert called == []
     monkeypatch.setitem(sys.modules, "google.colab", object())
     exec(source, {"get_ipython": Shell})
-    assert called == [("pip", "install -q git+https://github.com/someone/dgdd_nb@main 'umap-learn' 'fastcore<2'")]
-    exec("".join(badges.install_cell(OWNED)["source"]), {"get_ipython": Shell})
-    assert len(called) == 1, "the package is there: nothing to install"
+    assert called == ["git clone -q --depth 1 --branch main https://github.com/someone/dgdd_nb",
+                      ("pip", "install -q ./dgdd_nb 'umap-learn' 'nbdev>=2' 'fastcore<2'"), ("cd", "dgdd_nb/nbs/tutorials")]
+    exec("".join(badges.install_cell(OWNED, "nbs/x.ipynb")["source"]), {"get_ipython": Shell})
+    assert len(called) == 3, "the package is there: nothing to install"
 
 
 # ------------------------------------------------------------------ in a browser

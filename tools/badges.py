@@ -20,7 +20,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PLACEHOLDER, LATER, CELL = "OWNER", "Colab: after publication", "colab"
 LINE = re.compile(r"\n*^(?:Colab: after publication|\[Open in Colab\]\([^)\n]*\))[ \t]*$\n*", flags=re.M)
-NEEDED = ("umap-learn", "fastcore")     # what the pages use beside the package; Colab has its own Jupyter
 
 
 def settings() -> dict[str, str]:
@@ -43,19 +42,22 @@ def without_badge(text: str) -> str:
     return LINE.sub("\n\n", text).strip()
 
 
-def install_cell(cfg: dict[str, str]) -> dict:
-    """The cell that makes the package available in a fresh Colab and does nothing elsewhere."""
+def install_cell(cfg: dict[str, str], place: str) -> dict:
+    """The cell that brings repository and package into a fresh Colab and does nothing elsewhere."""
     names = (cfg.get("notebooks_requirements", "") + " " + cfg.get("nbdev_requirements", "")).split()
-    extra = [f"'{name}'" for name in names if re.split(r"[<>=!~\[;]", name)[0] in NEEDED]
+    extra = " ".join(f"'{name}'" for name in names if name != "jupyterlab")     # Colab has its own Jupyter
+    folder = f"{cfg['repo']}/{Path(place).parent.as_posix()}"
     source = [
         "#| hide\n",
-        "# In Colab this installs the package; anywhere else it does nothing.\n",
+        "# In Colab this fetches the repository and installs the package; anywhere else it does nothing.\n",
         "import importlib.util\n",
         "import sys\n",
         "\n",
         f'if "google.colab" in sys.modules and importlib.util.find_spec("{cfg["lib_name"]}") is None:\n',
-        f'    wanted = "git+{cfg["git_url"]}@{cfg["branch"]} {" ".join(extra)}"\n',
-        '    get_ipython().run_line_magic("pip", f"install -q {wanted}")',
+        "    shell = get_ipython()\n",
+        f'    shell.system("git clone -q --depth 1 --branch {cfg["branch"]} {cfg["git_url"]}")\n',
+        f'    shell.run_line_magic("pip", "install -q ./{cfg["repo"]} {extra}")\n',
+        f'    shell.run_line_magic("cd", "{folder}")',
     ]
     return {"cell_type": "code", "execution_count": None, "id": CELL, "metadata": {}, "outputs": [],
             "source": source}
@@ -75,7 +77,7 @@ def dressed(nb: dict, place: str, cfg: dict[str, str] | None = None) -> dict:
         titles[0]["source"] = text.splitlines(keepends=True)
     code = [number for number, cell in enumerate(nb["cells"]) if cell["cell_type"] == "code"]
     if code:
-        nb["cells"].insert(code[0], install_cell(cfg))
+        nb["cells"].insert(code[0], install_cell(cfg, place))
     return nb
 
 
