@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _all_ = ["ArrowsView", "PlayerView", "Scene", "arrows_twin", "player_twin", "png", "scene"]
 
 # %% auto #0
-__all__ = ['ROLES', 'LEFT', 'TOP', 'SIDE', 'LOOKS', 'log_modulus', 'relative_size', 'ExplorerView', 'explorer_twin',
+__all__ = ['ROLES', 'ROWS', 'LEFT', 'TOP', 'SIDE', 'LOOKS', 'log_modulus', 'relative_size', 'ExplorerView', 'explorer_twin',
            'kept_energy', 'peel', 'peel_maps', 'peel_gradient', 'PeelView', 'peel_twin', 'ArrowsView', 'PlayerView',
            'Scene', 'arrows_twin', 'player_twin', 'png', 'scene']
 
@@ -47,7 +47,7 @@ def log_modulus(
 def _gradient_look(scene: Scene) -> dict[str, Any]:
     "One colour scale for all gradients of a scene: white is zero."
     stack = scene.stack()
-    parts = (stack.g_dm.mean(0), stack.g_cls.mean(0), stack.g_dom.mean(1))
+    parts = ((stack.g_dm + stack.g_cls).mean(0), stack.g_dom.mean(1))
     limit = common_limit(*parts)
     return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
 
@@ -55,7 +55,8 @@ def _gradient_look(scene: Scene) -> dict[str, Any]:
 def _spectrum_look(scene: Scene) -> dict[str, Any]:
     "One colour scale for all log spectra of a scene: two decades below the strongest wave."
     stack = scene.stack()
-    top = max(float(log_modulus(g).max()) for g in (stack.g_dm, stack.g_cls, *stack.g_dom))
+    parts = (stack.g_dm + stack.g_cls, *stack.g_dom)
+    top = max(float(log_modulus(g).max()) for g in parts)
     return {"cmap": "viridis", "vmin": top - 2, "vmax": top}
 
 # %% ../nbs/59_views.ipynb #4313d386
@@ -73,6 +74,7 @@ def relative_size(
 
 # %% ../nbs/59_views.ipynb #f0e17f9c
 ROLES = ("g_dm", "g_cls", "g_dom", "combined")  # in the order of (11)
+ROWS = ("g_dm", "alpha g_cls", "beta g_dom", "direction")  # what the panels show
 LEFT, TOP, SIDE = (0.62, 2.36, 4.06, 5.76, 7.46), (0.36, 2.32, 4.28), 1.5  # inches
 
 
@@ -100,13 +102,11 @@ def _explorer_gradients(scene: Scene,
                         figure: Figure) -> tuple[dict[str, AxesImage], dict[str, Any]]:
     "Second and third row: gradients, agreement, spectra."
     tone, log, blank = _gradient_look(scene), _spectrum_look(scene), np.zeros(scene.image.shape[1:])
-    images, titles, fixed = {}, {}, {"g_dm": "g_dm, plain DM", "combined": "= direction"}
+    images, titles, fixed = {}, {}, {"g_dm": "g_dm (plain DM)", "combined": "= direction"}
     for left, name in zip(LEFT[1:], ROLES):
         upper, lower = (axes_at(figure, left, top, SIDE) for top in TOP[1:])
         images[name] = image_panel(upper, blank, "", COLOURS[name], **tone)
-        symbol = "the direction" if name == "combined" else name
-        images[f"spectrum {name}"] = image_panel(
-            lower, blank, f"spectrum of {symbol}", COLOURS[name], **log)
+        images[f"spectrum {name}"] = image_panel(lower, blank, "its spectrum", COLOURS[name], **log)
         titles[name] = title(upper, fixed.get(name, ""))
     ax, strip = (axes_at(figure, LEFT[0], top, SIDE, high) for top, high in (
         (TOP[2], SIDE), (TOP[2] + SIDE + 0.06, 0.08)))
@@ -120,18 +120,20 @@ def _explorer_gradients(scene: Scene,
 
 # %% ../nbs/59_views.ipynb #28202cda
 def _explorer_table(figure: Figure) -> list[Any]:
-    "Names and heads of a table with one line per gradient."
-    ax = axes_at(figure, 0.1, TOP[1], 2.0, SIDE)
+    "Names and heads of a table with one line per panel; below it, whose part beta weighs."
+    ax = axes_at(figure, 0.06, TOP[1], 2.18, SIDE)
     ax.set_axis_off()
-    for line, name in enumerate(ROLES):
+    for line, (name, word) in enumerate(zip(ROLES, ROWS)):
         y = 0.68 - 0.13 * line
         ax.plot(0.02, y + 0.005, "s", color=COLOURS[name], markersize=6)
-        ax.text(0.07, y, "sum" if name == "combined" else name, va="center", fontsize=8)
-    for x, head in zip((0.5, 0.735, 1), ("length\n/ g_dm", "cosine\nto g_dm", "energy\nlow freq.")):
+        ax.text(0.055, y, word, va="center", fontsize=7.5)
+    for x, head in zip((0.53, 0.76, 1), ("length\n/ g_dm", "cosine\nto g_dm", "energy\nlow freq.")):
         ax.text(x, 0.78, head, ha="right", fontsize=7, color=COLOURS["null"])
     ax.set(xlim=(0, 1), ylim=(0, 1))
     style = {"ha": "right", "va": "center", "fontsize": 8, "family": "monospace"}
-    return [moving(ax.text(1, 0.68 - 0.13 * line, "", **style)) for line in range(len(ROLES))]
+    note = moving(ax.text(0, 0.12, "", fontsize=8))
+    lines = [moving(ax.text(1, 0.68 - 0.13 * line, "", **style)) for line in range(len(ROLES))]
+    return [*lines, note]
 
 # %% ../nbs/59_views.ipynb #653df282
 class ExplorerView:
@@ -154,8 +156,9 @@ class ExplorerView:
         for name, image in self.images.items():
             image.set_data(values[name])
         k = self.scene.domain if domain is None else domain
-        self.titles["g_cls"].set_text(f"+ {alpha:.3g} g_cls (class)")
-        self.titles["g_dom"].set_text(f"+ {beta:.3g} g_dom ({self.scene.domain_names[k]})")
+        self.titles["g_cls"].set_text(f"+ {alpha:.3g} g_cls")
+        self.titles["g_dom"].set_text(f"+ {beta:.3g} g_dom")
+        sizes.append(f"g_dom: what {self.scene.domain_names[k]} adds")
         for text, words in zip(self.table, sizes):
             text.set_text(words)
 
@@ -167,14 +170,16 @@ def _explorer_values(scene: Scene, alpha: float, beta: float, lr: float | None, 
     plain, after = (scene.step(*pair, lr=lr, **where) for pair in ((0, 0), (alpha, beta)))
     stack, W = scene.stack(K, reading), scene.image.shape[-1]
     own = stack.g_dom[scene.own(domain, len(stack.g_dom))]
-    parts = (stack.g_dm, stack.g_cls, own, scene.direction(alpha, beta, **where))
+    parts = (stack.g_dm, alpha * stack.g_cls, beta * own,
+             scene.direction(alpha, beta, **where))  # (11)
     values = {"plain": picture(scene, plain), "after": picture(scene, after),
               "added": (after - plain).mean(0), "R": centred_spectrum(stack.R.mean(0), W)}
     words = []
     for name, g in zip(ROLES, parts):
         values |= {name: g.mean(0), f"spectrum {name}": log_modulus(g)}
         length, cosine, low = relative_size(g, stack.g_dm)
-        words.append(f"{length:5.2f}{cosine:7.2f}{100 * low:6.0f} %")
+        rest = f"{cosine:7.2f}{100 * low:6.0f} %" if length else f"{'-':>7}{'-':>8}"
+        words.append(f"{length:4.2f}{rest}")
     return values, words
 
 # %% ../nbs/59_views.ipynb #974ff419

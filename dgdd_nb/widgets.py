@@ -18,6 +18,7 @@ from .distilled import DistilledSet
 from .files import generator
 from .fourier import spectrum, spectrum_mean
 from .resultant import resultant_length
+from .scenes import noise_for
 from .surgery import DEFAULTS, READINGS
 from .views import (
     MOST_ARROWS, ArrowsView, ExplorerView, PeelView, PlayerView, Scene, check_index, kept_energy,
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from ipywidgets import VBox
 
 # %% auto #0
-__all__ = ['NAME_CONTROLS', 'EXPLORER_LOOK', 'FIRST_ANGLES', 'ARROWS_LOOK', 'PEEL_LOOK', 'PLAY_LOOK', 'need_ipywidgets', 'slider',
-           'choice', 'offer', 'picture_tag', 'state_line', 'error_line', 'Board', 'arrange', 'Desk', 'Gallery',
-           'explorer_text', 'explorer_controls', 'own_or_one', 'explore', 'arrow_controls', 'shown_arrows', 'all_agree',
-           'spread_evenly', 'draw_at_random', 'arrows', 'peel_text', 'peel', 'play']
+__all__ = ['ABOVE', 'LABELS', 'NAME_CONTROLS', 'EXPLORER_LOOK', 'FIRST_ANGLES', 'ARROWS_LOOK', 'PEEL_LOOK', 'MEAN', 'PLAY_LOOK',
+           'need_ipywidgets', 'slider', 'choice', 'offer', 'picture_tag', 'state_line', 'error_line', 'Board',
+           'arrange', 'Desk', 'Gallery', 'assigned_text', 'explorer_text', 'explorer_controls', 'own_or_one', 'explore',
+           'arrow_controls', 'shown_arrows', 'all_agree', 'spread_evenly', 'draw_at_random', 'arrows', 'peel_text',
+           'peel', 'play']
 
 # %% ../nbs/60_widgets.ipynb #e7b7cb0b
 def need_ipywidgets() -> Any:
@@ -42,7 +44,14 @@ def need_ipywidgets() -> Any:
                           "views of dgdd_nb.views draw the same figures without it.") from error
     return ipywidgets
 
-# %% ../nbs/60_widgets.ipynb #961e8e61
+# %% ../nbs/60_widgets.ipynb #9633f6ed
+ABOVE = {"width": "auto", "height": "auto", "flex_flow": "row wrap", "margin": "2px 12px 2px 0"}
+LABELS = """<style>
+.dgdd-widget .widget-hslider > .widget-label { flex: 1 0 100%; text-align: left; }
+.dgdd-widget .widget-hslider > .slider-container { min-width: 80px; }
+</style>"""  # the label takes a line of its own: the track and its number wrap below it
+
+
 def slider(
     label: str,  # in words, with its symbol
     value: float,  # at the start and after a reset
@@ -51,15 +60,15 @@ def slider(
     step: float,  # of one press of an arrow key
     hint: str,  # shown when the pointer rests on the label
 ) -> Any:  # an ipywidgets.FloatSlider
-    "A slider whose label is never cut."
+    "A slider with its label above it, which is never cut."
     ipywidgets = need_ipywidgets()
     decimals = 0 if step >= 1 else 2
     return ipywidgets.FloatSlider(
         value=value, min=low, max=high, step=step, description=label, tooltip=hint,
         readout_format=f".{decimals}f", style={"description_width": "initial"},
-        layout={"width": "auto", "margin": "2px 12px 2px 0"})
+        layout=ABOVE)
 
-
+# %% ../nbs/60_widgets.ipynb #dc5ed3e9
 def choice(
     label: str,  # in words
     options: Sequence[tuple[str, Any]],  # what is read, and what it stands for
@@ -71,9 +80,9 @@ def choice(
     return ipywidgets.Dropdown(
         options=options, value=value, description=label, tooltip=hint,
         style={"description_width": "initial"},
-        layout={"width": "max-content", "margin": "2px 16px 2px 0"})
+        layout={"width": "max-content", "max_width": "100%", "margin": "2px 16px 2px 0"})
 
-
+# %% ../nbs/60_widgets.ipynb #00716aea
 def offer(
     control: Any,  # an ipywidgets.Dropdown
     options: Sequence[tuple[str, Any]],  # the new entries
@@ -110,14 +119,14 @@ def picture_tag(
             f'style="max-width: 100%; height: auto" onload="{html.escape(NAME_CONTROLS)}" '
             f'src="data:image/png;base64,{source}">')
 
-# %% ../nbs/60_widgets.ipynb #9e41108d
+# %% ../nbs/60_widgets.ipynb #235f2ba0
 def state_line(
     text: str,  # one or two sentences
 ) -> str:
     "What the picture shows, as a line that screen readers read out when it changes."
     return f'<div role="status" style="line-height: 1.4">{html.escape(text)}</div>'
 
-
+# %% ../nbs/60_widgets.ipynb #9e41108d
 def error_line(
     error: Exception,  # what went wrong
 ) -> str:
@@ -136,7 +145,7 @@ class Board:
         ipywidgets, self.title = need_ipywidgets(), title
         self.head, self.state, self.picture, self.status = (ipywidgets.HTML() for _ in range(4))
         self.head.value = (
-            f'<div style="line-height: 1.4; max-width: 960px"><b>{html.escape(title)}.</b> '
+            f'{LABELS}<div style="line-height: 1.4; max-width: 960px"><b>{html.escape(title)}.</b> '
             f"What to look for: {html.escape(look)}</div>")
         self.box = ipywidgets.VBox([self.head, self.state, self.status, self.picture])
         self.box.add_class("dgdd-widget")
@@ -177,7 +186,7 @@ class Desk(Board):
     def __init__(self, controls: dict[str, Any], draw: Callable[..., tuple[Any, str]], title: str,
                  look: str, *, follow: Callable[[str], None] = lambda name: None,
                  others: Mapping[str, Any] | None = None,
-                 buttons: Mapping[str, Callable[[Desk], None]] | None = None, narrow: int = 560):
+                 buttons: Mapping[str, Callable[[Desk], None]] | None = None, narrow: int = 260):
         super().__init__(title, look)
         self.controls, self.draw, self.follow = controls, draw, follow
         self.held, self.drawn, others = False, None, dict(others or {})
@@ -248,7 +257,7 @@ class Gallery:
         n = self.options.get("ipc", 10)
         if self.distilled is not None:
             n = max(1, int((self.distilled.hard_labels == label).sum()))
-        return [(str(i + 1), i) for i in range(n)]
+        return [(str(i), i) for i in range(n)]
 
     def controls(self, label: int | str, image: int) -> dict[str, Any]:
         "The lists of classes and images."
@@ -257,8 +266,21 @@ class Gallery:
         classes = [(name, i) for i, name in enumerate(self.source.classes)]
         return {
             "label": choice("class", classes, c, "a new class computes its gradients once"),
-            "image": choice("synthetic image", self.images(c), image, "of this class"),
+            "image": choice("synthetic image", self.images(c), image, "of this class, from 0"),
         }
+
+# %% ../nbs/60_widgets.ipynb #b4d080b6
+def assigned_text(
+    scene: Scene,  # what is shown
+    K: int,  # number of domains, the first ones
+    domain: int,  # whose part beta adds
+) -> str:
+    "Which domains are compared, and which of them the image is assigned to."
+    used, given = ", ".join(scene.domain_names[:K]), scene.domain_names[domain]
+    if scene.domain < K:
+        return f"domains {used}, image assigned to {given}"
+    own = scene.domain_names[scene.domain]
+    return f"domains {used} ({own} is not among the first {K}; assigned to {given})"
 
 # %% ../nbs/60_widgets.ipynb #47592c35
 def explorer_text(
@@ -273,13 +295,13 @@ def explorer_text(
     direction = scene.direction(alpha, beta, **chosen)
     cosine = torch.cosine_similarity(direction.flatten(), parts.g_dm.flatten(), dim=0)
     R = spectrum_mean(parts.R, parts.g_dm.shape[-1]).mean()
-    names = ", ".join(scene.domain_names[: chosen["K"]])
     longer = direction.norm() / parts.g_dm.norm().clamp(min=1e-30)
-    return (f"Class {scene.class_name}, domains {names}, image assigned to "
-            f"{scene.domain_names[chosen['domain']]}, reading ({chosen['reading']}). alpha "
-            f"{alpha:.2f}, beta {beta:.2f}: mean R {R:.2f}; the direction has cosine {cosine:.3f} "
-            f"with g_dm and {longer:.2f} times its length; the step moves the image by "
-            f"{lr * direction.square().mean().sqrt():.2f} (root mean square).")
+    return (f"Class {scene.class_name}, {assigned_text(scene, chosen['K'], chosen['domain'])}, "
+            f"reading ({chosen['reading']}): mean R {R:.2f}, noise from domains as loud as these "
+            f"reads {noise_for(scene, chosen['K']):.2f}. alpha {alpha:.2f}, beta {beta:.2f}: the "
+            f"direction has cosine {cosine:.3f} with g_dm and {longer:.2f} times its length; the "
+            f"step moves the image by {lr * direction.square().mean().sqrt():.2f} (root mean "
+            "square).")
 
 # %% ../nbs/60_widgets.ipynb #3ed41e51
 def explorer_controls(
@@ -295,15 +317,15 @@ def explorer_controls(
         "reading": choice("reading of equation 10", [(readings[r], r) for r in READINGS], "a",
                           "what a domain's own part is measured from"),
         "domain": choice("image assigned to", own_or_one(names), -1, "whose part beta adds"),
-        "alpha": slider("alpha: weight of what the domains agree on", alpha, 0, 4, 0.05,
-                        "0 leaves g_cls out of equation 11"),
-        "beta": slider("beta: weight of what is the domain's own", beta, 0, 4, 0.01,
-                       "0 leaves g_dom out of equation 11"),
-        "step": slider("step: how far the image moves", 1, 0, 3, 0.05,
-                       "1 moves it visibly under plain DM"),
+        "alpha": slider("alpha: class part", alpha, min(0, alpha), max(2, alpha), 0.05,
+                        "weight of what the domains agree on; 0 leaves g_cls out of (11)"),
+        "beta": slider("beta: domain part", beta, min(0, beta), max(2, beta), 0.01,
+                       "weight of what is the domain's own; 0 leaves g_dom out of (11)"),
+        "step": slider("step size", 1, 0, 3, 0.05,
+                       "how far the image moves; 1 moves it visibly under plain DM"),
     }
 
-
+# %% ../nbs/60_widgets.ipynb #68720eef
 def own_or_one(
     names: Sequence[str],  # of the domains to offer
 ) -> list[tuple[str, int]]:
@@ -313,7 +335,8 @@ def own_or_one(
 # %% ../nbs/60_widgets.ipynb #6bb260e9
 EXPLORER_LOOK = (
     "under DM, alpha makes the step longer and hardly turns it, since g_cls resembles g_dm; beta "
-    "turns it towards one domain; where R is bright, the domains agree, some of it by chance.")
+    "turns it towards one domain; where R is bright, the domains agree, much of it by chance: "
+    "compare its mean with what noise reads.")
 
 # %% ../nbs/60_widgets.ipynb #05877ac8
 def explore(
@@ -364,7 +387,7 @@ def arrow_controls(
                                          "the strength of that wave")
     return made
 
-
+# %% ../nbs/60_widgets.ipynb #0fb15c70
 def shown_arrows(
     controls: Mapping[str, Any],  # of `arrow_controls`
 ) -> None:
@@ -373,7 +396,7 @@ def shown_arrows(
         for name in (f"angle {k + 1}", f"length {k + 1}"):
             controls[name].layout.display = None if k < controls["K"].value else "none"
 
-# %% ../nbs/60_widgets.ipynb #e84a15e0
+# %% ../nbs/60_widgets.ipynb #56eca96c
 def all_agree(
     desk: Desk,  # of `arrows`
 ) -> None:
@@ -381,7 +404,7 @@ def all_agree(
     first = desk.controls["angle 1"].value
     desk.set(**{f"angle {k + 1}": first for k in range(MOST_ARROWS)})
 
-
+# %% ../nbs/60_widgets.ipynb #7489a7fd
 def spread_evenly(
     desk: Desk,  # of `arrows`
 ) -> None:
@@ -390,7 +413,7 @@ def spread_evenly(
     angles = {f"angle {k + 1}": 360 * k / K for k in range(K)}
     desk.set(**angles, **{f"length {k + 1}": 1 for k in range(K)})
 
-
+# %% ../nbs/60_widgets.ipynb #4ec84260
 def draw_at_random(
     desk: Desk,  # of `arrows`
 ) -> None:
@@ -427,7 +450,7 @@ def arrows(
 
     buttons = {"All agree": all_agree, "Spread evenly": spread_evenly, "Random": draw_at_random}
     return Desk(controls, draw, "Resultant length of K arrows", ARROWS_LOOK, buttons=buttons,
-                follow=lambda name: shown_arrows(controls), narrow=380).box
+                follow=lambda name: shown_arrows(controls), narrow=200).box
 
 # %% ../nbs/60_widgets.ipynb #b716d373
 def peel_text(
@@ -439,15 +462,21 @@ def peel_text(
     g, name = peel_gradient(view.scene, domain)
     at, W = torch.tensor([threshold]), g.shape[-1]
     kept = {k: 100 * float(kept_energy(spectrum(g), R, at, W)) for k, R in view.maps.items()}
+    doubt = "" if domain is not None else (" Part of a gap is arithmetic here: the mean is strong "
+                                           "where R is large.")
     return (f"Class {view.scene.class_name}, {name}, threshold {threshold:.2f}: R keeps "
-            f"{kept['R']:.0f} % of the energy, shuffled R {kept['shuffled']:.0f} %.")
+            f"{kept['R']:.0f} % of the energy, shuffled R {kept['shuffled']:.0f} %.{doubt}")
 
 # %% ../nbs/60_widgets.ipynb #8bdf78b6
 PEEL_LOOK = (
-    "which waves go first, and how much energy is left; the same values of R handed to the wrong "
-    "frequencies keep another gradient.")
+    "which waves go first, and whether R keeps more energy than the same values at the wrong "
+    "frequencies. Compare single domains: |mean of G| is R times the mean length, so for the mean "
+    "part of the gap is arithmetic.")
 
 # %% ../nbs/60_widgets.ipynb #e0200381
+MEAN = -2  # in the list of domains; -1 stands for the image's own
+
+
 def peel(
     source: MultiDomain,  # two or more source domains
     label: int | str = 0,  # class to begin with
@@ -460,7 +489,7 @@ def peel(
 ) -> VBox:  # with .view, .controls, .png (of the last good picture), .error
     "Keep only the frequencies on which the domains agree and see the gradient that remains."
     gallery = Gallery(source, PeelView, distilled, objective=objective, **options)
-    names = [("mean of all domains", -1), *((n, k) for k, n in enumerate(source.domain_names))]
+    names = [*own_or_one(source.domain_names), ("mean of all domains", MEAN)]
     controls = gallery.controls(label, image) | {
         "domain": choice("gradient of", names, -1, "what is peeled"),
         "threshold": slider("threshold: keep frequencies with R above", threshold, 0, 1, 0.01,
@@ -469,7 +498,7 @@ def peel(
 
     def draw(label: int, image: int, domain: int, threshold: float) -> tuple[PeelView, str]:
         view = gallery(label, image)
-        k = None if domain < 0 else domain
+        k = {MEAN: None, -1: view.scene.domain}.get(domain, domain)
         view.update(threshold, domain=k)
         return view, peel_text(view, threshold, k)
 
@@ -494,7 +523,7 @@ def play(
     steps = [(f"step {step}", step) for step in view.steps]
     line = ipywidgets.SelectionSlider(
         options=steps, value=view.steps[0], description="saved step", tooltip="of all runs at once",
-        style={"description_width": "initial"}, layout={"width": "auto"})
+        style={"description_width": "initial"}, layout=ABOVE)
     button = ipywidgets.Play(min=0, max=len(steps) - 1, interval=interval)
     ipywidgets.jslink((button, "value"), (line, "index"))  # in the browser, at each tick
 
