@@ -84,6 +84,36 @@ def loss_detached(real, synthetic):
     return ((real.mean(0) - synthetic.mean(0)) ** 2).sum().detach()
 
 
+@wrong(1, checks.check_dm_loss, "compares pairs, not the means")
+def loss_of_pairs(real, synthetic):
+    return torch.cdist(real, synthetic).square().mean()
+
+
+@wrong(1, checks.check_dm_loss, "compares pairs, not the means, and squares nothing")
+def loss_of_pair_distances(real, synthetic):
+    return torch.cdist(real, synthetic).mean()
+
+
+@wrong(1, checks.check_dm_loss, "2 times what it should be, on all inputs tried")
+def loss_doubled(real, synthetic):
+    return 2 * good_loss(real, synthetic)
+
+
+@wrong(1, checks.check_dm_loss, "has the wrong sign.")
+def loss_negative(real, synthetic):
+    return -good_loss(real, synthetic)
+
+
+@wrong(1, checks.check_dm_loss, "too large by the factor 7, the number of feature dimensions")
+def loss_times_dimensions(real, synthetic):
+    return real.shape[1] * good_loss(real, synthetic)
+
+
+@wrong(1, checks.check_dm_loss, "one number, but not the right one: it is")
+def loss_of_medians(real, synthetic):
+    return ((real.median(0).values - synthetic.median(0).values) ** 2).sum()
+
+
 def good_loss(real, synthetic):
     return ((real.mean(0) - synthetic.mean(0)) ** 2).sum()
 
@@ -110,11 +140,23 @@ def gradient_tuple(encoder, real, images):
     return torch.autograd.grad(good_loss(encoder.embed(real), encoder.embed(s)), s)
 
 
-@wrong(1, checks.check_image_gradient, "leaves gradients in the weights")
+@wrong(1, checks.check_image_gradient, "torch.autograd.grad(loss, copy)[0]")
 def gradient_backward(encoder, real, images):
     s = images.clone().requires_grad_()
     good_loss(encoder.embed(real), encoder.embed(s)).backward()
     return s.grad
+
+
+@wrong(1, checks.check_image_gradient, "wrote the gradient into copy.grad")
+def gradient_backward_looks_in_the_wrong_place(encoder, real, images):
+    s = images.clone().requires_grad_()
+    good_loss(encoder.embed(real), encoder.embed(s)).backward()
+    return images.grad
+
+
+@wrong(1, checks.check_image_gradient, "takes one image at a time")
+def gradient_image_by_image(encoder, real, images):
+    return torch.cat([good_gradient(encoder, real, image[None]) for image in images])
 
 
 @wrong(1, checks.check_image_gradient, "switches on requires_grad of its input images")
@@ -517,6 +559,11 @@ def update_without_lr(images, g_dm, g_cls, g_own, alpha, beta, lr):
 @wrong(3, checks.check_update, "the step alone: subtract")
 def update_step_alone(images, g_dm, g_cls, g_own, alpha, beta, lr):
     return lr * (g_dm + alpha * g_cls + beta * g_own)
+
+
+@wrong(3, checks.check_update, "is the direction: go lr times along it")
+def update_direction(images, g_dm, g_cls, g_own, alpha, beta, lr):
+    return g_dm + alpha * g_cls + beta * g_own
 
 
 @wrong(3, checks.check_update, "subtracts the domain part")

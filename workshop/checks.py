@@ -146,6 +146,13 @@ def call(name: str, answer: Any, inputs: dict[str, Any], followed: str = "") -> 
     if moved or reseeded:
         torch.manual_seed(seed)
         throw_back(state)
+    spoilt = [key for key, old in inputs.items()
+              if isinstance(old, nn.Module) and any(p.grad is not None for p in old.parameters())]
+    for key in spoilt:
+        inputs[key].zero_grad(set_to_none=True)
+    if spoilt and value is None:
+        return None, (f"{name} returned None: .backward() wrote the gradient into copy.grad, and others into "
+                      f"the weights of {spoilt[0]}, so use torch.autograd.grad(loss, copy)[0] instead.")
     if value is None or value is Ellipsis:
         return None, blank(name)
     if reseeded:
@@ -154,14 +161,13 @@ def call(name: str, answer: Any, inputs: dict[str, Any], followed: str = "") -> 
     if moved:
         return value, (f"{name} draws from the global random numbers: pass generator=generator "
                        "to the drawing function.")
+    if spoilt:
+        return value, (f"{name} leaves gradients in the weights of {spoilt[0]}, as .backward() does: ask for "
+                       "that of the copy alone, with torch.autograd.grad(loss, copy)[0].")
     for key, old in inputs.items():
-        if isinstance(old, nn.Module) and any(p.grad is not None for p in old.parameters()):
-            old.zero_grad(set_to_none=True)
-            return value, (f"{name} leaves gradients in the weights of {key}: ask for the images' "
-                           "gradient alone, with torch.autograd.grad(loss, images).")
         if isinstance(old, Tensor) and given[key].requires_grad and key != followed:
             return value, (f"{name} switches on requires_grad of its input {key}, which stays on after "
-                           f"it: work on a copy, {key}.detach().clone().requires_grad_().")
+                           f"it: work on copy = {key}.detach().clone().requires_grad_().")
         if not same(given[key], old):
             return value, (f"{name} changes its input {key} in place: write a = a - b rather "
                            "than a -= b, or work on a .clone().")
@@ -245,6 +251,8 @@ def value_problem(name: str, value: Tensor, trial: Trial) -> str:
         return f"{name} holds NaN or infinity: look for a division by zero."
     if trial.rule and (broken := trial.rule(value)):
         return f"{name} {broken}"
+    if not right.shape:  # any two numbers have a ratio: it says nothing
+        return f"{name} is one number, but not the right one: it is {value.item():.3g}, expected {right.item():.3g}."
     ratio = float((value * right.conj()).real.sum() / right.abs().square().sum())
     if ratio and close(value, ratio * right):
         if abs(ratio + 1) < 1e-3:
@@ -280,11 +288,38 @@ def judge(name: str, value: Any, trial: Trial) -> str:
             or value_problem(name, value, trial))
 
 
+def scale_problem(name: str, answer: Any, trials: Sequence[Trial]) -> str:
+    """'' or the factor by which an answer of one number is off on all inputs alike."""
+    ratios = []
+    for trial in trials:
+        value, problem = call(name, answer, trial.inputs, trial.followed)
+        if problem or not isinstance(value, Tensor) or value.shape or trial.right.shape or not trial.right:
+            return ""
+        ratios.append(float(value.detach() / trial.right.detach()))
+    alike = lambda numbers: all(abs(x / numbers[0] - 1) < 1e-3 for x in numbers)  # noqa: E731
+    if len(ratios) < 2 or not all(ratios):
+        return ""
+    if alike([*ratios, 1.0]):
+        return ""
+    if alike(ratios):
+        return (f"{name} has the wrong sign." if alike([*ratios, -1.0])
+                else f"{name} is {ratios[0]:.3g} times what it should be, on all inputs tried.")
+    for what in trials[0].factors:
+        factors = [trial.factors[what] for trial in trials]
+        if alike([1.0, *(r / f for r, f in zip(ratios, factors))]):
+            return f"{name} is too large by the factor {factors[0]:g}, {what}: a mean is needed where there is a sum."
+        if alike([1.0, *(r * f for r, f in zip(ratios, factors))]):
+            return f"{name} is too small by the factor {factors[0]:g}, {what}: it was divided once too often."
+    return ""
+
+
 def examine(name: str, answer: Any, trials: Sequence[Trial], agree: str) -> Verdict:
     """Try the answer on all inputs; the first problem decides."""
     for trial in trials:
         value, problem = call(name, answer, trial.inputs, trial.followed)
         if problem := problem or judge(name, value, trial):
+            if problem.startswith(f"{name} is one number, but not the right one"):
+                problem = scale_problem(name, answer, trials) or problem
             return Verdict(False, problem)
     return Verdict(True, f"{name} is right: {agree} agree.")
 
@@ -302,7 +337,7 @@ IMAGES = ("images", "channels", "rows", "columns")
 def check_dm_loss(answer: Callable) -> Verdict:
     """Exercise 1: the DM loss (3) of real and synthetic features."""
     trials = []
-    for seed, (n, m, D) in enumerate([(5, 3, 7), (4, 6, 2)]):
+    for seed, (n, m, D) in enumerate([(5, 3, 7), (4, 6, 2), (2, 4, 5)]):
         a, b = noise(n, D, seed=seed), noise(m, D, seed=seed + 10) + 1
         gap = a.mean(0) - b.mean(0)
         mistakes = [
@@ -329,6 +364,16 @@ def check_dm_loss(answer: Callable) -> Verdict:
              lambda a=a, b=b: (a.mean(0) - b).square().sum(1).mean()),
             ("compares every synthetic image with the real mean: average the synthetic features "
              "first, then subtract.", lambda a=a, b=b: (a.mean(0) - b).square().sum()),
+            ("compares pairs, not the means: average the features on both sides first, then subtract.",
+             lambda a=a, b=b: torch.cdist(a, b).square().mean()),
+            ("compares pairs, not the means: average the features on both sides first, then subtract.",
+             lambda a=a, b=b: torch.cdist(a, b).square().sum()),
+            ("compares pairs, not the means, and squares nothing: average on both sides, subtract, then square and sum.",
+             lambda a=a, b=b: torch.cdist(a, b).mean()),
+            ("compares pairs, not the means, and squares nothing: average on both sides, subtract, then square and sum.",
+             lambda a=a, b=b: torch.cdist(a, b).sum()),
+            ("compares pairs, not the means: average the features on both sides first, then subtract.",
+             lambda a=a, b=b: torch.cdist(a, b).square().mean() / a.shape[1]),
             ("squares before it averages: take the means of the features, then the difference, "
              "then the square.", lambda a=a, b=b: (a.square().mean(0) - b.square().mean(0)).sum()),
         ]
@@ -370,6 +415,7 @@ def check_image_gradient(answer: Callable) -> Verdict:
     """Exercise 1: the gradient of the loss in image space, for one set of real images."""
     encoder, reals, images = small_batch()
     real, embed = reals[2], encoder.embed
+    one_by_one = torch.cat([gradient_of(dm, real, image[None], embed) for image in images])
     mistakes = [
         ("has its sign flipped: return the gradient, the minus comes later, in the update (11).",
          lambda: -gradient_of(dm, real, images, embed)),
@@ -383,6 +429,10 @@ def check_image_gradient(answer: Callable) -> Verdict:
          lambda: gradient_of(lambda a, b: dm(a, b).sqrt(), real, images, embed)),
         ("compares every synthetic image with the real mean: average the synthetic features first.",
          lambda: gradient_of(lambda a, b: (a.mean(0) - b).square().sum(1).mean(), real, images, embed)),
+        ("takes one image at a time, so that each alone is drawn to the real mean: in (3) stands the mean of "
+         "all synthetic images, so embed them together.", lambda: one_by_one),
+        ("takes one image at a time, so that each alone is drawn to the real mean: in (3) stands the mean of "
+         "all synthetic images, so embed them together.", lambda: one_by_one[:, None]),
         ("compares the pixels, not the features: put both sides through encoder.embed first.",
          lambda: gradient_of(dm, real, images, lambda x: x)),
         ("is the loss, one number: differentiate it by the images.",
@@ -792,6 +842,10 @@ def check_update(answer: Callable) -> Verdict:
         ("is the step alone, with its sign: add the images.", lambda: -lr * direction),
         ("forgets g_dm: alpha and beta add to it, they do not replace it.",
          lambda: images - lr * (a * cls + b * own)),
+        ("is the direction: go lr times along it, downhill, and return the images after the step.",
+         lambda: direction),
+        ("is the direction with its sign: go lr times along it from the images, and return these.",
+         lambda: -direction),
         ("forgets the learning rate lr.", lambda: images - direction),
         ("multiplies g_dm alone by lr: put the whole sum into brackets.",
          lambda: images - lr * g_dm + a * cls + b * own),

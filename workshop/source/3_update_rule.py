@@ -159,13 +159,15 @@ update_right
 r"""
 ## Your step beside the package's
 
-The learning rate is chosen so that a single step is visible; the weights are far larger than those one would use.
+The learning rate is chosen so that a single step is visible, and both weights are larger than the package's defaults,
+so that their effect is visible as well.
 """
 
 # %%
 if class_right and domain_right and own_right and update_right:
     g_cls, g_own = class_part(G, R, size), own_part(domain_part(G, R, size), domain)
     alpha, beta = 1.0, 0.5
+    print(f"here alpha = {alpha} and beta = {beta}, by default {SGS().alpha} and {SGS().beta}")
     lr = 1 / g_dm.abs().max()
     mine = update(images, g_dm, g_cls, g_own, alpha, beta, lr)
     package = images - lr * SGS(alpha=alpha, beta=beta)(g_domain, g_dm, domain=domain)
