@@ -22,11 +22,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from configparser import ConfigParser
 from functools import cache
 from html.parser import HTMLParser
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -215,7 +216,7 @@ def imports(path: Path) -> dict[str, str]:
 def link_names(prepared: Path) -> None:
     """Link exported names in prose, docstrings and Markdown outputs; pages keep the names of their notebooks."""
     nbs = prepared.parent / settings()["nbs_path"]
-    names = exported(nbs)
+    names, kinds = exported(nbs), classes(nbs)
     for path in notebooks(prepared):
         page = path.relative_to(prepared).as_posix()
         nb, known = json.loads(path.read_text(encoding="utf-8")), imports(nbs / page)
@@ -228,15 +229,26 @@ def link_names(prepared: Path) -> None:
             for out in cell.get("outputs", []):
                 data = out.get("data", {})
                 if "text/markdown" in data:
-                    data["text/markdown"] = linked(documented("".join(data["text/markdown"])), page, names, known)
+                    data["text/markdown"] = linked(documented("".join(data["text/markdown"]), kinds), page, names, known)
                 if "show_doc(" in source and "text/plain" in data:
-                    data["text/plain"] = linked(documented("".join(data["text/plain"])), page, names, known)
+                    data["text/plain"] = linked(documented("".join(data["text/plain"]), kinds), page, names, known)
         path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
 
 
-def documented(text: str) -> str:
-    """What `show_doc` wrote, without its link to a repository: the source stands below, on the page."""
-    return re.sub(r"\[source\]\([^)\n]*\)\{[^}\n]*\}\n*", "", text)
+def classes(folder: Path) -> set[str]:
+    """The names of all classes that a code cell defines."""
+    found = set()
+    for path in notebooks(folder):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                found |= set(re.findall(r"^class (\w+)", "".join(cell["source"]), flags=re.M))
+    return found
+
+
+def documented(text: str, kinds: Collection[str] = ()) -> str:
+    """What `show_doc` wrote, without its link to a repository (the source stands below), with `class` for classes."""
+    text = re.sub(r"\[source\]\([^)\n]*\)\{[^}\n]*\}\n*", "", text)
+    return re.sub(r"^def (\w+)(?=\()", lambda found: f"class {found[1]}" if found[1] in kinds else found[0], text, flags=re.M)
 
 
 def forgiving(signature: Callable) -> Callable:
@@ -255,7 +267,7 @@ def process(folder: Path) -> Path:
     import fastcore.docments
     import nbdev.config
     import nbdev.serve
-    from nbdev.processors import FilterDefaults, _is_showdoc, exec_show_docs
+    from nbdev.processors import FilterDefaults, _is_showdoc, add_show_docs, exec_show_docs
 
     fastcore.docments.signature = forgiving(fastcore.docments.signature)
 
@@ -276,10 +288,18 @@ def process(folder: Path) -> Path:
         def end(self):
             """No widget state: the site shows stored outputs."""
 
+    class InOrder(add_show_docs):
+        """Several names of one exported cell are documented as they stand there, not from the last to the first."""
+
+        def begin(self):
+            super().begin()
+            self.nb.cells[:] = [cell for added, run in groupby(self.nb.cells, lambda cell: bool(getattr(cell, "has_sd", False)))
+                                for cell in (reversed(list(run)) if added else run)]
+
     class Procs(FilterDefaults):
         def base_procs(self):
-            return [Document if proc is exec_show_docs else proc
-                    for proc in super().base_procs() if proc.__name__ != "add_links"]
+            own = {exec_show_docs: Document, add_show_docs: InOrder}
+            return [own.get(proc, proc) for proc in super().base_procs() if proc.__name__ != "add_links"]
 
     nbdev.serve.FilterDefaults = Procs
     before = Path.cwd()
@@ -388,11 +408,26 @@ def table_of_contents(text: str) -> str:
     return text
 
 
+PRINTED = re.compile(r'(<div class="cell-output cell-output-(?:stdout|display)">\s*<pre><code>)(.*?)(?=</code></pre>)',
+                     flags=re.S)
+COLUMNS = re.compile(r"^\s*[|\u2500-\u257f]|^(?:tensor|array)\(|^\s+\[|\S {2,}\S.*\S {2,}\S")
+
+
+def wrapped(found: re.Match) -> str:
+    """A printed output: lines in columns stay whole and scroll, all other lines wrap."""
+    runs = []
+    for whole, lines in groupby(found.group(2).split("\n"), lambda line: bool(COLUMNS.search(html.unescape(line)))):
+        lines = list(lines)
+        alone = whole and len(lines) == 1       # one line has nothing to stand under
+        runs.append("\n".join(lines) if whole and not alone else f'<span class="wraps">{chr(10).join(lines)}</span>')
+    return found.group(1) + "\n".join(runs)
+
+
 def finish_page(text: str) -> str:
     """One rendered page: formulas without scripts, buttons that a keyboard reaches, no foreign address."""
     text = re.sub(r'<link[^>]*href="https://cdn[^>]*>|<script[^>]*src="https://cdn[^>]*></script>', "", text)
     text = re.sub(r'<script src="[^"]*fuse\.min\.js"></script>', "", text)
-    text = table_of_contents(MATH.sub(mathml, text))
+    text = PRINTED.sub(wrapped, table_of_contents(MATH.sub(mathml, text)))
     text = re.sub(r'<a (class="sidebar-item-toggle[^>]*?) role="navigation"([^>]*)>(.*?)</a>',
                   r'<button type="button" \1\2>\3</button>', text)
     text = re.sub(r'<a class="sidebar-item-text[^>]*data-bs-toggle[^>]*>(.*?)</a>',
