@@ -110,6 +110,31 @@ def test_names_are_linked_and_their_source_is_there(built):
     assert "<summary>Source: OwnDomain</summary>" in text
 
 
+def test_names_of_one_cell_stand_in_order_and_classes_say_so(built):
+    cells = json.loads((site.NBS / "59_views.ipynb").read_text(encoding="utf-8"))["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if "#| export\n" in "".join(cell["source"]))
+    wanted = [name.lower() for name in re.findall(r"^(?:def|class) ([a-zA-Z]\w*)", source, flags=re.M)]
+    text = (built / "59_views.html").read_text(encoding="utf-8")
+    assert [found for found in re.findall(r'<h3 id="(\w+)"', text) if found in wanted] == wanted
+    shown = site.html.unescape(re.sub(r"<[^>]+>", "", text))
+    assert "class ExplorerView(" in shown and "def explorer_twin(" in shown and "def ExplorerView(" not in shown
+
+
+@pytest.mark.parametrize("lines, scroll", [
+    (["one long sentence", "and  one gap"], []),
+    (["a    1.0   2.0", "b    3.0   4.0", "in words"], ["a    1.0   2.0", "b    3.0   4.0"]),
+    (["a    1.0   2.0"], []),
+    (["| a | b |", "| - | - |"], ["| a | b |", "| - | - |"]),
+    (["tensor([[1., 2.],", "        [3., 4.]])"], ["tensor([[1., 2.],", "        [3., 4.]])"]),
+])
+def test_printed_lines_wrap_unless_they_stand_in_columns(lines, scroll):
+    page = '<div class="cell-output cell-output-stdout">\n<pre><code>{}</code></pre>'
+    done = site.PRINTED.sub(site.wrapped, page.format("\n".join(lines)))
+    outside = re.sub(r'<span class="wraps">.*?</span>', "", done.partition("<code>")[2].partition("</code>")[0], flags=re.S)
+    assert [line for line in outside.split("\n") if line] == scroll
+    assert re.sub(r"<[^>]*>", "", done) == re.sub(r"<[^>]*>", "", page.format("\n".join(lines)))
+
+
 def test_build_leaves_the_checkout_alone(built):
     assert not (ROOT / "_proc").exists() or (ROOT / "_proc").stat().st_mtime < built.stat().st_mtime
     assert not (ROOT / "nbs" / "nbdev.yml").exists() or (ROOT / "nbs" / "nbdev.yml").stat().st_mtime < built.stat().st_mtime
@@ -253,6 +278,18 @@ def test_search_theme_and_keyboard(built):
         page.wait_for_function("(old) => getComputedStyle(document.body).backgroundColor !== old", arg=before)
         page.reload()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+        assert errors == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [375, 1300])
+def test_commands_and_printed_sentences_are_not_cut(built, width):
+    cut = "[...document.querySelectorAll({})].filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent)"
+    with opened(width=width) as (page, errors):
+        for name in ("index", "tutorials/quickstart", "tutorials/use_a_distilled_set"):
+            page.goto((built / f"{name}.html").as_uri())
+            assert page.evaluate(cut.format("'.cell-output pre, pre.bash'")) == [], name
+        assert width < 1200 or page.evaluate("document.querySelector('main.content').clientWidth") >= 850
         assert errors == []
 
 
