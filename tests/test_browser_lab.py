@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 from browsing import ROOT, jupyter, listen, open_notebook, opened, run_all, screenshot, unexpected
 
+from dgdd_nb.surgery import DEFAULTS
+
 pytestmark = pytest.mark.browser
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 
@@ -174,6 +176,22 @@ def test_nothing_is_cut_off_or_nameless(small):
         assert cut_off(found.nth(i)) == []
 
 
+def test_tracks_stay_long_in_a_narrow_window(small):
+    wide = small.page.viewport_size
+    small.page.set_viewport_size({"width": 700, "height": 900})
+    try:
+        for title in ("alpha and beta explorer", "Resultant length of K arrows", "Frequency peeler"):
+            found = desk(small.page, title)
+            small.page.wait_for_timeout(500)
+            screenshot(small.page, f"{small.app}-narrow-{title.split()[0]}")
+            tracks = found.locator("[role=slider]").evaluate_all(
+                "nodes => nodes.filter(e => e.offsetParent).map(e => e.closest('.noUi-target').clientWidth)")
+            assert tracks and min(tracks) >= 100, (title, tracks)
+            assert cut_off(found) == []
+    finally:
+        small.page.set_viewport_size(wide)
+
+
 def test_committed_notebook(site, small):
     address, app = site
     if app != "lab":
@@ -182,7 +200,11 @@ def test_committed_notebook(site, small):
     errors = listen(page)
     open_notebook(page, address, "60_widgets.ipynb", app)
     run_all(page)
+    for title, start in (("Frequency peeler", r"gradient of scan, threshold 0\.50"), ("Resultant length", "4 arrows"),
+                         ("Distillation player", "Step 0 of")):
+        wait_for_text(desk(page, title), start)  # no cell further down has moved them
     found = desk(page, "alpha and beta explorer")
+    wait_for_text(found, rf"Class 3, .*alpha {DEFAULTS['alpha']:.2f}, beta {DEFAULTS['beta']:.2f}")
     before, after = press(found, "alpha")
     assert float(after) > float(before)
     screenshot(page, f"{app}-committed")

@@ -14,6 +14,7 @@ from dgdd_nb import widgets  # noqa: E402
 from dgdd_nb.data import mini_digits  # noqa: E402
 from dgdd_nb.distill import distill  # noqa: E402
 from dgdd_nb.matching import DM  # noqa: E402
+from dgdd_nb.scenes import noise_for  # noqa: E402
 from dgdd_nb.surgery import DEFAULTS, SGS  # noqa: E402
 
 EXPLORER = ("label", "image", "K", "reading", "domain", "alpha", "beta", "step")
@@ -75,7 +76,7 @@ def test_explorer_at_all_corners_of_the_weights(source):
                     box.desk.set(alpha=alpha, beta=beta, K=K, reading=reading, step=3)
                     assert box.error is None
                     pictures.add(box.png)
-    assert len(pictures) == 16  # beta = 0 too: g_dom has its own panel
+    assert len(pictures) == 12  # with beta = 0 both readings draw the same
 
 
 def test_gradients_are_computed_once(source, counted):
@@ -114,9 +115,11 @@ def test_fewer_domains_take_the_choice_along(source):
     box.controls["K"].value = 3
     assert box.controls["domain"].value == 1, "what is still there stays chosen"
     last = widgets.explore(source, 3, image=9)  # an image of the third domain
-    assert "assigned to print" in state(last)
+    assert "image assigned to print" in state(last)
     last.controls["K"].value = 2
-    assert last.error is None and "assigned to photo" in state(last)
+    assert last.error is None and "print is not among the first 2; assigned to photo" in state(last)
+    last.controls["K"].value = 3
+    assert "image assigned to print" in state(last) and last.png == widgets.explore(source, 3, image=9).png
 
 
 def test_errors_are_shown_and_the_picture_stays(source, monkeypatch):
@@ -144,6 +147,32 @@ def test_absent_class_is_said(source):
     start = box.png
     box.controls["label"].value = 5
     assert "absent in print" in box.desk.status.value and box.png == start
+
+
+def test_explorer_says_what_noise_reads(source):
+    box = widgets.explore(source, 3)
+    for K in (2, 3):
+        box.controls["K"].value = K
+        level = noise_for(box.view.scene, K)
+        assert f"noise from domains as loud as these reads {level:.2f}" in state(box)
+
+
+def test_weights_reach_as_far_as_on_the_page(source):
+    box = widgets.explore(source, 3)
+    assert [(box.controls[n].min, box.controls[n].max) for n in ("alpha", "beta")] == [(0, 2), (0, 2)]
+    far = widgets.explore(source, 3, alpha=3, beta=-1)
+    assert (far.controls["alpha"].value, far.controls["alpha"].max) == (3, 3)
+    assert (far.controls["beta"].value, far.controls["beta"].min) == (-1, -1)
+
+
+def test_images_are_counted_from_zero(source):
+    assert widgets.explore(source, 3, image=5).controls["image"].label == "5"
+
+
+def test_explorer_panels_add_up(source):
+    box = widgets.explore(source, 3, alpha=1.3, beta=0.7)
+    parts = [torch.as_tensor(box.view.images[n].get_array()) for n in ("g_dm", "g_cls", "g_dom", "combined")]
+    assert torch.allclose(sum(parts[:3]), parts[3], atol=1e-6)
 
 
 def test_wrong_start_raises_at_once(source):
@@ -213,6 +242,13 @@ def test_peeler_at_the_ends_of_each_control(source, name, counted):
     assert seen - {start}
     box.controls["reset"].click()
     assert box.png == start and len(counted) == len(set(counted))
+
+
+def test_peeler_begins_with_one_domain(source):
+    box = widgets.peel(source, 3, image=9)
+    assert "gradient of print" in state(box) and "arithmetic" not in state(box)
+    box.controls["domain"].value = widgets.MEAN
+    assert "mean gradient" in state(box) and "Part of a gap is arithmetic" in state(box)
 
 
 def test_peeler_says_what_it_keeps(source):
