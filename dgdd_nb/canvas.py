@@ -98,8 +98,9 @@ def title(
     ax: Axes,  # above which axes
     text: str = "",  # in words, with the symbol
 ) -> Any:  # the text; `set_text` changes it
-    "A title that can move."
-    return ax.text(0, 1.035, text, transform=ax.transAxes, fontsize=9, va="bottom")
+    "A title that can move; names with a dollar sign are no formulas."
+    place = {"transform": ax.transAxes, "va": "bottom"}
+    return ax.text(0, 1.035, text, fontsize=9, parse_math=False, **place)
 
 # %% ../nbs/57_canvas.ipynb #f9a04b3d
 def image_panel(

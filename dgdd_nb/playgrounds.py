@@ -222,8 +222,10 @@ def _cursor_panel(ax: Axes, lines: Mapping[str, tuple[Any, Any]], text: str, mar
         dash, colour = ("-", "--", "-.", ":")[number % 4] + mark, colour_of(name, number)
         ax.plot(x, y, dash, color=colour, label=name, linewidth=1.3, markersize=4)
     title(ax, text)
-    ax.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.02, 1.01),
-              ncols=2, borderpad=0, columnspacing=1)
+    legend = ax.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.02, 1.01),
+                       ncols=2, borderpad=0, columnspacing=1)
+    for words in legend.get_texts():
+        words.set_parse_math(False)  # names of runs are no formulas
     return moving(ax.axvline(0, color="black", linewidth=1))
 
 # %% ../nbs/58_playgrounds.ipynb #228292c8
@@ -233,8 +235,10 @@ class PlayerView:
     def __init__(self, runs: Mapping[str, DistilledSet],
                  accuracy: Mapping[str, Sequence[tuple[int, float]]] | None = None):
         self.runs, self.steps = dict(runs), saved_steps(runs)
-        for name in accuracy or {}:
+        for name, points in (accuracy or {}).items():
             number_of("run", name, tuple(runs))
+            if not len(points):
+                raise ValueError(f"the accuracy of {name!r} is empty: pass pairs (step, per cent).")
         sheets, left = {name: sheet(run, 0) for name, run in self.runs.items()}, 0.1  # inches
         sizes = np.array([picture.shape[:2] for picture in sheets.values()])  # pixels
         zoom = max(1, round(300 / sizes[:, 0].max()))  # a whole number keeps pixels sharp
@@ -288,6 +292,7 @@ def player_twin(
 ) -> Figure:
     "The images of one class of each run at several steps."
     kept = saved_steps(runs)
+    check_index("label", label, 0, min(run.C for run in runs.values()) - 1)
     if steps is None:
         steps = [kept[i] for i in sorted({round(i * (len(kept) - 1) / 3) for i in range(4)})]
     high, wide = sheet(next(iter(runs.values())), 0, label).shape[:2]
@@ -300,5 +305,5 @@ def player_twin(
             pictures = sheet(run, _place_of(step, kept), label)
             _sheet_panel(ax, pictures, f"step {step}" if i == 0 else "")
             if j == 0:
-                ax.set_ylabel(name, fontsize=9)
+                ax.set_ylabel(name, fontsize=9, parse_math=False)
     return figure

@@ -188,6 +188,8 @@ def scene(
     seed: int = 0,  # of everything random
 ) -> Scene:
     "Compute all gradients of one synthetic image once."
+    for name, value in (("ipc", ipc), ("per_domain", per_domain), ("shown", shown)):
+        check_index(name, value, 1, 100_000)
     data, c = class_data(source, label)
     images, domains, normalise = start_images(source, c, distilled, ipc, seed)
     i = check_index("image", image, 0, len(images) - 1)

@@ -87,7 +87,8 @@ def _explorer_pictures(scene: Scene, figure: Figure) -> dict[str, AxesImage]:
     ax.set_anchor("NW")
     ax.tick_params(length=0, pad=1)
     down = (len(rows) + 1) / len(scene.real)
-    ax.set_yticks((np.arange(len(scene.real)) + 0.5) * down - 1, scene.domain_names)
+    ax.set_yticks((np.arange(len(scene.real)) + 0.5) * down - 1, scene.domain_names,
+                  parse_math=False)
     before, limit = picture(scene, scene.image), scene.lr * _gradient_look(scene)["vmax"]
     rest = [axes_at(figure, left, TOP[0], SIDE) for left in LEFT[1:]]
     image_panel(rest[0], before, "synthetic image")
@@ -131,7 +132,7 @@ def _explorer_table(figure: Figure) -> list[Any]:
         ax.text(x, 0.78, head, ha="right", fontsize=7, color=COLOURS["null"])
     ax.set(xlim=(0, 1), ylim=(0, 1))
     style = {"ha": "right", "va": "center", "fontsize": 8, "family": "monospace"}
-    note = moving(ax.text(0, 0.12, "", fontsize=8))
+    note = moving(ax.text(0, 0.12, "", fontsize=8, parse_math=False))
     lines = [moving(ax.text(1, 0.68 - 0.13 * line, "", **style)) for line in range(len(ROLES))]
     return [*lines, note]
 

@@ -420,7 +420,7 @@ def draw_at_random(
     "Pure noise: complex normal arrows, another draw at each press."
     desk.draws = getattr(desk, "draws", -1) + 1
     values = torch.randn(MOST_ARROWS, 2, generator=generator(0, "arrows", desk.draws)) / 2**0.5
-    z = torch.view_as_complex(values)
+    z = torch.view_as_complex(values / values.norm(dim=1).max())  # a common factor leaves R alone
     angles = {f"angle {k + 1}": float(a) for k, a in enumerate(z.angle().rad2deg() % 360)}
     desk.set(**angles, **{f"length {k + 1}": float(r) for k, r in enumerate(z.abs())})
 

@@ -297,3 +297,16 @@ def test_missing_ipywidgets_is_one_sentence(monkeypatch):
 
 def test_import_is_light():
     assert heavy("widgets", {"ipywidgets", "matplotlib", "IPython"}) == []
+
+
+def test_names_with_dollars_are_no_formulas(source):
+    from dataclasses import replace
+
+    from dgdd_nb.canvas import png
+    from dgdd_nb.playgrounds import player_twin
+
+    rude = replace(source, domain_names=("$x_$^{", "a$b", *source.domain_names[2:]), classes=("$y^{$", *source.classes[1:]))
+    for widget in (widgets.explore(rude), widgets.peel(rude)):
+        assert widget.error is None and widget.png
+    runs = {"$z_{$": distill(rude, DM(), ipc=1, steps=2, width=8, real_batch=6, keep_every=1, progress=False)}
+    assert widgets.play(runs).error is None and png(player_twin(runs))
