@@ -798,9 +798,19 @@ def code_cells(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
 
 
+def test_a_seed_is_noticed_whatever_it_was_before():
+    state = torch.get_rng_state()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        assert "sets the global seed" in checks.check_noise_level(noise_seeds).sentence
+        assert torch.initial_seed() == seed
+    torch.set_rng_state(state)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_solution_passes_all_checks(name, monkeypatch):
     """Run in a fresh kernel, in the folder of the workshop, with one thread."""
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # else the kernel draws nothing inline
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(variable, "1")
     nb = nbformat.read(WORKSHOP / "solutions" / f"{name}.ipynb", 4)

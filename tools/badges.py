@@ -56,7 +56,8 @@ def install_cell(cfg: dict[str, str], place: str) -> dict:
         f'if "google.colab" in sys.modules and importlib.util.find_spec("{cfg["lib_name"]}") is None:\n',
         "    shell = get_ipython()\n",
         f'    shell.system("git clone -q --depth 1 --branch {cfg["branch"]} {cfg["git_url"]}")\n',
-        f'    shell.run_line_magic("pip", "install -q ./{cfg["repo"]} {extra}")\n',
+        f'    needed = "{extra}"\n',
+        f'    shell.run_line_magic("pip", f"install -q ./{cfg["repo"]} {{needed}}")\n',
         f'    shell.run_line_magic("cd", "{folder}")',
     ]
     return {"cell_type": "code", "execution_count": None, "id": CELL, "metadata": {}, "outputs": [],
