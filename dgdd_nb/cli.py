@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Picture', 'STEP_SECONDS', 'NETWORK_SECONDS',
-           'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'Place', 'GridResults', 'Jobs', 'Backend', 'Address', 'Made',
-           'Baseline', 'Csv', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings',
+           'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'Place', 'GridResults', 'Jobs', 'Backend', 'Address', 'Resume',
+           'Made', 'Baseline', 'Csv', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings',
            'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'one_source',
            'method_name', 'surgery_of', 'make_set', 'Progress', 'save_settings', 'split_of', 'by_style',
            'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command', 'save_figure', 'demo_plan',
@@ -623,6 +623,7 @@ GridResults = Annotated[Path | None, Place]
 Jobs = Annotated[int, typer.Option(help="cells at the same time", min=1)]
 Backend = Annotated[str, typer.Option(help="loky, sequential, dask or ray")]
 Address = Annotated[str | None, typer.Option(help="of a running Dask or Ray cluster")]
+Resume = Annotated[str, typer.Option(help="exact, or anyway: beside cells of other versions")]
 
 
 @app.command("run", epilog="Example: dgdd run benchmarks/tables/main_mini.toml --jobs 2")
@@ -632,6 +633,7 @@ def run_command(
     jobs: Jobs = 1,  # cells at the same time
     backend: Backend = "loky",  # of joblib
     address: Address = None,  # of a running cluster
+    resume: Resume = "exact",  # "anyway": beside cells of other versions
 ) -> None:
     "Run the missing cells of a grid; after an interruption, run it again."
     with plain_errors():
@@ -639,7 +641,8 @@ def run_command(
         from dgdd_nb.files import load_settings
 
         wanted, folder = load_settings(Grid, grid), folder or Path("results") / grid.stem
-        done = run_grid(wanted, folder, backend=backend, jobs=jobs, address=address)
+        where = {"backend": backend, "jobs": jobs, "address": address}
+        done = run_grid(wanted, folder, resume=resume, **where)
         typer.echo(f"{len(done)} cells run, all {len(cells(wanted))} are in {folder}")
         typer.echo(f"Next: dgdd table {folder}")
 

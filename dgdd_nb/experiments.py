@@ -28,12 +28,13 @@ from typing import Any, Literal
 import torch
 
 from .data import MultiDomain
+from .distill import differences
 from .distilled import DistilledSet
 from dgdd_nb.evaluate import (
     Recipe, Results, Row, Split, evaluate, get_recipe, in_domain, leave_one_out, single_source,
 )
 from dgdd_nb.files import (
-    did_you_mean, load_settings, read_json, replace_atomically, settings_dict, write_json,
+    did_you_mean, load_settings, read_json, settings_dict, write_json,
 )
 
 # %% ../nbs/22_experiments.ipynb #6862d5ce
@@ -489,12 +490,10 @@ def check_versions(
         raise ValueError(f"resume must be 'exact' or 'anyway', not {resume!r}.")
     here = where_it_ran()
     for path in sorted((folder / "cells").glob("*.json")) if resume == "exact" else ():
-        there = read_json(path).get("ran", {})
-        other = [f"{name} {there.get(name)}" for name in here if there.get(name) != here[name]]
+        other = differences(read_json(path).get("ran", {}), here)
         if other:
-            raise ValueError(f"{path.name} was made with {', '.join(other)}, here is "
-                             f"{', '.join(here[o.split()[0]] for o in other)}: choose another "
-                             "folder, or mix them with resume='anyway'.")  # fmt: skip
+            raise ValueError(f"{path.name} was made elsewhere ({other}): choose another folder, or "
+                             "mix them with resume='anyway'.")  # fmt: skip
 
 # %% ../nbs/22_experiments.ipynb #a60dd1a7
 @contextmanager
