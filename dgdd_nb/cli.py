@@ -7,7 +7,7 @@ __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Pict
            'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'Place', 'GridResults', 'Jobs', 'Backend', 'Address', 'Resume',
            'Made', 'Baseline', 'Csv', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings',
            'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'one_source',
-           'method_name', 'surgery_of', 'make_set', 'Progress', 'save_settings', 'split_of', 'by_style',
+           'method_name', 'method_of', 'make_set', 'Progress', 'save_settings', 'split_of', 'by_style',
            'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command', 'save_figure', 'demo_plan',
            'demo_weights', 'demo_part', 'demo_folder', 'one_per_class', 'demo_figure', 'demo_command', 'run_command',
            'table_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
@@ -248,20 +248,19 @@ def method_name(
     return same[text.lower()]
 
 # %% ../nbs/61_cli.ipynb #505ef3e4
-def surgery_of(
-    method: str,  # one of METHODS that distil
+def method_of(
+    name: str,  # one of METHODS
     alpha: float | None = None,  # None: the default of the surgery
     beta: float | None = None,  # None: the default of the surgery
-) -> Any:  # SGS, MatchedDM, or None for plain DM
-    "The surgery that a method name stands for."
-    from dgdd_nb.surgery import SGS, MatchedDM
+) -> Any:  # experiments.Method
+    "What a method name stands for in a grid."
+    from dgdd_nb.experiments import Method
 
-    given = {name: v for name, v in (("alpha", alpha), ("beta", beta)) if v is not None}
-    if method == "DM+SGS":
-        return SGS(**given)
-    if method == "DM-matched":
-        return MatchedDM(**{name: v for name, v in given.items() if name == "alpha"})
-    return None
+    if name in ("whole", "random", "herding"):
+        return Method(name, make=name)
+    full = {"name": "SGS", "alpha": alpha, "beta": beta}
+    given = {"DM-matched": {"name": "MatchedDM", "alpha": alpha}, "DM+SGS": full}.get(name, {})
+    return Method(name, surgery={key: v for key, v in given.items() if v is not None} or None)
 
 
 def make_set(
@@ -276,18 +275,12 @@ def make_set(
     **loop: Any,  # further arguments of `distill`
 ) -> Any:  # DistilledSet
     "A training set by any of the methods."
-    if method in ("whole", "random", "herding"):
-        from dgdd_nb import coresets
+    from dgdd_nb import experiments
 
-        choose = getattr(coresets, method)
-        return choose(source) if method == "whole" else choose(source, ipc, seed=seed)
-    from dgdd_nb.distill import distill
-    from dgdd_nb.matching import DM
-
-    surgery = surgery_of(method, alpha, beta)
     if moved:
         loop["callback"] = lambda run, found: moved(run.at, run.settings.steps)
-    return distill(source, DM(), surgery, ipc=ipc, seed=seed, progress=False, **loop)
+    how = method_of(method, alpha, beta)
+    return experiments.make_set(how, source, ipc=ipc, seed=seed, **loop)
 
 # %% ../nbs/61_cli.ipynb #0afb3301
 class Progress:

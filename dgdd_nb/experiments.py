@@ -255,22 +255,23 @@ def plain(
 
 # %% ../nbs/22_experiments.ipynb #fbba15d4
 def make_set(
-    cell: Cell,  # what to make
+    method: Method,  # how
     source: MultiDomain,  # from `splits`
-    checkpoint: Path | None = None,  # of a distillation
+    *,
+    ipc: int | None,  # images per class; None: all
+    seed: int,  # distillation seed, or the seed of a choice
+    **distill: Any,  # arguments of `distill`, for the methods that distil
 ) -> DistilledSet:
-    "The training set of a cell."
-    method = cell.method
+    "A training set by any method; the options of the method win."
     if method.prepare:
         source = call(method.prepare, source)
     if method.make == "whole":
         return call(method.make, source)
     if method.make != "distill":
-        return call({"name": method.make, **method.options}, source, cell.ipc, seed=cell.seed)
+        return call({"name": method.make, **method.options}, source, ipc, seed=seed)
     surgery = call(method.surgery) if method.surgery else None
-    options = {"checkpoint": checkpoint, "progress": False, **cell.distill, **method.options}
-    return call({"name": "distill", **options}, source, call(method.objective), surgery,
-                ipc=cell.ipc, seed=cell.seed)  # fmt: skip
+    options = {"name": "distill", "progress": False, **distill, **method.options}
+    return call(options, source, call(method.objective), surgery, ipc=ipc, seed=seed)
 
 # %% ../nbs/22_experiments.ipynb #96de2a37
 def score_set(
@@ -320,7 +321,8 @@ def compute(
     split, path = split_of(data, cell.setting, cell.target), folder / f"{cell.stem}.safetensors"
     with torch_threads(cell.threads):
         start = time.perf_counter()
-        made = make_set(cell, split.source, path)
+        made = make_set(cell.method, split.source, ipc=cell.ipc, seed=cell.seed,
+                        checkpoint=path, **cell.distill)  # fmt: skip
         middle = time.perf_counter()
         rows = score_set(cell, made, split.targets)
     seconds = {"make": round(middle - start, 2), "score": round(time.perf_counter() - middle, 2)}
