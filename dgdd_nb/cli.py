@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Picture', 'STEP_SECONDS', 'NETWORK_SECONDS',
            'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'Place', 'GridResults', 'Jobs', 'Backend', 'Address', 'Resume',
-           'Made', 'Baseline', 'Csv', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings',
-           'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data', 'split_data', 'one_source',
-           'method_name', 'method_of', 'make_set', 'Progress', 'save_settings', 'split_of', 'by_style',
-           'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command', 'save_figure', 'demo_plan',
-           'demo_weights', 'demo_part', 'demo_folder', 'one_per_class', 'demo_figure', 'demo_command', 'run_command',
-           'table_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
+           'Made', 'Baseline', 'Form', 'Csv', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings',
+           'EvaluateSettings', 'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data',
+           'split_data', 'one_source', 'method_name', 'method_of', 'make_set', 'Progress', 'save_settings', 'split_of',
+           'by_style', 'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command', 'save_figure',
+           'demo_plan', 'demo_weights', 'demo_part', 'demo_folder', 'one_per_class', 'demo_figure', 'demo_command',
+           'run_command', 'table_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
 
 # %% ../nbs/61_cli.ipynb #ef3893a3
 import functools
@@ -630,8 +630,9 @@ def run_command(
 ) -> None:
     "Run the missing cells of a grid; after an interruption, run it again."
     with plain_errors():
-        from dgdd_nb.experiments import Grid, cells, run_grid
+        from dgdd_nb.experiments import Grid, cells
         from dgdd_nb.files import load_settings
+        from dgdd_nb.runs import run_grid
 
         wanted, folder = load_settings(Grid, grid), folder or Path("results") / grid.stem
         where = {"backend": backend, "jobs": jobs, "address": address}
@@ -642,6 +643,7 @@ def run_command(
 # %% ../nbs/61_cli.ipynb #b76d1777
 Made = Annotated[Path, typer.Argument(help="a folder written by dgdd run", metavar="RESULTS")]
 Baseline = Annotated[str | None, typer.Option(help="compare with it [default: the grid's]")]
+Form = Annotated[str, typer.Option("--format", help="markdown, csv or latex")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="write one line per network here")]
 
 
@@ -649,17 +651,16 @@ Csv = Annotated[Path | None, typer.Option("--csv", help="write one line per netw
 def table_command(
     folder: Made,  # of a grid
     baseline: Baseline = None,  # None: what the grid says
+    form: Form = "markdown",  # or "csv", "latex"
     csv: Csv = None,  # a file for all rows
 ) -> None:
-    "Show the finished cells of a grid: mean, spread, paired differences."
+    "Show the finished cells of a grid: mean, spread, paired differences, price."
     with plain_errors():
-        from dgdd_nb.experiments import results
-        from dgdd_nb.files import read_json
+        from dgdd_nb.tables import render, results
 
-        found = results(folder)
         if csv:
-            found.to_csv(csv)
-        typer.echo(found.to_markdown(baseline or read_json(folder / "grid.json").get("baseline")))
+            results(folder).to_csv(csv)
+        typer.echo(render(folder, form, baseline))
 
 # %% ../nbs/61_cli.ipynb #41897e4b
 def notebooks_home() -> Path:  # the folder that holds index.ipynb

@@ -277,9 +277,9 @@ class DistilledSet(DistilledFacts):
         whole = self.decoded()
         return TensorDataset(whole.images, whole.labels)
 
-    def save(self, folder: str | Path) -> Path:
-        "Write `distilled.safetensors`, `pictures/` and `card.json`; an old set is replaced."
-        return _save(self, Path(folder))
+    def save(self, folder: str | Path, pictures: bool = True) -> Path:
+        "Write `distilled.safetensors`, `card.json` and `pictures/`; an old set is replaced."
+        return _save(self, Path(folder), pictures)
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> DistilledSet:
@@ -378,7 +378,7 @@ def _card(
 KIND = "distilled set"
 
 
-def _save(distilled: DistilledSet, folder: Path) -> Path:
+def _save(distilled: DistilledSet, folder: Path, pictures: bool) -> Path:
     "The tensors first: they are the set, the rest is for the eye."
     s, tensors, values = distilled, {}, {}
     if (folder / "pictures").exists() and not (folder / "distilled.safetensors").exists():
@@ -394,7 +394,8 @@ def _save(distilled: DistilledSet, folder: Path) -> Path:
     }  # fmt: skip
     digest = save_tensors(folder / "distilled.safetensors", tensors, meta)
     try:
-        _write_pictures(s, folder / "pictures")
+        if pictures:
+            _write_pictures(s, folder / "pictures")
     except OSError as error:
         whole = "the set itself is whole, in distilled.safetensors"
         raise OSError(f"{folder}/pictures: {error.strerror or error}; {whole}.") from error

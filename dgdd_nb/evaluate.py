@@ -6,7 +6,7 @@
 __all__ = ['RECIPES', 'NEEDED', 'Recipe', 'get_recipe', 'learning_rates', 'batches', 'stack_networks', 'train', 'predict',
            'Scores', 'check_sets', 'check_seeds', 'target_name', 'evaluate', 'Row', 'table_cells', 'Summary',
            'summarise', 'Difference', 'shared_cells', 'student_interval', 'paired_difference', 'markdown_table',
-           'read_rows', 'Results', 'Split', 'in_domain', 'single_source', 'leave_one_out']
+           'read_rows', 'Results', 'Split', 'held_out', 'in_domain', 'single_source', 'leave_one_out']
 
 # %% ../nbs/20_evaluate.ipynb #836759cf
 import copy
@@ -649,7 +649,7 @@ class Results:
         "Read what `to_csv` wrote."
         return cls(read_rows(path))
 
-# %% ../nbs/20_evaluate.ipynb #43763f8e
+# %% ../nbs/20_evaluate.ipynb #a7f0d146
 @dataclass(frozen=True, eq=False)
 class Split:
     "One task of a study: what to learn from, and what to score on."
@@ -659,18 +659,32 @@ class Split:
     targets: dict[str, MultiDomain]  # by domain name
 
 
+def held_out(
+    data: MultiDomain,  # all parts
+) -> dict[str, MultiDomain]:  # by domain name; only domains that have such images
+    "Images that training never sees: the test part, else all parts but train; none without parts."
+    names, parts = list(data.part_names), data.parts
+    if "train" not in names:
+        return {}
+    tested = parts == names.index("test") if "test" in names else parts != parts
+    chosen = tested if tested.any() else parts != names.index("train")
+    kept = [k for k in range(data.K) if bool((chosen & (data.domains == k)).any())]
+    rest = data.select(chosen) if kept else data
+    return {data.domain_names[k]: rest.only(data.domain_names[k]) for k in kept}
+
+
 def in_domain(
     data: MultiDomain,  # all parts
     names: Sequence[str] | None = None,  # domains; None: all
-    seed: int = 0,  # of the split, where the data have no test part
+    seed: int = 0,  # of the split, where the data have no held-out part
 ) -> Split:
     "ID: train on some domains and score on other images of the same domains."
     data = data.only(*(names or data.domain_names))
-    if {"train", "test"} <= set(data.part_names):
-        source, held_out = data.part("train"), data.part("test")
-    else:
-        source, held_out = data.split(seed=seed)
-    targets = {name: held_out.only(name) for name in data.domain_names}
+    targets = held_out(data)
+    if targets:
+        return Split("+".join(data.domain_names), data.part("train"), targets)
+    source, rest = data.split(seed=seed)
+    targets = {name: rest.only(name) for name in data.domain_names}
     return Split("+".join(data.domain_names), source, targets)
 
 # %% ../nbs/20_evaluate.ipynb #5db7e65f

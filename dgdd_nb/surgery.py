@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['READINGS', 'AGREEMENTS', 'DEFAULTS', 'shuffle_bins', 'agreement_map', 'check_names', 'check_shapes', 'check_values',
            'Parts', 'transforms', 'decompose', 'shared_part', 'own_gradient', 'check_settings', 'describe', 'SGS',
-           'mean_agreement', 'MatchedDM', 'OwnDomain']
+           'mean_agreement', 'MatchedDM', 'OwnDomain', 'PartsAlone']
 
 # %% ../nbs/14_surgery.ipynb #2a7a8a74
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -323,3 +323,17 @@ class OwnDomain:
         check_shapes(g_domain, g_dm, domain, weight)
         check_values(g_domain, g_dm, domain, weight)
         return g_dm + self.beta * own_gradient(g_domain, domain)
+
+# %% ../nbs/14_surgery.ipynb #5ebb6b9d
+@dataclass(frozen=True, repr=False)
+class PartsAlone(SGS):
+    "Ablation: alpha * g_cls + beta * g_dom of (10), without the gradient of the objective."
+
+    def __call__(
+        self,
+        g_domain: Tensor,  # one gradient per domain, shape (K, N, 3, H, W)
+        g_dm: Tensor,  # gradient of the objective, shape (N, 3, H, W); left out
+        **more: Any,  # as in SGS
+    ) -> Tensor:  # direction, shape (N, 3, H, W)
+        "The direction of (11) without its first term."
+        return super().__call__(g_domain, torch.zeros_like(g_dm), **more)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dgdd_nb.experiments import (
-    Grid, Judge, Method, cells, missing, read_cells, results, run_cell, run_grid, workers,
-)
+from dgdd_nb.experiments import Grid, Judge, Method, cells, run_cell
+from dgdd_nb.runs import missing, run_grid, workers
+from dgdd_nb.tables import read_cells, results
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Grid(
@@ -29,8 +29,9 @@ TINY = Grid(
 )
 RUN = """
 import sys, json
-from dgdd_nb.experiments import Grid, run_grid
+from dgdd_nb.experiments import Grid
 from dgdd_nb.files import load_settings
+from dgdd_nb.runs import run_grid
 if __name__ == "__main__":
     run_grid(load_settings(Grid, sys.argv[1]), sys.argv[2], jobs=int(sys.argv[3]), progress=False)
 """
