@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from .images import cached
 
 # %% auto #0
 __all__ = ['IMAGE_TYPES', 'PART_NAMES', 'by_number', 'subfolders', 'Row', 'Listing', 'what_is_there', 'list_images', 'wanted',
-           'look_alike', 'check_spelling', 'notes_about', 'chosen_rows', 'from_listing', 'from_folder']
+           'look_alike', 'check_spelling', 'notes_about', 'height_and_width', 'chosen_rows', 'from_listing',
+           'from_folder']
 
 # %% ../nbs/07_folders.ipynb #7d57eb96
 def by_number(
@@ -164,7 +166,7 @@ def check_spelling(
                              "if they are the same give both folders one name, else pass "
                              "classes=[...] with all the names.")
 
-# %% ../nbs/07_folders.ipynb #27cbbb2d
+# %% ../nbs/07_folders.ipynb #55cd4cc1
 def notes_about(
     listing: Listing,  # what was found
     classes: Sequence[str],  # the chosen classes
@@ -181,14 +183,29 @@ def notes_about(
             notes.append(f"domain {domain} has no {', '.join(lacking)}")
     return notes
 
-# %% ../nbs/07_folders.ipynb #5c73289c
+# %% ../nbs/07_folders.ipynb #fa84bafc
+def height_and_width(
+    size: int | tuple[int, int] | None,  # a side, or (height, width), or None
+) -> tuple[int, int] | None:  # positive whole numbers
+    "A size as a pair; `ValueError` if it is none."
+    if size is None:
+        return None
+    try:
+        height, width = map(operator.index, size if isinstance(size, Sequence) else (size, size))
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise ValueError(f"size is a side in pixels or (height, width), not {size!r}.")
+    return height, width
+
+
 def chosen_rows(
     listing: Listing,  # what was found
     domains: Sequence[str],  # the chosen domains
     classes: Sequence[str],  # the chosen classes
     parts: Sequence[str],  # the chosen parts; a row without one belongs to the first
 ) -> list[Row]:  # with their parts filled in
-    "The rows that are wanted, each file once in a part."
+    "The rows that are wanted, each file at most once in a part."
     rows = [r._replace(part=r.part or parts[0]) for r in listing.rows]
     rows = [r for r in rows if r.label in classes and r.domain in domains and r.part in parts]
     if not rows:
@@ -201,7 +218,7 @@ def chosen_rows(
         seen.add((row.path, row.part))
     return rows
 
-# %% ../nbs/07_folders.ipynb #b0d1b684
+# %% ../nbs/07_folders.ipynb #6fd02fbd
 def from_listing(
     listing: Listing,  # image files with their domain, part and class
     size: int | tuple[int, int] | None = None,  # resize to this side, or (height, width)
@@ -214,15 +231,17 @@ def from_listing(
     quiet: bool = False,  # do not print what was read
 ) -> MultiDomain:  # uint8 RGB images with their classes, domains, parts and originals
     "Read the images of a listing, however it was made."
+    if not listing.rows:
+        raise FileNotFoundError(f"the listing of {listing.root} holds no image; add rows to it.")
     domains = wanted("domain with images", domains, listing.names(1))
     classes = wanted("class", classes, listing.names(3))
     parts = wanted("part", part_names, listing.parts())
     rows = chosen_rows(listing, domains, classes, parts)
-    pair = (size, size) if isinstance(size, int) else size
     numbers: dict[str | int, int] = {}
     groups = [numbers.setdefault(i if r.group is None else r.group, len(numbers))
               for i, r in enumerate(rows)]
-    images = cached([r.path for r in rows], pair, root=listing.root, workers=workers, cache=cache)
+    images = cached([r.path for r in rows], height_and_width(size), root=listing.root,
+                    workers=workers, cache=cache)
     data = MultiDomain.from_tensors(
         images, [r.label for r in rows], [r.domain for r in rows], classes=classes,
         domain_names=domains, parts=[r.part for r in rows], part_names=parts, groups=groups)

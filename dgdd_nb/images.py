@@ -22,8 +22,9 @@ import torch
 from .files import read_json, replace_atomically, write_json
 
 # %% auto #0
-__all__ = ['BROKEN', 'VERSION', 'IN_MEMORY', 'to_rgb', 'read_image', 'header_size', 'common_size', 'read_all', 'cache_folder',
-           'digest', 'stamp', 'spot_check', 'stored', 'ours', 'remove_stale', 'clear_cache', 'store', 'cached']
+__all__ = ['BROKEN', 'VERSION', 'IN_MEMORY', 'to_rgb', 'read_image', 'header_size', 'common_size', 'read_all', 'digest', 'stamp',
+           'spot_check', 'open_stored', 'cache_folder', 'cache_files', 'clear_cache', 'remove_stale', 'store', 'cached',
+           'not_kept']
 
 # %% ../nbs/06_images.ipynb #060db09d
 def to_rgb(
@@ -119,20 +120,10 @@ def read_all(
         raise OSError(problems[0].rstrip(".") + more + ".")
     return torch.from_numpy(images)
 
-# %% ../nbs/06_images.ipynb #3a08b0d0
-VERSION = 1  # raise it when `read_image` gives other pixels, and every cache is rebuilt
-IN_MEMORY = 64 * 2**20  # bytes; what is larger stays on the disk until it is touched
-
-
-def cache_folder() -> Path:  # it need not exist yet
-    "Where decoded images are kept: the folder DGDD_CACHE names, else the user's cache folder."
-    if os.environ.get("DGDD_CACHE"):
-        return Path(os.environ["DGDD_CACHE"]).expanduser()
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "dgdd_nb"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dgdd_nb"
-
 # %% ../nbs/06_images.ipynb #dd8f7aa1
+VERSION = 1  # raise it when `read_image` gives other pixels: every cache is then rebuilt
+
+
 def digest(
     lines: Sequence[str],  # any texts
 ) -> str:  # 64 hexadecimal digits
@@ -144,10 +135,9 @@ def stamp(
     paths: Sequence[Path],  # the image files, in order
     size: tuple[int, int] | None,  # height and width, None: as they are
     root: Path,  # the folder that they belong to
-) -> dict[str, Any]:  # "key": of just these pixels; "place": of what may replace one another
-    "Who the images are: a key that changes with any file, and a place that does not."
-    top = os.path.abspath(root)
-    heads, lines = {os.path.dirname(p) for p in paths}, []
+) -> dict[str, str]:  # "key": these files as they are now; "place": size and folders only
+    "Who the images are, without opening one."
+    top, lines = os.path.abspath(root), []
     for path in paths:
         try:
             seen = os.stat(path)
@@ -155,9 +145,13 @@ def stamp(
             raise FileNotFoundError(f"{path} is gone or locked; list the images again.") from None
         lines.append(f"{os.path.abspath(path)[len(top):]}|{seen.st_size}|{seen.st_mtime_ns}")
     start = [f"dgdd_nb images {VERSION}", top, str(size and tuple(size))]
-    return {"key": digest(start + lines), "place": digest(start + sorted(heads))}
+    folders = sorted({os.path.dirname(p) for p in paths})
+    return {"key": digest(start + lines), "place": digest(start + folders)}
 
-# %% ../nbs/06_images.ipynb #f388cb65
+# %% ../nbs/06_images.ipynb #d3677a15
+IN_MEMORY = 64 * 2**20  # bytes; what is larger stays on the disk until it is touched
+
+
 def spot_check(
     images: np.ndarray,  # uint8, shape (N, 3, H, W)
 ) -> str:  # 64 hexadecimal digits
@@ -166,45 +160,40 @@ def spot_check(
     return hashlib.sha256(str(images.shape).encode() + images[some].tobytes()).hexdigest()
 
 
-def stored(
+def open_stored(
     folder: Path,  # the cache folder
     key: str,  # of the wanted images
 ) -> torch.Tensor | None:  # uint8, shape (N, 3, H, W); None: nothing that can be trusted
-    "The images kept under a key, if the file is whole and ours."
+    "The images kept under a key, if file and card are whole and fit."
     file = folder / f"dgdd-{key}.npy"
     try:
-        card, images = read_json(file.with_suffix(".json")), np.load(file, mmap_mode="c")
-        whole = file.stat().st_size == images.offset + images.nbytes
+        card = read_json(file.with_suffix(".json"))
+        images = np.load(file, mmap_mode="c", allow_pickle=False)
+        whole = file.stat().st_size == images.offset + images.nbytes and images.dtype == np.uint8
         known = (card["key"], card["check"]) == (key, spot_check(images))
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError):
-        return None
-    if not (whole and known and images.dtype == np.uint8):
+        return None  # absent, cut short, another kind of file, another card
+    if not (whole and known):
         return None
     return torch.from_numpy(np.array(images) if images.nbytes < IN_MEMORY else images)
 
 # %% ../nbs/06_images.ipynb #6a45ab97
-def ours(
+def cache_folder() -> Path:  # it need not exist yet
+    "Where decoded images are kept: the folder DGDD_CACHE names, else the user's cache folder."
+    if os.environ.get("DGDD_CACHE"):
+        return Path(os.environ["DGDD_CACHE"]).expanduser()
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "dgdd_nb"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dgdd_nb"
+
+
+def cache_files(
     folder: Path,  # the cache folder
-) -> Iterator[Path]:  # finished files and what killed builds left
-    "The files that a cache has written into a folder, and no others."
+) -> Iterator[Path]:  # finished files, and what killed builds left
+    "The files that we have written into a folder, and no others."
     name = re.compile(r"dgdd-[0-9a-f]{64}\.(npy|json)|\.dgdd-[0-9a-f]{64}\..*\.part")
     if folder.is_dir():
         yield from (p for p in sorted(folder.iterdir()) if name.fullmatch(p.name) and p.is_file())
-
-
-def remove_stale(
-    folder: Path,  # the cache folder
-    place: str,  # what is about to be written anew
-) -> None:
-    "Remove what lies at the same place under another key, and hour-old leftovers."
-    for path in ours(folder):
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            if path.name.endswith(".part"):
-                if time.time() - path.stat().st_mtime > 3600:
-                    path.unlink()
-            elif path.suffix == ".json" and read_json(path)["place"] == place:
-                path.with_suffix(".npy").unlink(missing_ok=True)
-                path.unlink()
 
 
 def clear_cache(
@@ -212,50 +201,73 @@ def clear_cache(
 ) -> int:  # bytes that were freed
     "Remove all decoded images; other files in the folder are left alone."
     freed = 0
-    for path in ours(cache_folder() if cache is True else Path(cache)):
+    for path in cache_files(cache_folder() if cache is True else Path(cache)):
         with suppress(FileNotFoundError):
             size = path.stat().st_size
             path.unlink()
             freed += size
     return freed
 
-# %% ../nbs/06_images.ipynb #d922a947
+# %% ../nbs/06_images.ipynb #59e63a53
+def remove_stale(
+    folder: Path,  # the cache folder
+    card: dict[str, str],  # of the images that are about to be written
+) -> None:
+    "Remove other images of the same place, and the leftovers of builds killed an hour ago."
+    for path in cache_files(folder):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            if path.suffix == ".part" and time.time() - path.stat().st_mtime > 3600:
+                path.unlink()
+            elif path.suffix == ".json":
+                other = read_json(path)
+                if other["place"] == card["place"] and other["key"] != card["key"]:
+                    path.with_suffix(".npy").unlink(missing_ok=True)
+                    path.unlink()
+
+
 def store(
     folder: Path,  # the cache folder, made if it is missing
-    card: dict[str, Any],  # what `stamp` says
+    card: dict[str, str],  # what `stamp` said before the images were decoded
     images: torch.Tensor,  # uint8, shape (N, 3, H, W)
 ) -> None:
-    "Keep decoded images: first the pixels, then the card without which nobody trusts them."
+    "Keep decoded images: first the pixels, then the card; `OSError` if that is impossible."
     file, pixels = folder / f"dgdd-{card['key']}.npy", images.numpy()
-    remove_stale(folder, card["place"])
+    remove_stale(folder, card)
     with replace_atomically(file) as temporary, temporary.open("wb") as out:
         np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(pixels))
         out.write(pixels.data)
     write_json(file.with_suffix(".json"), card | {"check": spot_check(pixels)})
 
-
+# %% ../nbs/06_images.ipynb #148eff8f
 def cached(
     paths: Sequence[Path],  # N image files
     size: tuple[int, int] | None,  # height and width to resize to; None: their common size
     *,
     root: str | Path,  # the folder that they belong to
     workers: int = -1,  # threads; -1: one per core
-    cache: bool | str | Path = True,  # True: `cache_folder()`; a folder; False: no cache
+    cache: bool | str | Path = True,  # True: `cache_folder()`; a folder: there; False: no cache
 ) -> torch.Tensor:  # uint8, shape (N, 3, H, W)
     "Decode once: later calls open the pixels of the first, as long as no file has changed."
     if cache is False:
         return read_all(paths, size or common_size(paths), workers)
     folder = cache_folder() if cache is True else Path(cache)
     card = stamp(paths, size, Path(root))
-    images = stored(folder, card["key"])
+    images = open_stored(folder, card["key"])
     if images is None:
         images = read_all(paths, size or common_size(paths), workers)
         try:
-            if stamp(paths, size, Path(root)) == card:  # nothing changed meanwhile
+            if stamp(paths, size, Path(root)) == card:  # else a file changed meanwhile
                 store(folder, card, images)
         except OSError as error:
-            reason = getattr(error.__cause__ or error, "strerror", None) or error
-            warnings.warn(f"the decoded images could not be kept in {folder} ({reason}), so the "
-                          "next start decodes them again; name another folder in DGDD_CACHE, "
-                          "or say cache=False.", stacklevel=2)
+            warnings.warn(not_kept(folder, error), stacklevel=2)
     return images
+
+
+def not_kept(
+    folder: Path,  # the cache folder
+    error: OSError,  # why it could not be written
+) -> str:  # one sentence
+    "What a reader should know when decoded images could not be kept."
+    reason = getattr(error.__cause__ or error, "strerror", None) or error
+    return (f"the decoded images could not be kept in {folder} ({reason}), so the next start "
+            "decodes them again; name another folder in DGDD_CACHE, or say cache=False.")
