@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Picture', 'STEP_SECONDS', 'NETWORK_SECONDS',
            'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'Place', 'GridResults', 'Jobs', 'Backend', 'Address', 'Resume',
-           'Made', 'Baseline', 'Form', 'Csv', 'Target', 'Force', 'ORDER', 'setting', 'DistillSettings',
-           'EvaluateSettings', 'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings', 'load_data',
-           'split_data', 'one_source', 'method_name', 'method_of', 'make_set', 'Progress', 'save_settings', 'split_of',
-           'by_style', 'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command', 'save_figure',
-           'demo_plan', 'demo_weights', 'demo_part', 'demo_folder', 'one_per_class', 'demo_figure', 'demo_command',
-           'run_command', 'table_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
+           'Made', 'Baseline', 'Form', 'Csv', 'Over', 'Figure', 'Target', 'Force', 'ORDER', 'setting',
+           'DistillSettings', 'EvaluateSettings', 'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings',
+           'load_data', 'split_data', 'one_source', 'method_name', 'method_of', 'make_set', 'Progress', 'save_settings',
+           'split_of', 'by_style', 'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command',
+           'save_figure', 'demo_plan', 'demo_weights', 'demo_part', 'demo_folder', 'one_per_class', 'demo_figure',
+           'demo_command', 'run_command', 'table_command', 'plot_command', 'notebooks_home', 'take_home',
+           'notebooks_command', 'main']
 
 # %% ../nbs/61_cli.ipynb #ef3893a3
 import functools
@@ -630,14 +631,16 @@ def run_command(
 ) -> None:
     "Run the missing cells of a grid; after an interruption, run it again."
     with plain_errors():
-        from dgdd_nb.experiments import Grid, cells
+        from dgdd_nb.choice import run_study
+        from dgdd_nb.experiments import Grid
         from dgdd_nb.files import load_settings
-        from dgdd_nb.runs import run_grid
 
         wanted, folder = load_settings(Grid, grid), folder or Path("results") / grid.stem
         where = {"backend": backend, "jobs": jobs, "address": address}
-        done = run_grid(wanted, folder, resume=resume, **where)
-        typer.echo(f"{len(done)} cells run, all {len(cells(wanted))} are in {folder}")
+        chosen, done = run_study(wanted, folder, resume=resume, **where)
+        for choice in chosen:
+            typer.echo(f"Chosen for {choice.method} on {choice.target}: {choice.options}")
+        typer.echo(f"{len(done)} cells run, all are in {folder}")
         typer.echo(f"Next: dgdd table {folder}")
 
 # %% ../nbs/61_cli.ipynb #b76d1777
@@ -661,6 +664,24 @@ def table_command(
         if csv:
             results(folder).to_csv(csv)
         typer.echo(render(folder, form, baseline))
+
+# %% ../nbs/61_cli.ipynb #71319049
+Over = Annotated[str | None, typer.Option(help="a number to draw over, such as surgery.alpha")]
+Figure = Annotated[Path | None, typer.Option("--out", help="[default: RESULTS/figure.png]")]
+
+
+@app.command("plot", epilog="Example: dgdd plot results/alpha --over surgery.alpha")
+def plot_command(
+    folder: Made,  # of a grid
+    over: Over = None,  # None: all methods
+    out: Figure = None,  # None: figure.png in the folder
+) -> None:
+    "Draw the finished cells of a grid: all methods, or one option varied."
+    with plain_errors():
+        from dgdd_nb import result_plots
+
+        made = result_plots.save_plot(folder, over, out or folder / "figure.png")
+        typer.echo(f"{made} written")
 
 # %% ../nbs/61_cli.ipynb #41897e4b
 def notebooks_home() -> Path:  # the folder that holds index.ipynb

@@ -94,10 +94,11 @@ def ray_cluster(
 def missing(
     grid: Grid,  # what to combine
     folder: str | Path,  # of the grid
+    chosen: dict | None = None,  # see `cells`
 ) -> list[Cell]:  # in the order in which they run
     "The cells that have no file yet."
     there = {path.stem for path in (Path(folder) / "cells").glob("*.json")}
-    return [cell for cell in cells(grid) if cell.stem not in there]
+    return [cell for cell in cells(grid, chosen) if cell.stem not in there]
 
 # %% ../nbs/23_runs.ipynb #22b47b3d
 def settle_folder(
@@ -199,6 +200,7 @@ def run_grid(
     address: str | None = None,  # of a running cluster
     resume: str = "exact",  # "anyway": go on although there are cells of other versions
     progress: bool = True,  # a bar with the time left
+    chosen: dict | None = None,  # methods by (name, target, ipc), from `choice.chosen_methods`
 ) -> list[Outcome]:  # one per cell that was missing
     "Run the missing cells; RuntimeError names those that failed, all others are kept."
     folder = Path(folder)
@@ -206,7 +208,7 @@ def run_grid(
     check_versions(folder, resume)
     settle_folder(grid, folder)
     check_data(grid, folder)
-    todo, outcomes = missing(grid, folder), []
+    todo, outcomes = missing(grid, folder, chosen), []
     if not todo:
         return []
     with workers(backend, jobs, address), counted(folder, [cell.stem for cell in todo], progress):

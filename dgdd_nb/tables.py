@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'PAPER', 'PACS_TARGETS', 'FORMATS', 'read_cells', 'is_seen', 'rows_of', 'groups', 'results', 'published',
-           'Line', 'against', 'prices', 'chance_method', 'lines', 'difference_text', 'text_cells', 'render', 'csv_text',
-           'method_plot', 'setting_of', 'sensitivity', 'sensitivity_plot']
+           'Line', 'against', 'prices', 'chance_method', 'lines', 'difference_text', 'text_cells', 'render', 'csv_text']
 
 # %% ../nbs/24_tables.ipynb #454dfcf9
 import csv
@@ -285,86 +284,3 @@ def csv_text(
     writer.writeheader()
     writer.writerows(cells)
     return file.getvalue()
-
-# %% ../nbs/24_tables.ipynb #74103b97
-def method_plot(
-    found: Sequence[Line],  # lines of one table
-    ax: Any = None,  # matplotlib axes; None: new ones
-) -> Any:  # the axes
-    "Accuracy of each method on each target, and on average."
-    import matplotlib.pyplot as plt
-
-    from dgdd_nb.plots import domain_styles
-
-    methods = list(dict.fromkeys(line.accuracy.method for line in found))
-    targets = [t for t in dict.fromkeys(line.accuracy.target for line in found) if t != "average"]
-    ax = ax or plt.subplots(figsize=(6.5, 0.9 + 0.4 * len(methods)))[1]
-    for target, style in domain_styles(targets).items():
-        mine = [line.accuracy for line in found if line.accuracy.target == target]
-        ax.plot([a.mean for a in mine], [methods.index(a.method) for a in mine], style.marker,
-                color=style.colour, alpha=0.7, label=target)  # fmt: skip
-    for a in (line.accuracy for line in found if line.accuracy.target == "average"):
-        spread = 0 if a.seeds < 2 else a.std_seeds
-        ax.errorbar(a.mean, methods.index(a.method), xerr=spread, fmt="D", color="black",
-                    markersize=5, linewidth=2, capsize=4)  # fmt: skip
-    ax.set_yticks(range(len(methods)), methods)
-    ax.set(xlabel="accuracy on the unseen domain, %", ylim=(len(methods) - 0.4, -0.6))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22 - 0.6 / len(methods)), ncols=4)
-    return ax
-
-# %% ../nbs/24_tables.ipynb #60a7f9da
-def setting_of(
-    method: dict,  # from the settings of a cell
-    over: str,  # names with dots between, such as "surgery.alpha"
-) -> float | None:
-    "A number in the settings of a method; None where it has none of that name."
-    value: Any = method
-    for name in over.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if number else None
-
-# %% ../nbs/24_tables.ipynb #69e679f5
-def sensitivity(
-    folder: str | Path,  # of a grid
-    over: str,  # see `setting_of`
-) -> dict[float, Summary]:  # value -> accuracy, average over targets
-    "Accuracy by one number; ValueError where no method has it, or two share a value."
-    found, grid = read_cells(folder), read_json(Path(folder) / "grid.json")
-    if len(groups(found)) > 1:
-        raise ValueError("A sensitivity plot wants one ipc and one architecture.")
-    rows, by_value = results(folder).rows, {}
-    for method in grid["methods"]:
-        value = setting_of(method, over)
-        if value is not None and value in by_value:
-            raise ValueError(f"Two methods have {over} = {value:g}: vary one number at a time.")
-        if value is not None and method["name"] in {row.method for row in rows}:
-            by_value[value] = summarise(rows, method["name"])
-    if not by_value:
-        raise ValueError(f"No method of {folder} has a number {over}, such as surgery.alpha.")
-    return dict(sorted(by_value.items()))
-
-# %% ../nbs/24_tables.ipynb #fafecdd6
-def sensitivity_plot(
-    folder: str | Path,  # of a grid
-    over: str,  # see `setting_of`
-    ax: Any = None,  # matplotlib axes; None: new ones
-) -> Any:  # the axes
-    "Accuracy over one number, with the spread over distillation seeds; the baseline as a line."
-    import matplotlib.pyplot as plt
-
-    from dgdd_nb.plots import COLOURS
-
-    found, grid = sensitivity(folder, over), read_json(Path(folder) / "grid.json")
-    ax = ax or plt.subplots(figsize=(6.5, 3))[1]
-    spread = [0 if s.seeds < 2 else s.std_seeds for s in found.values()]
-    places = range(len(found))
-    ax.errorbar(places, [s.mean for s in found.values()], spread, fmt="o-", capsize=4,
-                color=COLOURS["g_cls"], label=over)  # fmt: skip
-    ax.set_xticks(places, [f"{value:g}" for value in found])
-    if grid.get("baseline"):
-        level = summarise(results(folder).rows, grid["baseline"]).mean
-        ax.axhline(level, color=COLOURS["real"], linestyle="--", label=grid["baseline"])
-    ax.set(xlabel=over, ylabel="accuracy on the unseen domain, %")
-    ax.legend()
-    return ax
