@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PLACE', 'CHECKPOINT', 'DistillSettings', 'pick', 'initial_images', 'describe', 'fingerprint', 'run_description',
            'Run', 'save_checkpoint', 'stack', 'load_checkpoint', 'differences', 'note_interrupts', 'run_loop',
-           'check_progress', 'try_checkpoint', 'stop', 'distill', 'in_terminal', 'result', 'estimate']
+           'check_progress', 'try_checkpoint', 'stop', 'distill', 'in_terminal', 'result', 'restrict', 'class_numbers',
+           'estimate']
 
 # %% ../nbs/16_distill.ipynb #cef76c7d
 import hashlib
@@ -14,14 +15,14 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from .data import MultiDomain
+from .data import MultiDomain, unknown_name
 from .distilled import DistilledSet, assign_domains, images_per_class
 from .domain_gradients import DomainGradients
 from .engine import Engine, EngineSettings, Forecast, forecast
@@ -124,6 +125,8 @@ def run_description(
     place |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
     run |= {f"engine.{name}": value for name, value in inner.items()}
     run |= {"objective": describe(engine.objective), "surgery": describe(engine.surgery)}
+    if engine.only is not None:
+        run["only"] = [str(engine.source.classes[c]) for c in sorted(engine.only)]
     return run | {"data": fingerprint(engine.source)}, place
 
 # %% ../nbs/16_distill.ipynb #a4c34e61
@@ -141,7 +144,7 @@ class Run:
         self.optimiser = torch.optim.SGD(
             [self.synthetic], lr=settings.lr, momentum=settings.momentum
         )
-        self.losses: list[Tensor] = []  # (K,) per step
+        self.losses: list[Tensor] = []  # (K,) per step; with `only` (K, classes)
         self.kept: list[Tensor] = []  # snapshots (N, 3, H, W)
         self.kept_at: list[int] = []  # steps done at each snapshot
 
@@ -149,7 +152,10 @@ class Run:
         "One step of (11)."
         found = self.engine.step(self.synthetic, self.labels, self.domains, self.at)
         self.optimiser.step()
-        self.losses.append(found.losses.sum(1))  # summed over classes (4), one number per domain
+        only = self.engine.only
+        self.losses.append(  # summed over classes (4), one number per domain
+            found.losses.sum(1) if only is None else found.losses[:, sorted(only)]
+        )
         self.at += 1
         return found
 
@@ -341,6 +347,7 @@ def distill(
     lr: float = 10.0,  # learning rate; the public DM code has 1 for 20,000 steps
     momentum: float = 0.5,  # of SGD
     init: str = "uniform",  # "uniform" over domains, "random" real images, or "noise"
+    only: Sequence[str | int] | None = None,  # classes to distil, by name or number; None: all
     checkpoint: str | Path | None = None,  # file; if it exists, the run resumes from it
     checkpoint_every: int = 100,  # steps between checkpoints
     resume: str = "exact",  # "exact"; "anyway": equal up to rounding; "never": start anew
@@ -360,7 +367,8 @@ def distill(
         "momentum": momentum,
     }
     settings = load_settings(DistillSettings, values | {"init": init, "engine": engine})
-    run = Run(Engine(source, objective, surgery, settings.engine, seed), settings)
+    numbers = class_numbers(only, source.classes)
+    run = Run(Engine(source, objective, surgery, settings.engine, seed, numbers), settings)
     path = None if checkpoint is None else Path(checkpoint)
     if path and path.exists() and resume != "never":
         load_checkpoint(run, path, resume)
@@ -392,7 +400,7 @@ def result(
     history = {"losses": stack(run.losses, source.K), "kept_at": run.kept_at}
     if run.kept:
         history["kept"] = torch.stack(run.kept)
-    return DistilledSet(
+    whole = DistilledSet(
         images=run.synthetic.detach().cpu().clone(),
         labels=run.labels.cpu(),
         domains=run.domains.cpu(),
@@ -401,6 +409,42 @@ def result(
         normalisation=run.engine.normalise,
         recipe=recipe, history=history,
     )  # fmt: skip
+    return whole if run.engine.only is None else restrict(whole, sorted(run.engine.only))
+
+
+def restrict(
+    whole: DistilledSet,  # what a run with `only` holds
+    numbers: Sequence[int],  # its classes, in order
+) -> DistilledSet:
+    "The images of some classes; the list of classes stays whole."
+    mine = torch.isin(whole.labels, torch.tensor(numbers))
+    losses = whole.history["losses"]
+    table = losses.reshape(len(losses), whole.K, len(numbers))
+    history = whole.history | {"losses": table.sum(2), "losses_by_class": table}
+    if "kept" in history:
+        history["kept"] = history["kept"][:, mine]
+    images, labels, domains = (x[mine] for x in (whole.images, whole.labels, whole.domains))
+    return replace(whole, images=images, labels=labels, domains=domains, history=history)
+
+
+def class_numbers(
+    only: Sequence[str | int] | str | int | None,  # names or numbers of classes
+    classes: Sequence[str],  # names of all classes
+) -> list[int] | None:
+    "Numbers of the chosen classes, in order (`ValueError`: an unknown class, or none)."
+    if only is None:
+        return None
+    names, numbers = [str(name) for name in classes], set()
+    for one in [only] if isinstance(only, (str, int)) else only:
+        if one in names:
+            numbers.add(names.index(one))
+        elif type(one) is int and 0 <= one < len(names):
+            numbers.add(one)
+        else:
+            raise unknown_name("class", one, names)
+    if not numbers:
+        raise ValueError("only names no class: leave it out for all classes")
+    return sorted(numbers)
 
 # %% ../nbs/16_distill.ipynb #eeb8f87c
 def estimate(

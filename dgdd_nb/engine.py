@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['EngineSettings', 'default_chunk', 'has_compiler', 'compiled_tail', 'build_encoder', 'precision_of', 'read_in_chunks',
            'freeze_statistics', 'class_blocks', 'default_real_batch', 'cell_counts', 'memory_advice', 'Engine',
-           'check_domains', 'check_counts', 'limits', 'all_gradients', 'block_gradients', 'join', 'operate',
-           'graph_bytes', 'Forecast', 'memory_needed', 'forecast']
+           'check_domains', 'check_counts', 'limits', 'check_separable', 'all_gradients', 'block_gradients', 'fill',
+           'join', 'operate', 'graph_bytes', 'Forecast', 'memory_needed', 'forecast']
 
 # %% ../nbs/15_engine.ipynb #bdfb896c
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -230,6 +230,7 @@ class Engine:
         surgery: Any = None,  # such as SGS(); None: the plain objective
         settings: EngineSettings = EngineSettings(),
         seed: int = 0,  # every random number is a function of (seed, stream, step)
+        only: Sequence[int] | None = None,  # numbers of the classes to compute; None: all
     ):
         check_domains(source, surgery)
         check_counts(settings)
@@ -247,6 +248,9 @@ class Engine:
         self.dsa = DSA(strategy_for(settings.augment, source.classes))
         self.net, self.form = build_encoder(settings, source, self.objective.layers, self.device)
         self.chunk, self.block = limits(settings, source, self.net, self.device)
+        self.only = None if only is None else frozenset(only)
+        if self.only is not None:
+            check_separable(objective, surgery, self.net)
 
     def gradients(
         self, synthetic: Tensor, labels: Tensor, step: int, separate: bool = True
@@ -300,6 +304,23 @@ def limits(
         1, default // 2
     )  # a graph needs twice as much
 
+
+def check_separable(
+    objective: Any,  # of the run
+    surgery: Any,  # of the run, or None
+    net: Encoder,  # the encoder, in training mode where batch norm uses the batch
+) -> None:
+    "Classes can be computed apart. Error: `ValueError` where something mixes them."
+    if has_batch_norm(net) and net.training:
+        raise ValueError(
+            "batch norm takes its statistics from the images of all classes together, "
+            'so no class can be distilled apart: pass batch_norm="frozen" or another network'
+        )
+    for thing in (objective, surgery):
+        if getattr(thing, "mixes_classes", False):
+            name = getattr(thing, "__name__", type(thing).__name__)
+            raise ValueError(f"{name} mixes classes, so they must be distilled together")
+
 # %% ../nbs/15_engine.ipynb #802af1ac
 def all_gradients(
     engine: Engine,  # the engine of the run
@@ -319,18 +340,22 @@ def all_gradients(
     if engine.settings.batch_norm == "frozen" and has_batch_norm(engine.net):
         images = engine.normalise(source.images[index])
         freeze_statistics(engine.net, images, engine.chunk, engine.form)
-    parts, real_start, start = [], 0, 0
+    parts, layouts, real_start, start = [], [], 0, 0
     for first, last in class_blocks(per_class, engine.block):
         layout = Layout(
             tuple(tuple(row[first:last]) for row in engine.counts), per_class[first:last]
         )
         n, m = sum(map(sum, layout.counts)), sum(layout.per_class)
         batch = index[real_start : real_start + n], slice(start, start + m)
+        wanted = engine.only is None or any(first <= c < last for c in engine.only)
         parts.append(
             block_gradients(engine, synthetic, labels, batch, layout, params, step, separate)
+            if wanted
+            else None
         )
+        layouts.append(layout)
         real_start, start = real_start + n, start + m
-    return join(parts)
+    return join(fill(parts, layouts))
 
 # %% ../nbs/15_engine.ipynb #bcb5feff
 def block_gradients(
@@ -360,6 +385,27 @@ def block_gradients(
         return from_features(
             engine.objective, real, outputs, images, layout, dice, batched, separate
         )
+
+
+def fill(
+    parts: list[DomainGradients | None],  # one per block, in order; None: left out
+    layouts: list[Layout],  # of the blocks
+) -> list[DomainGradients]:
+    "Zeros for the blocks that were left out, in memory as the others are, with their shares."
+    like = next(part for part in parts if part is not None)
+    last = like.g_dm.is_contiguous(memory_format=torch.channels_last)
+    form = torch.channels_last if last else torch.contiguous_format
+    K, out = len(like.losses), []
+    for part, layout in zip(parts, layouts):
+        if part is None:
+            per_class = torch.tensor(layout.per_class, device=like.weight.device)
+            g = like.g_dm.new_zeros(int(per_class.sum()), *like.g_dm.shape[1:])
+            g_domain = None if like.g_domain is None else g.expand(K, *g.shape).contiguous()
+            weight = layout.share.to(like.weight).repeat_interleave(per_class, dim=1)
+            losses = like.losses.new_zeros(K, len(per_class))
+            part = DomainGradients(g_domain, g.contiguous(memory_format=form), losses, weight)
+        out.append(part)
+    return out
 
 
 def join(
