@@ -1,12 +1,83 @@
-"""Reading real benchmarks; each test is skipped where its archive is absent."""
+"""Listings made by hand, and real benchmarks; the latter are skipped where their archive is absent."""
 
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
 from shared import unpacked
 
-from dgdd_nb.folders import from_folder
+from dgdd_nb.folders import Listing, Row, from_folder, from_listing
+
+
+@pytest.fixture
+def listing(tmp_path) -> Listing:
+    "Two domains of two classes; a sixth of the pictures is in a part with a name of its own."
+    rows, generator = [], np.random.default_rng(0)
+    for i in range(24):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(generator.integers(0, 256, (5, 4, 3), dtype=np.uint8)).save(path)
+        part = "extra" if i >= 20 else ("val" if i % 5 == 0 else "train")
+        rows.append(Row(path, "ab"[i % 2], part, f"class {i // 2 % 2}", f"film {i // 4}"))
+    return Listing(tmp_path, rows)
+
+
+def test_a_listing_becomes_a_data_set(listing, capsys):
+    data = from_listing(listing)
+    assert (data.domain_names, data.classes, data.size) == (("a", "b"), ("class 0", "class 1"), (5, 4))
+    assert data.part_names == ("train", "val", "extra")         # known names first, others after
+    assert data.counts().tolist() == [[6, 6], [6, 6]] and data.groups.tolist() == [i // 4 for i in range(24)]
+    assert "classes: 0 class 0, 1 class 1" in capsys.readouterr().out
+    some = from_listing(listing, (3, 2), domains=["b", "a"], classes=["class 1"], part_names=["val", "train"], quiet=True)
+    assert (some.domain_names, some.classes, some.size) == (("b", "a"), ("class 1",), (3, 2))
+    assert some.part_names == ("val", "train") and capsys.readouterr().out == ""
+    rows = [r for r in listing.rows if r.label == "class 1" and r.part != "extra"]
+    assert [some.domain_names[d] for d in some.domains] == [r.domain for r in rows]
+    assert [some.part_names[p] for p in some.parts] == [r.part for r in rows]
+
+
+def test_without_groups_every_file_is_its_own_original(listing):
+    listing.rows = [r._replace(group=None if i % 2 else r.group) for i, r in enumerate(listing.rows)]
+    groups = from_listing(listing, quiet=True).groups
+    assert len(set(groups[1::2].tolist())) == 12 and len(set(groups[::2].tolist())) == 6
+    assert not set(groups[::2].tolist()) & set(groups[1::2].tolist())
+
+
+def test_without_parts_all_is_in_the_first(listing):
+    listing.rows = [r._replace(part=None) for r in listing.rows]
+    assert from_listing(listing, quiet=True).part_names == ("train",)
+    assert from_listing(listing, cache=False, quiet=True).parts.sum() == 0
+
+
+def test_a_file_may_be_in_two_parts_but_not_twice_in_one(listing):
+    listing.rows.append(listing.rows[0]._replace(part="train"))
+    assert len(from_listing(listing, quiet=True)) == 25         # 0.png is in val, and now in train
+    listing.rows.append(listing.rows[0])
+    with pytest.raises(ValueError, match="0.png is listed twice in part 'val'; list it once"):
+        from_listing(listing, quiet=True)
+
+
+@pytest.mark.parametrize("size", [0, -3, (4,), (4, 0), (1, 2, 3), "64", 2.5, (4.0, 4.0)])
+def test_a_wrong_size_is_refused(listing, size):
+    with pytest.raises(ValueError, match=r"size is a side in pixels or \(height, width\), not"):
+        from_listing(listing, size, quiet=True)
+
+
+def test_an_empty_choice_is_refused(listing):
+    with pytest.raises(FileNotFoundError, match="holds no image"):
+        from_listing(Listing(listing.root))
+    listing.rows = [r for r in listing.rows if (r.domain, r.part) != ("b", "val")]
+    with pytest.raises(FileNotFoundError, match="at once; choose others"):
+        from_listing(listing, domains=["b"], part_names=["val"])
+    listing.rows[0].path.unlink()
+    with pytest.raises(FileNotFoundError, match="0.png is gone or locked; list the images again"):
+        from_listing(listing, quiet=True)
 
 
 def test_pacs_has_the_published_counts(tmp_path):
-    pacs = from_folder(unpacked("PACS", "pacs_64px.tar", tmp_path), 64)
+    root = unpacked("PACS", "pacs_64px.tar", tmp_path)
+    pacs = from_folder(root, 64, cache=tmp_path / "cache")
     assert len(pacs) == 9991
     assert pacs.domain_names == ("art_painting", "cartoon", "photo", "sketch")
     assert pacs.classes == ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
@@ -18,6 +89,10 @@ def test_pacs_has_the_published_counts(tmp_path):
     ]
     source, target = pacs.leave_out("sketch")
     assert (source.K, len(source), len(target)) == (3, 6062, 3929)
+    with patch("dgdd_nb.images.read_all") as decode:            # the second start, from the cache, mapped
+        again = from_folder(root, 64, cache=tmp_path / "cache", quiet=True)
+    assert not decode.called and torch.equal(again.images, pacs.images)
+    assert torch.equal(again.labels, pacs.labels) and again.normalisation() == pacs.normalisation()
 
 
 def test_digits_have_train_and_val(tmp_path):
