@@ -20,9 +20,9 @@ from .folders import (
 from .images import BROKEN, to_rgb
 
 # %% auto #0
-__all__ = ['Look', 'look_at', 'Report', 'describe', 'table', 'Finding', 'some', 'about_files', 'about_colour', 'about_copies',
-           'about_classes', 'about_order', 'about_strays', 'knows_classes', 'guess_name', 'list_files', 'about_count',
-           'check']
+__all__ = ['Look', 'look_at', 'look_at_all', 'Report', 'describe', 'table', 'Finding', 'some', 'about_files', 'about_colour',
+           'about_copies', 'about_classes', 'about_order', 'about_strays', 'knows_classes', 'guess_name', 'list_files',
+           'about_count', 'check']
 
 # %% ../nbs/09_check.ipynb #3dddaeef
 class Look(NamedTuple):
@@ -55,6 +55,13 @@ def look_at(
     apart = [ImageChops.difference(green, band).getextrema()[1] for band in (red, blue)]
     flat = all(low == high for low, high in (band.getextrema() for band in (red, green, blue)))
     return Look(digest, size, mode, max(apart) <= 3, flat)
+
+
+def look_at_all(
+    paths: Sequence[Path],  # files
+) -> dict[Path, Look]:
+    "Look at some files, one after the other."
+    return {path: look_at(path) for path in paths}
 
 # %% ../nbs/09_check.ipynb #1fc91339
 @dataclass
@@ -155,12 +162,12 @@ def some(
     report: Report,  # whose root is left out of the paths
     paths: Sequence[Path],  # files
     what: str = "file",  # the word for one of them
-) -> str:  # "3 files, such as photo/dog/1.jpg,"
+) -> str:  # "3 files (such as photo/dog/1.jpg)"
     "How many, with an example."
     base = report.listing.root
     shown = paths[0].relative_to(base) if base in paths[0].parents else paths[0]
     n = len(paths)
-    return f"{n:,} {what}{'s' * (n > 1)}, {'such as ' * (n > 1)}{shown.as_posix()},"
+    return f"{n:,} {what}{'s' * (n > 1)} ({'such as ' * (n > 1)}{shown.as_posix()})"
 
 
 def about_files(
@@ -172,13 +179,13 @@ def about_files(
         out.append(Finding(True, f"{some(report, report.broken)} cannot be decoded; fetch again or "
                                  "delete."))
     if report.flat:
-        out.append(Finding(True, f"{some(report, report.flat)} is one flat colour; delete."))
+        out.append(Finding(True, f"{some(report, report.flat)} of one flat colour; delete."))
     forms: dict[str, list[Path]] = {}
     for path, look in report.looks.items():
         if look.mode not in ("", "RGB", "L"):
             forms.setdefault(look.mode, []).append(path)
     for mode, paths in forms.items():
-        out.append(Finding(False, f"{some(report, paths)} has the form {mode}; nothing to do, it is "
+        out.append(Finding(False, f"{some(report, paths)} of the form {mode}; nothing to do, it is "
                                   "read as RGB on white."))
     if len(report.sizes) > 1:
         low, high = min(report.sizes), max(report.sizes)
@@ -200,9 +207,8 @@ def about_colour(
             out.append(Finding(False, f"all images of {domain} are grey; nothing to do, they are "
                                       "read as RGB."))
         elif here:
-            out.append(Finding(False, f"{some(report, here)} of {len(seen):,} in {domain} "
-                                      f"{'are' if len(here) > 1 else 'is'} grey; look at them if "
-                                      "you expect colours."))
+            out.append(Finding(False, f"{some(report, here, 'grey image')} among {len(seen):,} of "
+                                      f"{domain}; look at them if you expect colours."))
     return out
 
 # %% ../nbs/09_check.ipynb #adcbb084
@@ -228,8 +234,8 @@ def about_copies(
             out.append(Finding(kind == "classes", text if kind == "classes" else f"warning: {text}"))
     if "" in kinds:
         spare = [path for paths in kinds[""] for path in paths[1:]]
-        out.append(Finding(False, f"{some(report, spare, 'second copy')[:-1]}; nothing to do, but "
-                                  "they count twice.".replace("copys", "copies")))
+        out.append(Finding(False, f"{some(report, spare, 'repeated file')}; nothing to do, but it "
+                                  "counts twice."))
     return out
 
 # %% ../nbs/09_check.ipynb #b2c376a3
@@ -291,11 +297,11 @@ def about_strays(
     other = [p for p in (*report.listing.ignored, *ends) if p.suffix.lower() not in IMAGE_TYPES
              and not p.name.startswith(".") and not p.name.endswith("_kfold.txt")]
     if lost:
-        out.append(Finding(False, f"{some(report, lost, 'image')} where no reader looks; move to "
+        out.append(Finding(False, f"{some(report, lost, 'image')} where no reader looks; move it to "
                                   "DOMAIN/CLASS/ if wanted."))
     if other:
-        out.append(Finding(False, f"{some(report, list(dict.fromkeys(other)), 'path')} no image; "
-                                  "nothing to do."))
+        out.append(Finding(False, f"{some(report, list(dict.fromkeys(other)), 'path')} without "
+                                  "an image; nothing to do."))
     if len(report.domains) == 1:
         out.append(Finding(True, f"there is one domain, {report.domains[0]}; leaving one out needs "
                                  "at least two folders side by side."))
@@ -357,6 +363,8 @@ def list_files(
     deep = any(len(r.path.relative_to(report.listing.root).parts) > 3 for r in report.listing.rows)
     lists = not deep and any(row.part for row in report.listing.rows)
     report.layout = "domain/part/class" if deep else "domain/class" + " with lists" * lists
+    if (report.name or "").startswith("core50"):
+        report.layout = "session/object"
     return out + [about_count(report, note) for note in notes]
 
 
@@ -396,8 +404,9 @@ def check(
     findings = list_files(report)
     paths = [row.path for row in report.listing.rows]
     chosen = paths[::max(1, -(-len(paths) // most))]
-    looks = Parallel(n_jobs=workers, prefer="threads")(delayed(look_at)(p) for p in chosen)
-    report.looks = dict(zip(chosen, looks))
+    some_files = [chosen[i:i + 100] for i in range(0, len(chosen), 100)]
+    looks = Parallel(n_jobs=workers, prefer="threads")(delayed(look_at_all)(p) for p in some_files)
+    report.looks = {path: look for part in looks for path, look in part.items()}
     if len(chosen) < len(paths):
         findings.append(Finding(False, f"opened {len(chosen):,} of {len(paths):,} files; say "
                                        f"most={len(paths)} to open all."))

@@ -1,0 +1,241 @@
+"""`check` on fake trees with one trap each, and on the real data where present."""
+
+import shutil
+from pathlib import Path
+
+import fake_trees
+import numpy as np
+import pytest
+from fake_trees import TREES, grow, picture
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from shared import QUICK, unpacked
+
+from dgdd_nb.benchmarks import FACTS, list_pacs, read
+from dgdd_nb.check import about_count, check, guess_name, look_at
+
+
+def own(root: Path) -> Path:
+    return grow(root / "own", ("photo", "drawing"), ("cup", "dog", "house"), 3)
+
+
+def told(root: Path, **options):
+    report = check(root, quiet=True, **options)
+    return report, " | ".join(report.problems), " | ".join(report.notes)
+
+
+def test_a_good_folder_has_nothing_to_repair(tmp_path, capsys):
+    report = check(own(tmp_path))
+    assert report.ok and report.notes == [] and report.name is None and report.layout == "domain/class"
+    assert capsys.readouterr().out == f"{report}\n" and "Nothing to repair." in str(report)
+    assert report.counts == {(d, c): 3 for d in report.domains for c in report.classes}
+    assert report.sizes == {(6, 6): 18}
+    assert not (report.broken or report.flat or report.grey or report.duplicates)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_benchmarks_are_recognised(name, tmp_path):
+    root = (fake_trees.core50(tmp_path, sessions=(5, 7, 9, 10), frames=(0,)) if name == "core50_hard" else
+            fake_trees.core50(tmp_path, sessions=range(1, 12), frames=(0,)) if name == "core50" else TREES[name](tmp_path))
+    assert guess_name(root) == guess_name(root.parent) == name
+    report, problems, _ = told(root)
+    assert report.name == name and len(report.listing.rows) == len(report.looks) > 0
+    if name != "terra_incognita":
+        assert "fetch the whole set" in problems        # fakes are small
+        assert all("published" in problem for problem in report.problems)
+
+
+def test_layouts(tmp_path):
+    assert check(fake_trees.pacs(tmp_path / "a"), quiet=True).layout == "domain/class with lists"
+    assert check(fake_trees.pacs(tmp_path / "b", lists=False), quiet=True).layout == "domain/class"
+    assert check(fake_trees.vlcs(tmp_path / "c"), quiet=True).layout == "domain/part/class"
+    assert check(fake_trees.core50(tmp_path / "d", (5, 7, 9, 10), (0,)), quiet=True).layout == "session/object"
+
+
+def test_named_but_something_else(tmp_path):
+    report, problems, _ = told(own(tmp_path), name="pacs")
+    assert not report.ok and "is made of" in problems and report.layout == "unknown"
+    with pytest.raises(ValueError, match="did you mean 'pacs'"):
+        check(tmp_path, "pasc")
+    with pytest.raises(FileNotFoundError, match="check the path"):
+        check(tmp_path / "nowhere")
+
+
+def test_wrong_level(tmp_path):
+    root = own(tmp_path)
+    for wrong in (root / "photo", tmp_path):
+        report, problems, _ = told(wrong)
+        assert not report.ok and f"perhaps you mean {root}" in problems
+    report, problems, _ = told(grow(tmp_path / "one", ("photo",), ("cup", "dog")))
+    assert "there is one domain, photo" in problems
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_broken_files(content, tmp_path):
+    path = own(tmp_path) / "photo" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:80] if content is None else content)
+    report, problems, _ = told(tmp_path / "own")
+    assert report.broken == [path] and "1 file (photo/dog/1.png) cannot be decoded" in problems
+
+
+def test_forms_colours_and_sizes(tmp_path):
+    root = own(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
+    Image.new("RGB", (6, 6), "red").save(root / "photo/cup/0.png")
+    Image.fromarray(noise).save(root / "photo/cup/1.png")
+    Image.fromarray(noise).convert("RGB").save(root / "photo/cup/2.jpg", quality=60)
+    Image.open(root / "photo/dog/0.png").quantize(4).save(root / "photo/dog/9.png")
+    Image.open(root / "photo/dog/0.png").convert("CMYK").save(root / "photo/dog/8.jpg")
+    Image.open(root / "photo/dog/0.png").convert("RGBA").save(root / "photo/dog/7.png")
+    report, problems, notes = told(root)
+    assert "1 file (photo/cup/0.png) of one flat colour" in problems and len(report.problems) == 1
+    assert report.sizes == {(6, 6): 20, (20, 20): 2} and "2 sizes from 6x6 to 20x20" in notes
+    assert {p.name for p in report.grey} == {"1.png", "2.jpg"} and "2 grey images" in notes
+    for form in ("form P", "form CMYK", "form RGBA with transparency"):
+        assert form in notes
+
+
+def test_a_grey_domain_is_normal(tmp_path):
+    root = own(tmp_path)
+    for path in (root / "drawing").rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    report, _, notes = told(root)
+    assert report.ok and notes.startswith("all images of drawing are grey; nothing to do")
+
+
+@pytest.mark.parametrize("other, kind, serious", [
+    ("photo/train/cup/copy.png", "repeated file", False), ("photo/train/dog/copy.png", "two classes", True),
+    ("drawing/train/cup/copy.png", "two domains", False), ("photo/val/cup/copy.png", "two parts", False)])
+def test_copies(other, kind, serious, tmp_path):
+    root = grow(tmp_path / "own", ("photo", "drawing"), ("cup", "dog"), 2, ("train", "val"))
+    shutil.copy(root / "photo/train/cup/0.png", root / other)
+    report, problems, notes = told(root)
+    assert {p.name for p in report.duplicates[0]} == {"0.png", "copy.png"}
+    assert report.ok != serious and kind in (problems if serious else notes)
+    assert ("warning: " in notes) == (kind in ("two domains", "two parts"))
+
+
+def test_names_of_classes(tmp_path):
+    root = own(tmp_path)
+    (root / "drawing" / "house").rename(root / "drawing" / "hosue")
+    _, problems, notes = told(root)
+    assert "'hosue' is in 'drawing' alone" in problems and "photo has no hosue" in notes
+    (root / "drawing" / "hosue").rename(root / "drawing" / "tree")
+    report, _, notes = told(root)
+    assert report.ok and "drawing has no house" in notes
+
+
+def test_labels_off_by_one(tmp_path):
+    root = grow(tmp_path / "numbers", ("a",), "0123")
+    report, problems, _ = told(grow(root, ("b",), "1234"))
+    assert "numbered from 0 in a, from 1 in b" in problems
+    report, _, notes = told(grow(tmp_path / "ones", ("a", "b"), "1234"))
+    assert report.ok and "label 0 means folder 1" in notes
+    report, _, notes = told(grow(tmp_path / "zeros", ("a", "b"), "0123"))
+    assert report.ok and notes == ""
+    root = fake_trees.pacs(tmp_path)
+    fake_trees.write_lists(root, first=2)
+    report, problems, _ = told(root)
+    assert "labels should run from 1" in problems and len(report.listing.rows) == 112
+    fake_trees.write_lists(root, first=0)
+    assert "labels in the lists run from 0" in told(root)[2]
+
+
+def test_vlcs_numbered_from_one(tmp_path):
+    root = fake_trees.vlcs(tmp_path)
+    for n in (4, 3, 2, 1, 0):
+        for part in ("train", "crossval", "test"):
+            (root / "SUN" / part / str(n)).rename(root / "SUN" / part / str(n + 1))
+    report, problems, _ = told(root)
+    assert report.name == "vlcs" and "unknown class folder of vlcs '5'" in problems and "from 1 in SUN" in problems
+
+
+def test_a_misspelt_class_of_a_benchmark(tmp_path):
+    root = fake_trees.pacs(tmp_path, lists=False)
+    (root / "photo" / "giraffe").rename(root / "photo" / "girafe")
+    report, problems, _ = told(root)
+    assert report.name == "pacs" and "did you mean 'giraffe'" in problems and "photo" in problems
+
+
+def test_order_of_numbers(tmp_path):
+    _, _, notes = told(grow(tmp_path / "s", ("s1", "s2", "s10"), ("o2", "o10")))
+    assert "domain folder s10 comes before s2" in notes and "class folder o10 comes before o2" in notes
+    assert "comes before" not in told(grow(tmp_path / "t", ("s01", "s02", "s10"), ("a", "b")))[2]
+
+
+def test_what_nobody_reads(tmp_path):
+    root = own(tmp_path)
+    picture(root / "photo" / "beside.png")
+    picture(root / "photo" / "dog" / "more" / "deep.png")
+    (root / "photo" / "dog" / "Thumbs.db").write_bytes(b"x")
+    (root / "photo" / "dog" / ".hidden").write_bytes(b"x")
+    (root / "read_me.txt").write_text("x")
+    report, _, notes = told(root)
+    assert report.ok and "2 images (such as photo/beside.png) where no reader looks" in notes
+    assert "without an image" in notes and ".hidden" not in notes
+
+
+def test_published_counts():
+    from dgdd_nb.check import Report
+
+    def say(name, note):
+        return about_count(Report(Path(), name), note)
+
+    assert say("pacs", "1,669 images of photo, published are 1,670").serious
+    exception = say("pacs", "3,928 images of sketch, published are 3,929")
+    assert not exception.serious and "9,990 against 9,991" in exception.text
+    assert not say("terra_incognita", "24,330 images in all, published are 24,788").serious
+
+
+def test_pacs_without_the_sketch(tmp_path, monkeypatch):
+    root = fake_trees.pacs(tmp_path)
+    fake_trees.picture(root / "images" / "sketch" / "dog" / "n02103406_4068-1.png")
+    fake_trees.write_lists(root)
+    _, _, notes = told(root)
+    assert "left out sketch/dog/n02103406_4068-1.png, as Dassl does" in notes
+
+
+def test_a_part_of_many_files(tmp_path):
+    report, _, notes = told(own(tmp_path), most=5)
+    assert len(report.looks) == 5 and "opened 5 of 18 files; say most=18" in notes
+    assert len(told(own(tmp_path), most=18)[0].looks) == 18
+
+
+def test_many_classes_in_one_table(tmp_path):
+    report = check(grow(tmp_path / "many", ("a", "b"), [f"c{i}" for i in range(20)], 1), quiet=True)
+    assert "fewest of a class" in str(report)
+
+
+@QUICK
+@given(st.sampled_from(("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "LA")), st.integers(1, 9), st.integers(1, 9))
+def test_any_form_can_be_looked_at(mode, height, width):
+    import tempfile
+
+    noise = np.random.default_rng(height * 10 + width).integers(0, 65536 if mode == "I;16" else 256, (height, width))
+    image = Image.fromarray(noise.astype(np.uint16 if mode == "I;16" else np.uint8))
+    image = image if mode == "I;16" else image.convert(mode)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x.tif" if mode == "CMYK" else "x.png")
+        image.save(path)
+        seen = look_at(path)
+    assert seen.size == (height, width) and (seen.grey or mode == "CMYK")
+    assert seen.flat == (height * width == 1) or min(height, width) * max(height, width) < 20
+
+
+@pytest.mark.data
+def test_real_pacs(tmp_path):
+    root = unpacked("PACS", "pacs_64px.tar", tmp_path)
+    assert list_pacs(FACTS["pacs"], root)[1] == []
+    assert read("pacs", root, 8, domains=["photo"], cache=False, quiet=True).counts().sum() == 1670
+    report, _, notes = told(root, workers=2)
+    assert report.ok and report.name == "pacs" and report.sizes == {(64, 64): 9991}
+    assert "all images of sketch are grey" in notes
+    assert sum(report.counts.values()) == FACTS["pacs"].total
+
+
+@pytest.mark.data
+def test_real_digits_are_your_own(tmp_path):
+    root = unpacked("digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "usps/val", "street_chars"))
+    report, _, notes = told(root, workers=2)
+    assert report.ok and report.name is None and report.duplicates == [] and "all images of usps are grey" in notes
