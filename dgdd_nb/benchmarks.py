@@ -13,7 +13,8 @@ from typing import Any
 
 from .data import MultiDomain, number_of, unknown_name
 from .digits import torchvision_digits
-from .folders import IMAGE_TYPES, PART_NAMES, Listing, Row, by_number, from_listing, subfolders
+from .folders import (
+    IMAGE_TYPES, PART_NAMES, Listing, Row, by_number, from_listing, subfolders)
 
 # %% auto #0
 __all__ = ['DIGITS', 'PACS', 'VLCS', 'CORE50', 'TERRA', 'OFFICE_HOME', 'FACTS', 'digits_dg', 'vlcs', 'office_home',
@@ -240,9 +241,10 @@ def read_list(
         shift = int(label) - classes.index(folder) if label.isdecimal() and folder in classes else 9
         first = shift if first is None else first
         if shift != first or shift not in (0, 1):
-            raise ValueError(f"line {number} of {path} says {line.strip()!r}, but labels should run "
-                             f"from {first if first in (0, 1) else 1} in the order "
-                             f"{', '.join(classes)}; use the official list, or pass lists=False.")
+            start = first if first in (0, 1) else 1
+            raise ValueError(f"line {number} of {path} says {line.strip()!r}, but labels should "
+                             f"run from {start} in the order {', '.join(classes)}; use the "
+                             "official list, or pass lists=False.")
         paths.append(name)
     return paths, 1 if first is None else first
 
@@ -347,8 +349,8 @@ def frame_of(
     session, thing, frame = map(int, found.groups())
     folders = [re.sub(r"\D", "", p.name) for p in (path.parents[1], path.parent)]
     if folders != [str(session), str(thing)] or not 1 <= thing <= 50:
-        raise ValueError(f"{path} says session {session}, object {thing}, but lies elsewhere; put it "
-                         f"into s{session}/o{thing} or delete it.")
+        raise ValueError(f"{path} says session {session}, object {thing}, but lies elsewhere; put "
+                         f"it into s{session}/o{thing} or delete it.")
     return session, thing, frame
 
 
@@ -391,4 +393,5 @@ def read(
     **options: Any,  # domains, workers, cache, quiet, and those of the reader
 ) -> MultiDomain:
     "Read a benchmark by its name."
-    return READERS[list(READERS)[number_of("benchmark", name, list(READERS))]](root, size, **options)
+    number_of("benchmark", name, list(READERS))
+    return READERS[name](root, size, **options)

@@ -20,9 +20,9 @@ from .folders import (
 from .images import BROKEN, to_rgb
 
 # %% auto #0
-__all__ = ['Look', 'look_at', 'look_at_all', 'Report', 'describe', 'table', 'Finding', 'some', 'about_files', 'about_colour',
-           'about_copies', 'about_classes', 'about_order', 'about_strays', 'knows_classes', 'guess_name', 'list_files',
-           'about_count', 'check']
+__all__ = ['ABOUT', 'Look', 'look_at', 'look_at_all', 'Report', 'describe', 'table', 'Finding', 'problem', 'note', 'some',
+           'about_files', 'about_colour', 'about_copies', 'about_classes', 'about_order', 'about_strays',
+           'knows_classes', 'guess_name', 'list_files', 'about_count', 'check']
 
 # %% ../nbs/09_check.ipynb #3dddaeef
 class Look(NamedTuple):
@@ -158,6 +158,20 @@ class Finding(NamedTuple):
     text: str  # what was found; what to do
 
 
+def problem(
+    text: str,  # what was found; what to do
+) -> Finding:
+    "What makes numbers wrong or keeps a reader from reading."
+    return Finding(True, text)
+
+
+def note(
+    text: str,  # what was found; what to do
+) -> Finding:
+    "What is worth knowing."
+    return Finding(False, text)
+
+
 def some(
     report: Report,  # whose root is left out of the paths
     paths: Sequence[Path],  # files
@@ -176,21 +190,21 @@ def about_files(
     "Files that cannot be used, or that a reader turns into RGB."
     out = []
     if report.broken:
-        out.append(Finding(True, f"{some(report, report.broken)} cannot be decoded; fetch again or "
-                                 "delete."))
+        out.append(problem(f"{some(report, report.broken)} cannot be decoded; fetch again or "
+                           "delete."))
     if report.flat:
-        out.append(Finding(True, f"{some(report, report.flat)} of one flat colour; delete."))
+        out.append(problem(f"{some(report, report.flat)} of one flat colour; delete."))
     forms: dict[str, list[Path]] = {}
     for path, look in report.looks.items():
         if look.mode not in ("", "RGB", "L"):
             forms.setdefault(look.mode, []).append(path)
     for mode, paths in forms.items():
-        out.append(Finding(False, f"{some(report, paths)} of the form {mode}; nothing to do, it is "
-                                  "read as RGB on white."))
+        out.append(note(f"{some(report, paths)} of the form {mode}; nothing to do, it is read as "
+                        "RGB on white."))
     if len(report.sizes) > 1:
         low, high = min(report.sizes), max(report.sizes)
-        out.append(Finding(False, f"images have {len(report.sizes)} sizes from {low[0]}x{low[1]} to "
-                                  f"{high[0]}x{high[1]}; say size=64, for instance, when reading."))
+        out.append(note(f"images have {len(report.sizes)} sizes from {low[0]}x{low[1]} to "
+                        f"{high[0]}x{high[1]}; say size=64, for instance, when reading."))
     return out
 
 # %% ../nbs/09_check.ipynb #17b1f665
@@ -204,11 +218,11 @@ def about_colour(
         seen = [path for path in paths if path in report.looks]
         here = [path for path in seen if path in grey]
         if here and len(here) == len(seen):
-            out.append(Finding(False, f"all images of {domain} are grey; nothing to do, they are "
-                                      "read as RGB."))
+            out.append(note(f"all images of {domain} are grey; nothing to do, they are read as "
+                            "RGB."))
         elif here:
-            out.append(Finding(False, f"{some(report, here, 'grey image')} among {len(seen):,} of "
-                                      f"{domain}; look at them if you expect colours."))
+            out.append(note(f"{some(report, here, 'grey image')} among {len(seen):,} of {domain}; "
+                            "look at them if you expect colours."))
     return out
 
 # %% ../nbs/09_check.ipynb #adcbb084
@@ -231,11 +245,11 @@ def about_copies(
             a, b = (p.relative_to(report.listing.root).as_posix() for p in kinds[kind][0][:2])
             n = len(kinds[kind])
             text = f"{n:,} picture{'s' * (n > 1)} in two {kind}, as {a} and {b}; {advice}."
-            out.append(Finding(kind == "classes", text if kind == "classes" else f"warning: {text}"))
+            out.append(problem(text) if kind == "classes" else note(f"warning: {text}"))
     if "" in kinds:
         spare = [path for paths in kinds[""] for path in paths[1:]]
-        out.append(Finding(False, f"{some(report, spare, 'repeated file')}; nothing to do, but it "
-                                  "counts twice."))
+        out.append(note(f"{some(report, spare, 'repeated file')}; nothing to do, but it counts "
+                        "twice."))
     return out
 
 # %% ../nbs/09_check.ipynb #b2c376a3
@@ -251,20 +265,20 @@ def about_classes(
             starts[domain] = min(map(int, names))
     if len(set(starts.values())) > 1:
         said = ", ".join(f"from {start} in {domain}" for domain, start in starts.items())
-        out.append(Finding(True, f"class folders are numbered {said}; rename them so that a class "
-                                 "has one number everywhere."))
+        out.append(problem(f"class folders are numbered {said}; rename them so that a class has "
+                           "one number everywhere."))
     elif starts and min(starts.values()) == 1:
-        out.append(Finding(False, "class folders are numbered from 1; nothing to do, but label 0 "
-                                  "means folder 1."))
+        out.append(note("class folders are numbered from 1; nothing to do, but label 0 means "
+                        "folder 1."))
     try:
         check_spelling(listing)
     except ValueError as error:
-        out.append(Finding(True, str(error)))
+        out.append(problem(str(error)))
     for domain in report.domains:
         lacking = [c for c in report.classes if c not in listing.names(3, domain)]
         if lacking:
-            out.append(Finding(False, f"{domain} has no {', '.join(lacking)}; nothing to do if that "
-                                      "is so, else look for another spelling."))
+            out.append(note(f"{domain} has no {', '.join(lacking)}; nothing to do if that is so, "
+                            "else look for another spelling."))
     return out
 
 
@@ -279,9 +293,9 @@ def about_order(
         text, number = sorted(names), sorted(names, key=by_number)
         first = next((i for i in range(len(text)) if text[i] != number[i]), None)
         if first is not None:
-            out.append(Finding(False, f"{kind} folder {text[first]} comes before {number[first]} as "
-                                      "text; nothing to do here, but programs that sort by text "
-                                      "number them otherwise."))
+            out.append(note(f"{kind} folder {text[first]} comes before {number[first]} as text; "
+                            "nothing to do here, but programs that sort by text number them "
+                            "otherwise."))
     return out
 
 # %% ../nbs/09_check.ipynb #12d63ba9
@@ -297,14 +311,14 @@ def about_strays(
     other = [p for p in (*report.listing.ignored, *ends) if p.suffix.lower() not in IMAGE_TYPES
              and not p.name.startswith(".") and not p.name.endswith("_kfold.txt")]
     if lost:
-        out.append(Finding(False, f"{some(report, lost, 'image')} where no reader looks; move it to "
-                                  "DOMAIN/CLASS/ if wanted."))
+        out.append(note(f"{some(report, lost, 'image')} where no reader looks; move it to "
+                        "DOMAIN/CLASS/ if wanted."))
     if other:
-        out.append(Finding(False, f"{some(report, list(dict.fromkeys(other)), 'path')} without "
-                                  "an image; nothing to do."))
+        out.append(note(f"{some(report, list(dict.fromkeys(other)), 'path')} without an image; "
+                        "nothing to do."))
     if len(report.domains) == 1:
-        out.append(Finding(True, f"there is one domain, {report.domains[0]}; leaving one out needs "
-                                 "at least two folders side by side."))
+        out.append(problem(f"there is one domain, {report.domains[0]}; leaving one out needs at "
+                           "least two folders side by side."))
     return out
 
 # %% ../nbs/09_check.ipynb #3fbf6cd0
@@ -355,9 +369,10 @@ def list_files(
         else:
             report.listing = list_images(root)
     except (ValueError, OSError) as error:
-        out.append(Finding(True, str(error)))
+        out.append(problem(str(error)))
         try:
-            report.listing = list_images(find_base(FACTS[report.name], root) if report.name else root)
+            base = find_base(FACTS[report.name], root) if report.name else root
+            report.listing = list_images(base)
         except (ValueError, OSError):
             return out
     deep = any(len(r.path.relative_to(report.listing.root).parts) > 3 for r in report.listing.rows)
@@ -365,25 +380,27 @@ def list_files(
     report.layout = "domain/part/class" if deep else "domain/class" + " with lists" * lists
     if (report.name or "").startswith("core50"):
         report.layout = "session/object"
-    return out + [about_count(report, note) for note in notes]
+    return out + [about_count(report, text) for text in notes]
 
 
 def about_count(
     report: Report,  # what was found
-    note: str,  # of the reader
+    text: str,  # a note of a reader
 ) -> Finding:
     "A note of a reader; a count that is not the published one is a problem, with exceptions."
-    if "published are" not in note:
-        return Finding(False, f"{note}.")
-    if note.startswith("3,928 images of sketch"):
-        return Finding(False, f"{note}: 9,990 against 9,991 in all; nothing to do, Dassl leaves one "
-                              "sketch out, but say which it was.")
+    if "published are" not in text:
+        return note(f"{text}.")
+    if text.startswith("3,928 images of sketch"):
+        return note(f"{text}: 9,990 against 9,991 in all; nothing to do, Dassl leaves one sketch "
+                    "out, but say which it was.")
     if report.name == "terra_incognita":
-        return Finding(False, f"{note}; nothing to do, there are copies of several sizes, but say "
-                              "which.")
-    return Finding(True, f"{note}; fetch the whole set, or say that yours is a part.")
+        return note(f"{text}; nothing to do, there are copies of several sizes, but say which.")
+    return problem(f"{text}; fetch the whole set, or say that yours is a part.")
 
 # %% ../nbs/09_check.ipynb #1a144c6a
+ABOUT = (about_files, about_colour, about_copies, about_classes, about_order, about_strays)
+
+
 def check(
     root: str | Path,  # a folder of images, or one near it
     name: str | None = None,  # a key of `dgdd_nb.benchmarks.FACTS`; None: guess
@@ -408,9 +425,9 @@ def check(
     looks = Parallel(n_jobs=workers, prefer="threads")(delayed(look_at_all)(p) for p in some_files)
     report.looks = {path: look for part in looks for path, look in part.items()}
     if len(chosen) < len(paths):
-        findings.append(Finding(False, f"opened {len(chosen):,} of {len(paths):,} files; say "
-                                       f"most={len(paths)} to open all."))
-    for about in (about_files, about_colour, about_copies, about_classes, about_order, about_strays):
+        findings.append(note(f"opened {len(chosen):,} of {len(paths):,} files; say "
+                             f"most={len(paths)} to open all."))
+    for about in ABOUT:
         findings += about(report) if paths else []
     report.problems += [text for serious, text in findings if serious]
     report.notes += [text for serious, text in findings if not serious]
