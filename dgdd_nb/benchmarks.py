@@ -19,7 +19,7 @@ from .folders import (
 # %% auto #0
 __all__ = ['DIGITS', 'PACS', 'VLCS', 'CORE50', 'TERRA', 'OFFICE_HOME', 'FACTS', 'digits_dg', 'vlcs', 'office_home',
            'terra_incognita', 'BROKEN_SKETCH', 'pacs', 'FRAME', 'core50', 'core50_hard', 'READERS', 'Facts', 'squeeze',
-           'domain_folders', 'find_base', 'class_of', 'choose_folders', 'compare_counts', 'domains_of',
+           'folder_names', 'domain_folders', 'find_base', 'class_of', 'choose_folders', 'compare_counts', 'domains_of',
            'list_benchmark', 'Reader', 'read_list', 'read_lists', 'in_parts', 'apply_lists', 'list_pacs', 'frame_of',
            'list_core50', 'read']
 
@@ -79,12 +79,19 @@ FACTS = {facts.name: facts for facts in (
 )}
 
 # %% ../nbs/08_benchmarks.ipynb #6dd79082
+def folder_names(
+    facts: Facts,  # of the benchmark
+) -> dict[str, str]:  # squeezed name of a folder: our name of the domain
+    "All names that the folders of the domains have."
+    return {squeeze(n): own for own, more in facts.domains.items() for n in (own, *more)}
+
+
 def domain_folders(
     facts: Facts,  # of the benchmark
     base: Path,  # the folder to look into
 ) -> dict[str, Path]:  # our name of a domain: its folder, in our order
     "The folders of published domains that lie in a folder."
-    names = {squeeze(n): own for own, more in facts.domains.items() for n in (own, *more)}
+    names = folder_names(facts)
     found: dict[str, Path] = {}
     for folder in subfolders(base):
         if squeeze(folder.name) in names:
@@ -104,7 +111,7 @@ def find_base(
         below = subfolders(root)
         tried += below + [deeper for folder in below for deeper in subfolders(folder)]
         tried += [up for up, inside in zip(here.parents[:3], (here, *here.parents))
-                  if inside in domain_folders(facts, up).values()]
+                  if squeeze(inside.name) in folder_names(facts)]
     best = max(tried, key=lambda base: len(domain_folders(facts, base)))  # the first of the best
     if len(domain_folders(facts, best)) < 2:
         inside = ", ".join(p.name for p in subfolders(root)[:6]) or "no folder"
