@@ -228,14 +228,14 @@ def test_real_pacs(tmp_path):
     root = unpacked("PACS", "pacs_64px.tar", tmp_path)
     assert list_pacs(FACTS["pacs"], root)[1] == []
     assert read("pacs", root, 8, domains=["photo"], cache=False, quiet=True).counts().sum() == 1670
-    report, _, notes = told(root, workers=2)
-    assert report.ok and report.name == "pacs" and report.sizes == {(64, 64): 9991}
+    report, _, notes = told(root, workers=1, most=2000)
+    assert report.ok and report.name == "pacs" and set(report.sizes) == {(64, 64)}
     assert "all images of sketch are grey" in notes
     assert sum(report.counts.values()) == FACTS["pacs"].total
 
 
 @pytest.mark.data
 def test_real_digits_are_your_own(tmp_path):
-    root = unpacked("digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "usps/val", "street_chars"))
+    root = unpacked("digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "usps/val"))
     report, _, notes = told(root, workers=2)
     assert report.ok and report.name is None and report.duplicates == [] and "all images of usps are grey" in notes
