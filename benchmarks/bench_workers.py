@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dgdd_nb.experiments import Grid, Judge, Method
 from dgdd_nb.runs import run_grid
-from dgdd_nb.tables import read_cells
+from dgdd_nb.stored import read_cells
 
 FILE = Path(__file__).parent / "results" / "workers.csv"
 NAMES = ("round", "cells", "one_worker_s", "two_workers_s", "ratio")

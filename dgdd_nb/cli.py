@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Picture', 'STEP_SECONDS', 'NETWORK_SECONDS',
            'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'Place', 'GridResults', 'Jobs', 'Backend', 'Address', 'Resume',
-           'Made', 'Baseline', 'Form', 'Csv', 'Over', 'Figure', 'Target', 'Force', 'ORDER', 'setting',
-           'DistillSettings', 'EvaluateSettings', 'DemoSettings', 'options', 'say', 'plain_errors', 'with_settings',
-           'load_data', 'split_data', 'one_source', 'method_name', 'method_of', 'make_set', 'Progress', 'save_settings',
-           'split_of', 'by_style', 'distill_command', 'task_of', 'evaluate_command', 'score', 'show_command',
-           'save_figure', 'demo_plan', 'demo_weights', 'demo_part', 'demo_folder', 'one_per_class', 'demo_figure',
-           'demo_command', 'run_command', 'table_command', 'plot_command', 'notebooks_home', 'take_home',
-           'notebooks_command', 'main']
+           'Made', 'Baseline', 'Form', 'Csv', 'Packed', 'Over', 'Figure', 'Images', 'Known', 'Target', 'Force', 'ORDER',
+           'setting', 'DistillSettings', 'EvaluateSettings', 'DemoSettings', 'options', 'say', 'plain_errors',
+           'with_settings', 'load_data', 'split_data', 'one_source', 'method_name', 'method_of', 'make_set', 'Progress',
+           'save_settings', 'split_of', 'by_style', 'distill_command', 'task_of', 'evaluate_command', 'score',
+           'show_command', 'save_figure', 'demo_plan', 'demo_weights', 'demo_part', 'demo_folder', 'one_per_class',
+           'demo_figure', 'demo_command', 'run_command', 'table_command', 'pack_command', 'plot_command',
+           'check_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
 
 # %% ../nbs/61_cli.ipynb #ef3893a3
 import functools
@@ -659,11 +659,27 @@ def table_command(
 ) -> None:
     "Show the finished cells of a grid: mean, spread, paired differences, price."
     with plain_errors():
-        from dgdd_nb.tables import render, results
+        from dgdd_nb.stored import results
+        from dgdd_nb.tables import render
 
         if csv:
             results(folder).to_csv(csv)
         typer.echo(render(folder, form, baseline))
+
+# %% ../nbs/61_cli.ipynb #c2a40677
+Packed = Annotated[Path, typer.Argument(help="file to write, ending in .jsonl", metavar="FILE")]
+
+
+@app.command("pack", epilog="Example: dgdd pack results/main_mini main_mini.jsonl")
+def pack_command(
+    folder: Made,  # of a grid
+    path: Packed,  # all of it
+) -> None:
+    "Put all finished cells of a grid into one file, which table and plot read like the folder."
+    with plain_errors():
+        from dgdd_nb.stored import pack
+
+        typer.echo(f"{pack(folder, path)} written")
 
 # %% ../nbs/61_cli.ipynb #71319049
 Over = Annotated[str | None, typer.Option(help="a number to draw over, such as surgery.alpha")]
@@ -682,6 +698,23 @@ def plot_command(
 
         made = result_plots.save_plot(folder, over, out or folder / "figure.png")
         typer.echo(f"{made} written")
+
+# %% ../nbs/61_cli.ipynb #3f791ffd
+Images = Annotated[Path, typer.Argument(help="a folder of images", metavar="ROOT")]
+Known = Annotated[str | None, typer.Option(help="what it should be, such as pacs [default: guess]")]
+
+
+@app.command("check", epilog="Example: dgdd check data/PACS --benchmark pacs")
+def check_command(
+    root: Images,  # nothing in it is changed
+    benchmark: Known = None,  # None: guess from the folders
+) -> None:
+    "Look through a folder of images: domains, classes, counts, and what is wrong with them."
+    with plain_errors():
+        from dgdd_nb.check import check
+
+        if not check(root, benchmark).ok:
+            raise typer.Exit(1)
 
 # %% ../nbs/61_cli.ipynb #41897e4b
 def notebooks_home() -> Path:  # the folder that holds index.ipynb
@@ -733,7 +766,7 @@ def notebooks_command(
         typer.echo(f"{books} notebooks in {folder}\nNext: jupyter lab {folder}/index.ipynb")
 
 # %% ../nbs/61_cli.ipynb #29cdd7bd
-ORDER = ("demo", "distill", "evaluate", "show", "run", "table", "notebooks")  # as --help lists them
+ORDER = ("demo", "distill", "evaluate", "show", "run", "table", "plot", "pack", "check", "notebooks")  # as --help lists them
 app.registered_commands.sort(key=lambda command: ORDER.index(command.name))
 
 

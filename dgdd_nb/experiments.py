@@ -94,7 +94,7 @@ class Method:
     surgery: Plug | None = None  # such as "SGS"; None: the plain objective
     prepare: Plug | None = None  # changes the source first, such as "pseudo_domains"
     options: dict[str, Any] = field(default_factory=dict)  # arguments of `make`, such as lr
-    choose: dict[str, list[Any]] = field(default_factory=dict)  # see 25_choice; empty: as it is
+    choose: dict[str, list[Any]] = field(default_factory=dict)  # see 26_choice; empty: as it is
 
 # %% ../nbs/22_experiments.ipynb #72634961
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Grid:
     targets: tuple[str, ...] = ()  # domains left out (SDG: sources); empty: each in turn
     ipc: tuple[int, ...] = (10,)  # images per class
     seeds: int = 5  # distillation seeds, 0, 1, ...
-    choice_seeds: int = 3  # the same for choosing options, see 25_choice
+    choice_seeds: int = 3  # the same for choosing options, see 26_choice
     distill: dict[str, Any] = field(default_factory=dict)  # of all distilled methods: steps, lr
     evaluate: Judge = field(default_factory=Judge)  # how all are scored
     baseline: str | None = None  # method that the table compares with
@@ -256,7 +256,7 @@ class Cell:
 # %% ../nbs/22_experiments.ipynb #9035c1a1
 def cells(
     grid: Grid,  # what to combine
-    chosen: dict[tuple[str, str, int], Method] | None = None,  # (method, target, ipc), 25_choice
+    chosen: dict[tuple[str, str, int], Method] | None = None,  # (method, target, ipc), 26_choice
 ) -> list[Cell]:  # seeds outermost: an early stop leaves whole rounds
     "The cells of a grid, in the order in which they run."
     targets, found = list(splits(grid)), {}

@@ -14,7 +14,7 @@ import pytest
 
 from dgdd_nb.experiments import Grid, Judge, Method, cells, run_cell
 from dgdd_nb.runs import missing, run_grid, workers
-from dgdd_nb.tables import read_cells, results
+from dgdd_nb.stored import read_cells, results
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Grid(
