@@ -766,7 +766,9 @@ def notebooks_command(
         typer.echo(f"{books} notebooks in {folder}\nNext: jupyter lab {folder}/index.ipynb")
 
 # %% ../nbs/61_cli.ipynb #29cdd7bd
-ORDER = ("demo", "distill", "evaluate", "show", "run", "table", "plot", "pack", "check", "notebooks")  # as --help lists them
+ORDER = (  # as --help lists them
+    "demo", "distill", "evaluate", "show", "run", "table", "plot", "pack", "check", "notebooks",
+)
 app.registered_commands.sort(key=lambda command: ORDER.index(command.name))
 
 
