@@ -1,9 +1,10 @@
 """How much faster two workers finish a grid than one: the same cells, one thread each, one after the other in one run.
 
-    python benchmarks/bench_workers.py                  # three rounds, about seven minutes on two cores
+    python benchmarks/bench_workers.py    # three rounds, about seven minutes on two cores
 
-A round runs the grid with one worker and with two, in turns, each into an empty folder, after both have been started once (imports, built-in data).
-Rows go to `results/workers.csv`, one per round. The cells' numbers are compared too: they have to be the same to the last bit.
+A round runs the grid with one worker and with two, in turns, each into an empty folder, after both have been started
+once (imports, built-in data). Rows go to `results/workers.csv`, one per round. The cells' numbers are compared too: they
+have to be the same to the last bit.
 """
 
 import argparse

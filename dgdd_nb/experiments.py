@@ -37,6 +37,8 @@ from .files import did_you_mean, load_settings, read_json, settings_dict, write_
 SHORT = {  # short names of what a grid can plug together
     "mini_digits": "dgdd_nb.data:mini_digits",
     "from_folder": "dgdd_nb.folders:from_folder",
+    **{name: f"dgdd_nb.benchmarks:{name}" for name in (
+        "digits_dg", "pacs", "core50", "core50_hard", "vlcs", "office_home", "terra_incognita")},
     "DM": "dgdd_nb.matching:DM",
     "SGS": "dgdd_nb.surgery:SGS",
     "MatchedDM": "dgdd_nb.surgery:MatchedDM",

@@ -46,15 +46,17 @@ def notebooks(paths: list[Path], flags: str, workers: int) -> tuple[int, int]:
     return len(paths) - failed, failed
 
 
-def tests(words: list[str], flags: str) -> tuple[int, int]:
-    """Run pytest over tests/ (or the files whose names contain a word): (passed, failed)."""
+def tests(words: list[str], flags: str, workers: int) -> tuple[int, int]:
+    """Run pytest over tests/ (or the files whose names contain a word), whole files side by side: (passed, failed)."""
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py"))
              if not words or any(word in path.stem for word in words)]
     if not files:
         return 0, 0
     skip = " and ".join(f"not {flag}" for flag in (*FLAGS, "browser") if flag not in flags.split())
-    command = [sys.executable, "-m", "pytest", *(["-m", skip] if skip else []), *map(str, files)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(os.cpu_count() or 1),
+    workers = max(1, min(workers, len(files)))
+    side_by_side = ["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []
+    command = [sys.executable, "-m", "pytest", *side_by_side, *(["-m", skip] if skip else []), *map(str, files)]
+    done = subprocess.run(command, cwd=ROOT, env=environment((os.cpu_count() or 1) // workers),
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, encoding="utf-8")
     print(done.stdout, flush=True)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
@@ -71,7 +73,7 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", help="parts of notebook or test names; without: all")
     parser.add_argument("--flags", default="", help=f"flags to run as well, of: {' '.join(FLAGS)}")
-    parser.add_argument("--workers", type=int, default=2, help="notebooks at the same time")
+    parser.add_argument("--workers", type=int, default=2, help="notebooks, or files of tests, at the same time")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--notebooks", action="store_true", help="leave pytest out")
     only.add_argument("--tests", action="store_true", help="leave the notebooks out")
@@ -84,7 +86,7 @@ def main() -> int:
         passed, failed = passed + good, failed + bad
         lines.append(f"{good} of {good + bad} notebooks")
     if not args.notebooks:
-        good, bad = tests(args.words, args.flags)
+        good, bad = tests(args.words, args.flags, args.workers)
         passed, failed = passed + good, failed + bad
         lines.append(f"{good} of {good + bad} tests")
     if passed + failed == 0:
