@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from .data import MultiDomain, number_of, unknown_name
-from .digits import torchvision_digits
 from .folders import (
     IMAGE_TYPES, PART_NAMES, Listing, Row, by_number, from_listing, subfolders)
 
@@ -389,8 +388,7 @@ core50, core50_hard = (Reader(FACTS[name], list_core50) for name in ("core50", "
 # %% ../nbs/08_benchmarks.ipynb #03de25e9
 READERS: dict[str, Callable[..., MultiDomain]] = {
     "digits_dg": digits_dg, "pacs": pacs, "core50": core50, "core50_hard": core50_hard,
-    "vlcs": vlcs, "office_home": office_home, "terra_incognita": terra_incognita,
-    "torchvision_digits": torchvision_digits}
+    "vlcs": vlcs, "office_home": office_home, "terra_incognita": terra_incognita}
 
 
 def read(
@@ -400,5 +398,8 @@ def read(
     **options: Any,  # domains, workers, cache, quiet, and those of the reader
 ) -> MultiDomain:
     "Read a benchmark by its name."
+    if name == "torchvision_digits":
+        raise ValueError("torchvision_digits makes domains from original files instead of reading "
+                         "folders; call dgdd_nb.digits.torchvision_digits(root).")
     number_of("benchmark", name, list(READERS))
     return READERS[name](root, size, **options)

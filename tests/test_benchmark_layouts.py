@@ -34,7 +34,7 @@ def trees(tmp_path_factory):
 
 
 def test_every_reader_has_its_facts_and_its_tree():
-    assert set(READERS) - {"torchvision_digits"} == set(FACTS) == set(TREES)
+    assert set(READERS) == set(FACTS) == set(TREES)
     for facts in FACTS.values():
         assert len(set(facts.classes)) == len(facts.classes)
         assert facts.total == sum(facts.counts.values()) or not facts.counts
@@ -292,10 +292,12 @@ def test_original_formats(originals, unsigned):
 
 def test_five_digit_domains(originals, unsigned):
     root, images, colour = originals
-    data = read("torchvision_digits", root, per_class=10, quiet=True)
+    data = torchvision_digits(root, per_class=10, quiet=True)
     assert data.domain_names == ("mnist", "usps", "svhn", "mnist_m_made", "syn_made")
     assert data.counts().tolist() == [[10] * 10] * 5 and data.part("val").counts().tolist() == [[2] * 10] * 5
-    assert torch.equal(data.images, read("torchvision_digits", root, per_class=10, quiet=True).images)
+    assert torch.equal(data.images, torchvision_digits(root, per_class=10, quiet=True).images)
+    with pytest.raises(ValueError, match=r"call dgdd_nb\.digits\.torchvision_digits\(root\)"):
+        read("torchvision_digits", root)
     handwritten = [set(data.only(name).groups.tolist()) for name in data.domain_names]
     assert sum(map(len, handwritten)) == len(set().union(*handwritten)) == 500
     svhn = data.only("svhn")

@@ -189,6 +189,7 @@ def test_module_name_is_notebook_name():
     for path in NOTEBOOKS:
         if path.name[:2].isdigit() and path.parent == NBS:
             assert module_of(path) == path.stem[3:], path.name
+    assert len(set(NUMBER.values())) == len(NUMBER), "two notebooks have the same number"
     assert sorted(NUMBER) == MODULES, "each module has its notebook and the other way round"
 
 

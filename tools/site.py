@@ -34,8 +34,9 @@ from urllib.parse import unquote, urlsplit
 ROOT = Path(__file__).resolve().parent.parent
 NBS, SITE, PREPARED = ROOT / "nbs", ROOT / "_docs", ROOT / "_proc"
 PLACEHOLDER = "OWNER"
+# first digit, or the whole number, of a notebook
 THEMES = {"0": "Ground", "1": "The method", "2": "Measure", "3": "Why", "4": "More objectives", "5": "Other systems",
-          "6": "Use", **dict.fromkeys(("56", "57", "58", "59"), "Use")}      # first digit, or the whole number, of a notebook
+          "6": "Use", **dict.fromkeys(("55", "56", "57", "58", "59"), "Use")}
 FOLDERS = {"tutorials": "Tutorials", "benchmarks": "Results"}
 FIRST = ("quickstart", "explore_alpha_beta", "your_own_images", "use_a_distilled_set", "plug_in_your_objective",
          "reading_guide")                               # order inside a folder; others follow by name
