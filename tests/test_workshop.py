@@ -1,5 +1,6 @@
 """The workshop: every solution passes, every blank and every typical mistake gets a message of its own."""
 
+import importlib
 import importlib.util
 import inspect
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -798,6 +800,23 @@ def code_cells(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
 
 
+def outputs(nb: nbformat.NotebookNode) -> list:
+    """All outputs, from the top to the bottom."""
+    return [out for cell in nb.cells if cell.cell_type == "code" for out in cell.outputs]
+
+
+def verdicts(nb: nbformat.NotebookNode) -> list[str]:
+    """What the checks said."""
+    shown = [out.data["text/plain"] for out in outputs(nb) if "text/plain" in out.get("data", {})]
+    return [text for text in shown if " is right: " in text or "Not yet" in text]
+
+
+def pictures(nb: nbformat.NotebookNode | Path) -> int:
+    """How many pictures are drawn."""
+    nb = nbformat.read(nb, 4) if isinstance(nb, Path) else nb
+    return sum("image/png" in out.get("data", {}) for out in outputs(nb))
+
+
 def test_a_seed_is_noticed_whatever_it_was_before():
     state = torch.get_rng_state()
     for seed in (0, 1):
@@ -814,15 +833,14 @@ def test_solution_passes_all_checks(name, monkeypatch):
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(variable, "1")
     nb = nbformat.read(WORKSHOP / "solutions" / f"{name}.ipynb", 4)
+    stored = verdicts(nb)
     where = {"metadata": {"path": str(WORKSHOP)}}
     nbclient.NotebookClient(nb, timeout=300, kernel_name="python3", resources=where).execute()
-    shown = [out.data["text/plain"] for cell in nb.cells if cell.cell_type == "code"
-             for out in cell.outputs if "text/plain" in out.get("data", {})]
-    verdicts = [text for text in shown if " is right: " in text]
-    assert len(verdicts) == len(checks.EXERCISES[name])
-    assert not any("Not yet" in text for text in shown)
-    assert any("image/png" in out.get("data", {}) for cell in nb.cells if cell.cell_type == "code"
-               for out in cell.outputs), "the pictures are drawn"
+    assert all(" is right: " in text for text in verdicts(nb)), verdicts(nb)
+    assert len(verdicts(nb)) == len(checks.EXERCISES[name])
+    assert pictures(nb), "the pictures are drawn"
+    assert (stored, pictures(WORKSHOP / "solutions" / f"{name}.ipynb")) == (verdicts(nb), pictures(nb)), (
+        "the stored outputs are not those of a run: python tools/workshop.py --run")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -865,21 +883,60 @@ def test_form_of_the_notebooks(name):
     assert 2 <= text.count("# your code: ") <= 4 and text.count("# your code: ") == len(checks.EXERCISES[name])
     assert "<details>" in text and text.count("<details>") == text.count("</details>")
     assert "# BLANK" not in text and "# END" not in text
-    assert not any(cell.get("outputs") for nb in (exercise, solution) for cell in nb.cells)
+    assert not outputs(exercise) and outputs(solution)
+    assert not any(out.output_type == "error" or out.get("name") == "stderr" for out in outputs(solution))
+    for out in outputs(solution):
+        shown = out.get("text", "") + out.get("data", {}).get("text/plain", "")
+        assert not tool("refresh").MACHINE_PATH.search(shown), shown
+    assert not any(cell.get("execution_count") for cell in solution.cells)
     ids = [cell.id for cell in exercise.cells]
     assert len(ids) == len(set(ids))
-    for path in (WORKSHOP / f"{name}.ipynb", WORKSHOP / "solutions" / f"{name}.ipynb"):
-        assert path.stat().st_size < 60_000
+    assert (WORKSHOP / f"{name}.ipynb").stat().st_size < 60_000
+    assert (WORKSHOP / "solutions" / f"{name}.ipynb").stat().st_size < 600_000
     code = [line for cell in exercise.cells if cell.cell_type == "code" for line in cell.source.splitlines()]
     assert max(map(len, code)) <= 120 and max(map(len, text.splitlines())) <= 130
 
 
-def test_a_source_without_an_end_is_refused(tmp_path):
+def tool(name: str) -> ModuleType:
+    """A script of tools/ as a module."""
     sys.path.insert(0, str(ROOT / "tools"))
     try:
-        import workshop
+        return importlib.import_module(name)
     finally:
         sys.path.pop(0)
+
+
+def test_outputs_stay_down_to_the_first_change(tmp_path, monkeypatch):
+    workshop = tool("workshop")
+    monkeypatch.setattr(workshop, "ROOT", tmp_path)
+    monkeypatch.setattr(workshop, "WORKSHOP", tmp_path)
+    source, solution = tmp_path / "source" / "9_small.py", tmp_path / "solutions" / "9_small.ipynb"
+    first = '# %% [markdown]\n"""# 9 Small"""\n# %%\nprint(1)\n# %%\nx = 2\n# %%\nprint(x)\n'
+
+    def told(text: str, *options: str) -> tuple[int, list[str]]:
+        source.write_text(text, encoding="utf-8")
+        monkeypatch.setattr(sys, "argv", ["workshop.py", *options])
+        code = workshop.main()
+        return code, ["".join(out["text"]) for out in outputs(nbformat.read(solution, 4))]
+
+    source.parent.mkdir()
+    assert told(first) == (0, [])
+    nb = nbformat.read(solution, 4)
+    for cell, text in zip([cell for cell in nb.cells if cell.cell_type == "code"], ("1\n", None, "2\n")):
+        cell.outputs = [nbformat.v4.new_output("stream", text=text)] if text else []
+    nbformat.write(nb, solution)
+    assert told(first, "--check") == (0, ["1\n", "2\n"])
+    assert told(first) == (0, ["1\n", "2\n"])
+    assert told(first.replace("Small", "Text may change")) == (0, ["1\n", "2\n"])
+    changed = first.replace("x = 2", "x = 3")
+    assert told(changed, "--check") == (1, ["1\n", "2\n"])
+    assert told(changed) == (0, ["1\n"])                       # the 2 below was computed from the old x
+    solution.with_name("8_gone.ipynb").write_text(solution.read_text())
+    assert told(changed, "--check")[0] == 1
+
+
+def test_a_source_without_an_end_is_refused(tmp_path):
+    workshop = tool("workshop")
     bad = tmp_path / "9_bad.py"
     bad.write_text("# %%\ndef f():\n    # BLANK: write\n    return 1\n", encoding="utf-8")
     with pytest.raises(ValueError, match="BLANK without END"):

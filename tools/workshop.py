@@ -1,22 +1,28 @@
 """Make the exercise and solution notebooks of the workshop from one source each.
 
     python tools/workshop.py            write workshop/*.ipynb and workshop/solutions/*.ipynb
-    python tools/workshop.py --check    only compare, exit 1 if something differs
+    python tools/workshop.py --check    only compare, outputs apart; exit 1 if something differs
+    python tools/workshop.py --run      then execute the solutions and store their outputs
 
 A source, workshop/source/NAME.py, is a Python script: a line `# %%` starts a code cell, `# %% [markdown]` a text
 cell (one string in triple quotes). The lines between `# BLANK: what to write` and `# END` are the solution; the
-exercise has a comment `# your code: what to write` and `...` in their place. Nothing is executed, no outputs are stored; cell
-ids are the number of the exercise and of the cell.
+exercise has a comment `# your code: what to write` and `...` in their place. Cell ids are the number of the exercise
+and of the cell. Exercises have no outputs. Solutions keep theirs down to the first code cell that has changed: what
+stands below it was computed from something else. `--run` makes them again in a fresh kernel, stripped as
+tools/refresh.py strips the pages, so that a second run gives the same bytes.
 """
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
 import sys
 import textwrap
 from pathlib import Path
 
 import nbformat
+import refresh
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,8 +67,28 @@ def solved(code: str) -> str:
     return BLANK.sub(lambda found: found["body"], code + "\n").rstrip("\n")
 
 
-def notebook(source: Path, solution: bool) -> str:
-    """The text of one notebook."""
+def code_cells(text: str) -> list[dict]:
+    """The code cells of a stored notebook."""
+    return [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+
+
+def with_outputs(cells: list[dict], before: list[dict]) -> None:
+    """Give code cells the outputs that they had before, down to the first one that has changed."""
+    for cell, old in zip(cells, before):
+        if cell.source != refresh.joined(old["source"]):
+            break
+        cell.outputs = nbformat.from_dict(old["outputs"])
+
+
+def cleared(text: str) -> str:
+    """A notebook without its outputs."""
+    nb = json.loads(text)
+    nb["cells"] = [cell | {"outputs": []} if cell["cell_type"] == "code" else cell for cell in nb["cells"]]
+    return json.dumps(nb, sort_keys=True)
+
+
+def notebook(source: Path, solution: bool, before: list[dict] = ()) -> str:
+    """The text of one notebook; `before`: the code cells of the stored one, whose outputs are kept."""
     number = source.stem.split("_")[0]
     cells, up = [], solution
     for i, (kind, text) in enumerate(split_cells(source.read_text(encoding="utf-8"))):
@@ -77,9 +103,33 @@ def notebook(source: Path, solution: bool) -> str:
             raise ValueError(f"{source.name}: a BLANK without END, or an END without BLANK, in {text[:60]!r}")
         cells.append(new_code_cell((UP if up else "") + text, id=key))
         up = False
+    with_outputs([cell for cell in cells if cell.cell_type == "code"], before)
     nb = new_notebook(cells=cells, metadata=METADATA, nbformat_minor=5)
     nbformat.validate(nb)
     return nbformat.writes(nb) + "\n"
+
+
+def executed(path: Path) -> list[dict]:
+    """The code cells of a solution after a run in a fresh kernel, with one thread, outputs stripped."""
+    os.environ.update(dict.fromkeys(refresh.THREADS, "1"), PYTHONHASHSEED="0")
+    os.environ.pop("MPLBACKEND", None)      # else the kernel draws nothing inline
+    return code_cells(refresh.tidy(refresh.execute(path, set(), 600)[0]))
+
+
+def write(path: Path, text: str) -> bool:
+    """Write a file, first under another name; whether it has changed."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(path.name + ".tmp")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    part.replace(path)
+    return True
+
+
+def comparable(path: Path, text: str) -> str:
+    """What of a notebook follows from its source: all of an exercise, all but the outputs of a solution."""
+    return cleared(text) if path.parent.name == "solutions" else text
 
 
 def wanted() -> dict[Path, str]:
@@ -87,7 +137,9 @@ def wanted() -> dict[Path, str]:
     texts = {}
     for source in sorted((WORKSHOP / "source").glob("*.py")):
         texts[WORKSHOP / f"{source.stem}.ipynb"] = notebook(source, solution=False)
-        texts[WORKSHOP / "solutions" / f"{source.stem}.ipynb"] = notebook(source, solution=True)
+        path = WORKSHOP / "solutions" / f"{source.stem}.ipynb"
+        before = code_cells(path.read_text(encoding="utf-8")) if path.exists() else []
+        texts[path] = notebook(source, solution=True, before=before)
     return texts
 
 
@@ -96,22 +148,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    check, texts = parser.parse_args().check, wanted()
-    old = [path for folder in (WORKSHOP, WORKSHOP / "solutions") for path in folder.glob("*.ipynb")
-           if path not in texts]
-    different = [path for path, text in texts.items()
-                 if not path.exists() or path.read_text(encoding="utf-8") != text]
-    if check:
+    parser.add_argument("--run", action="store_true", help="execute the solutions, store their outputs")
+    args, texts = parser.parse_args(), wanted()
+    if args.check:
+        old = [path for folder in (WORKSHOP, WORKSHOP / "solutions") for path in folder.glob("*.ipynb")
+               if path not in texts]
+        different = [path for path, text in texts.items()
+                     if not path.exists() or comparable(path, path.read_text(encoding="utf-8")) != comparable(path, text)]
         for path in different:
             print(f"{path.relative_to(ROOT)} differs from its source: run tools/workshop.py")
         for path in old:
             print(f"{path.relative_to(ROOT)} has no source: move or delete it")
         print(f"{len(texts)} notebooks compared, {len(different + old)} differ")
         return int(bool(different or old))
-    for path in different:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(texts[path], encoding="utf-8", newline="\n")
-    print(f"{len(texts)} notebooks, {len(different)} files changed")
+    changed = {path for path, text in texts.items() if write(path, text)}
+    for path in texts:
+        if args.run and path.parent.name == "solutions":
+            source = WORKSHOP / "source" / f"{path.stem}.py"
+            if write(path, notebook(source, solution=True, before=executed(path))):
+                changed.add(path)
+    print(f"{len(texts)} notebooks, {len(changed)} files changed")
     return 0
 
 
