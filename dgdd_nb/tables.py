@@ -201,6 +201,7 @@ def render(
     form: str = "markdown",  # a key of `FORMATS`
     baseline: str | None = None,  # None: what the grid says
     leave: Sequence[str] = (),  # headings of columns to leave out
+    targets: Sequence[str] = (),  # lines to show, such as "average"; empty: all
 ) -> str:
     "The table of a grid as text; ValueError with a suggestion for another format."
     from tabulate import tabulate
@@ -212,7 +213,10 @@ def render(
     baseline = known_method(baseline, grid) or grid.get("baseline")
     where = "source" if grid["setting"] == "SDG" else "target"
     headings = where, baseline, chance_method(grid)
-    cells = [text_cells(line, *headings) for line in lines(folder, baseline)]
+    cells = [text_cells(line, *headings) for line in lines(folder, baseline)
+             if line.accuracy.target in targets or not targets]  # fmt: skip
+    if not cells:
+        raise ValueError(f"The table has no line for {', '.join(targets)}.")
     single = len({cell["table"] for cell in cells}) == 1
     empty = {name for name in cells[0] if not any(cell[name] for cell in cells)}
     left = {*empty, *leave, *(["table"] if single else []), "minus None"}
