@@ -29,11 +29,13 @@ def shares(
     block: int,  # synthetic images per forward pass
 ) -> list[list[int]]:  # numbers of the classes of each part
     "Whole blocks for each part, about equally many (`ValueError`: more parts than blocks)."
-    blocks = class_blocks(tuple(per_class), block)
-    if not 1 <= parts <= len(blocks):
+    blocks, n = class_blocks(tuple(per_class), block), len(per_class)
+    if not 1 <= parts <= n:
+        raise ValueError(f"at least 1 part and at most {n} parts for {n} classes, not {parts}")
+    if parts > len(blocks):
         raise ValueError(
-            f"parts must be from 1 to the number of blocks, {len(blocks)} for {len(per_class)} "
-            f"classes in blocks of up to {block} images, not {parts}: change parts or block"
+            f"{n} classes in blocks of up to {block} images are {len(blocks)} block(s), too few "
+            f"for {parts} parts: ask for fewer parts or a smaller block"
         )
     cuts = [len(blocks) * part // parts for part in range(parts + 1)]
     return [list(range(blocks[a][0], blocks[b - 1][1])) for a, b in zip(cuts, cuts[1:])]

@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['PLACE', 'CHECKPOINT', 'DistillSettings', 'pick', 'initial_images', 'describe', 'fingerprint', 'run_description',
            'Run', 'save_checkpoint', 'stack', 'load_checkpoint', 'differences', 'note_interrupts', 'run_loop',
-           'check_progress', 'try_checkpoint', 'stop', 'distill', 'in_terminal', 'result', 'restrict', 'class_numbers',
-           'estimate']
+           'check_progress', 'try_checkpoint', 'stop', 'check_options', 'distill', 'in_terminal', 'result', 'restrict',
+           'class_numbers', 'estimate']
 
 # %% ../nbs/16_distill.ipynb #cef76c7d
 import hashlib
+import inspect
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,14 @@ from .data import MultiDomain, unknown_name
 from .distilled import DistilledSet, assign_domains, images_per_class
 from .domain_gradients import DomainGradients
 from .engine import Engine, EngineSettings, Forecast, forecast
-from .files import generator, load_settings, load_tensors, save_tensors, settings_dict
+from dgdd_nb.files import (
+    did_you_mean,
+    generator,
+    load_settings,
+    load_tensors,
+    save_tensors,
+    settings_dict,
+)
 from .matching import Objective
 
 # %% ../nbs/16_distill.ipynb #15c39c6e
@@ -333,6 +341,22 @@ def stop(
         f"the same call with checkpoint={str(path)!r} resumes"
     )
 
+# %% ../nbs/16_distill.ipynb #4abb73b5
+def check_options(
+    function: Callable,  # `distill` or `estimate`
+    engine: Mapping[str, Any],  # the keywords that are not its own
+) -> None:
+    "`ValueError`: a keyword that is neither the function's own nor a setting of the engine."
+    own = inspect.signature(function).parameters.values()
+    known = [p.name for p in own if p.kind is p.KEYWORD_ONLY]
+    known += [setting.name for setting in fields(EngineSettings)]
+    for name in engine:
+        if name not in known:
+            raise ValueError(
+                f"{function.__name__} has no option {name!r}{did_you_mean(name, known)}: "
+                f"it has {', '.join(known)}"
+            )
+
 # %% ../nbs/16_distill.ipynb #4bce2a74
 def distill(
     source: MultiDomain,  # real images of the source domains
@@ -366,7 +390,9 @@ def distill(
         "lr": lr,
         "momentum": momentum,
     }
-    settings = load_settings(DistillSettings, values | {"init": init, "engine": engine})
+    check_options(distill, engine)
+    settings = load_settings(DistillSettings, values | {"init": init})
+    settings = replace(settings, engine=load_settings(EngineSettings, engine))
     numbers = class_numbers(only, source.classes)
     run = Run(Engine(source, objective, surgery, settings.engine, seed, numbers), settings)
     path = None if checkpoint is None else Path(checkpoint)
@@ -457,6 +483,7 @@ def estimate(
     **engine: Any,  # settings of `EngineSettings`
 ) -> Forecast:
     "Memory and seconds per step of such a run, without running it."
+    check_options(estimate, engine)
     labels, _ = assign_domains(images_per_class(ipc, source.classes), source.present)
     made = Engine(source, objective, surgery, load_settings(EngineSettings, engine))
     return forecast(made, labels.to(made.device), measure)

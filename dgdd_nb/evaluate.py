@@ -14,7 +14,7 @@ import csv
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,12 +55,17 @@ def get_recipe(
     recipe: str | Recipe,  # a name in `RECIPES`, or a recipe
     **changes,  # fields to replace, for example `epochs=10`
 ) -> Recipe:
-    "A recipe by name, some fields replaced; ValueError for an unknown name or schedule."
+    "A recipe by name, some fields replaced; ValueError for an unknown name, field or schedule."
     if isinstance(recipe, str):
         if recipe not in RECIPES:
             hint = did_you_mean(recipe, list(RECIPES)) or f", use one of {', '.join(RECIPES)}"
             raise ValueError(f"There is no recipe {recipe!r}{hint}.")
         recipe = RECIPES[recipe]
+    known = [part.name for part in fields(Recipe)]
+    for key in changes:
+        if key not in known:
+            hint = did_you_mean(key, known)
+            raise ValueError(f"A recipe has no {key!r}{hint}; it has {', '.join(known)}.")
     recipe = replace(recipe, **changes) if changes else recipe
     if recipe.schedule not in ("drop", "cosine", "constant"):
         raise ValueError(f"Schedule {recipe.schedule!r} is unknown; use drop, cosine or constant.")

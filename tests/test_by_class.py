@@ -193,8 +193,10 @@ def test_what_mixes_classes_is_refused():
 
     whiten.mixes_classes = True
     for more, words in [({"objective": Mixing()}, "Mixing mixes classes"), ({"surgery": whiten}, "whiten mixes classes"),
-                        ({"network": "convnet-bn"}, "frozen"), ({"parts": 6}, "change parts or block"), ({"parts": 0}, "not 0"),
-                        ({"block": 100}, "change parts or block"), ({"only": [1]}, "leave out only"), ({"widht": 3}, "width")]:
+                        ({"network": "convnet-bn"}, "frozen"),
+                        ({"parts": 6}, "at most 5 parts for 5 classes"), ({"parts": 0}, "not 0"),
+                        ({"block": 100}, "a smaller block"), ({"only": [1]}, "leave out only"),
+                        ({"widht": 3}, "distill has no option 'widht'")]:
         with pytest.raises(ValueError, match=words):
             distill_by_class(make_source(), **{"objective": DM(), **SMALL, **more})
     for only, words in [([], "no class"), (["class7"], "did you mean 'class"), ([7], "unknown class 7"), ([True], "True")]:
