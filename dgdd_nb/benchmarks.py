@@ -13,7 +13,7 @@ from typing import Any
 
 from .data import MultiDomain, number_of, unknown_name
 from .folders import (
-    IMAGE_TYPES, PART_NAMES, Listing, Row, by_number, from_listing, subfolders)
+    IMAGE_TYPES, Listing, Row, by_number, from_listing, part_of, subfolders)
 
 # %% auto #0
 __all__ = ['DIGITS', 'PACS', 'VLCS', 'CORE50', 'TERRA', 'OFFICE_HOME', 'FACTS', 'digits_dg', 'vlcs', 'office_home',
@@ -184,9 +184,9 @@ def list_benchmark(
     listing, (folders, notes) = Listing(base), choose_folders(facts, base, domains)
     for own, folder in folders.items():
         inner = subfolders(folder)
-        parts = [p for p in inner if p.name.lower() in PART_NAMES]
+        parts = [p for p in inner if part_of(p.name)]
         for place in parts or [folder]:
-            listing.add(place, own, place.name.lower() if parts else None)
+            listing.add(place, own, part_of(place.name) if parts else None)
         notes += [f"passed over {p.name} of {own}, which is no part" for p in inner
                   if parts and p not in parts]
     names = {label: class_of(facts, label) for label in listing.names(3)}

@@ -17,8 +17,9 @@ from .data import MultiDomain, number_of
 from .images import cached
 
 # %% auto #0
-__all__ = ['IMAGE_TYPES', 'PART_NAMES', 'by_number', 'subfolders', 'Row', 'Listing', 'what_is_there', 'list_images', 'wanted',
-           'look_alike', 'check_spelling', 'notes_about', 'height_and_width', 'chosen_rows', 'from_listing',
+__all__ = ['IMAGE_TYPES', 'PART_NAMES', 'OTHER_NAMES', 'by_number', 'part_of', 'subfolders', 'Row', 'Listing', 'has_class',
+           'look_above', 'advice', 'what_is_there', 'places_of', 'list_images', 'wanted', 'look_alike',
+           'check_spelling', 'check_domain_names', 'notes_about', 'height_and_width', 'chosen_rows', 'from_listing',
            'from_folder']
 
 # %% ../nbs/07_folders.ipynb #7d57eb96
@@ -32,6 +33,16 @@ def by_number(
 # %% ../nbs/07_folders.ipynb #7ab05dd2
 IMAGE_TYPES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PART_NAMES = ("train", "crossval", "val", "test")  # folder names that mean a part, not a class
+OTHER_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+
+
+def part_of(
+    folder: str,  # the name of a folder
+) -> str | None:  # one of `PART_NAMES`; None: it means no part
+    "The part that a folder stands for, under its usual name."
+    name = folder.strip().lower()
+    name = OTHER_NAMES.get(name, name)
+    return name if name in PART_NAMES else None
 
 
 def subfolders(
@@ -88,22 +99,85 @@ class Listing:
         found = self.names(2) or ["train"]
         return [p for p in PART_NAMES if p in found] + [p for p in found if p not in PART_NAMES]
 
-# %% ../nbs/07_folders.ipynb #bb80ee0f
+# %% ../nbs/07_folders.ipynb #771df734
+def has_class(
+    domain: Path,  # the folder of a domain
+    label: str,  # the name of a class
+) -> bool:
+    "Whether a class lies in a domain, below a part or not."
+    places = [domain, *(p for p in subfolders(domain) if part_of(p.name))]
+    return any((place / label).is_dir() for place in places)
+
+
+def look_above(
+    domain: Path,  # what seems to be the folder of one domain
+    label: str,  # the name of a class in it
+) -> str:  # half a sentence
+    "Suggest the folder above if other domains lie there; else say that domains are missing."
+    try:
+        others = [p for p in subfolders(domain.parent) if p != domain]
+        if not part_of(domain.name) and any(has_class(p, label) for p in others):
+            return f"perhaps you mean {domain.parent}"
+    except OSError:
+        pass  # a folder above that nobody may read
+    return ("these look like classes without a domain above them: put each domain's classes into "
+            "a folder of its own")
+
+# %% ../nbs/07_folders.ipynb #4e40585d
+def advice(
+    root: Path,  # the folder that was given
+    found: Path,  # an image below it where no reader looks
+) -> str:  # half a sentence
+    "What to do: give another folder, or move a level."
+    names, here = found.relative_to(root).parts[:-1], root.absolute()
+    at = next((i for i, name in enumerate(names) if part_of(name)), None)  # place of the part
+    deep = len(names) if at is None else len(names) - at
+    if at is None and deep == 0 and not part_of(here.name):  # the root is a class
+        return look_above(here.parents[bool(part_of(here.parent.name))], here.name)
+    if at is None and deep == 1:  # the root is a domain, or a part of one
+        return look_above(here.parent if part_of(here.name) else here, names[0])
+    if at is None and deep >= 3:
+        return f"perhaps you mean {root.joinpath(*names[:-2])}"
+    if at == 0 and deep == 2:
+        return look_above(here, names[1])
+    if at is not None and at >= 2 and deep == 2:
+        return f"perhaps you mean {root.joinpath(*names[:at - 1])}"
+    if at is not None and deep == 3:
+        part, domain, label = names[at:]
+        return f"the domain comes first: rename {part}/{domain}/{label} to {domain}/{part}/{label}"
+    return "put it into a folder of its class, DOMAIN/CLASS or DOMAIN/train/CLASS"
+
+
 def what_is_there(
     root: Path,  # the folder without images at the expected depth
 ) -> str:  # one sentence
-    "Say why no image was found, and which folder to give instead if one can be guessed."
+    "Say why no image was found, and what to do if that can be guessed."
     expected = f"no images in {root / 'DOMAIN' / 'CLASS'} or {root / 'DOMAIN' / 'train' / 'CLASS'}"
-    images = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in IMAGE_TYPES]
+    images = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in IMAGE_TYPES
+              and not any(n.startswith((".", "__")) for n in p.relative_to(root).parts)]
     if not images:
         return f"{expected}, nor anywhere below; image names end in {', '.join(IMAGE_TYPES)}."
-    found = max(images, key=lambda p: len(p.parts))           # the first of the deepest
-    depth = len(found.relative_to(root).parts)
-    up = 3 if found.parents[1].name in PART_NAMES else 2      # above class, part, domain
-    better = root.absolute().parents[2 - depth] if depth < 3 else found.parents[up]
-    return f"{expected}, but there is {found}; perhaps you mean {better}."
+    found = max(images, key=lambda p: len(p.parts))  # the first of the deepest
+    return f"{expected}, but there is {found}; {advice(root, found)}."
 
-# %% ../nbs/07_folders.ipynb #6ce8f6f2
+# %% ../nbs/07_folders.ipynb #8051faec
+def places_of(
+    domain: Path,  # the folder of a domain
+) -> list[tuple[Path, str | None]]:  # folders of class folders, each with its part
+    "The parts of a domain, or the domain itself (`ValueError`: parts and other folders)."
+    inner = subfolders(domain)
+    parts = [p for p in inner if part_of(p.name)]
+    if inner and len(parts) == len(inner):
+        return [(p, part_of(p.name)) for p in parts]
+    others = [p.name for p in inner if p not in parts]
+    if any(subfolders(p) for p in parts):
+        raise ValueError(f"{domain} has the part{'s' * (len(parts) > 1)} "
+                         f"{', '.join(p.name for p in parts)}, but {', '.join(others[:3])} beside "
+                         "is no part; move it away, or give it the name of a part: "
+                         f"{', '.join(PART_NAMES)}.")
+    return [(domain, None)]
+
+
 def list_images(
     root: str | Path,  # a folder of domain folders
     domains: Sequence[str] | None = None,  # which of them; None: all
@@ -113,15 +187,16 @@ def list_images(
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; check the path.")
     folders, listing = {p.name: p for p in subfolders(root)}, Listing(root)
+    if folders and all(map(part_of, folders)):
+        raise FileNotFoundError(what_is_there(root))  # parts where domains should be
     for domain in wanted("domain", domains, list(folders)):
-        inner = subfolders(folders[domain])
-        if inner and all(p.name in PART_NAMES for p in inner):
-            for part in inner:
-                listing.add(part, domain, part.name)
-        else:
-            listing.add(folders[domain], domain, None)
-    if not listing.rows:
+        for folder, part in places_of(folders[domain]):
+            listing.add(folder, domain, part)
+    if not listing.rows and domains is None:
         raise FileNotFoundError(what_is_there(root))
+    if not listing.rows:
+        raise FileNotFoundError(f"no images in CLASS folders of {', '.join(domains)} in {root}; "
+                                "choose other domains.")
     empty = [p for name, p in folders.items() if not listing.names(3, name) and domains is None]
     listing.ignored += empty
     return listing
@@ -165,6 +240,18 @@ def check_spelling(
             raise ValueError(f"class {own!r} is in {place!r} alone, which has no {other!r}; "
                              "if they are the same give both folders one name, else pass "
                              "classes=[...] with all the names.")
+
+# %% ../nbs/07_folders.ipynb #7ce57dfc
+def check_domain_names(
+    listing: Listing,  # what was found
+) -> None:
+    "Refuse domain names that differ in nothing but case and blanks."
+    seen: dict[str, str] = {}
+    for name in listing.names(1):
+        other = seen.setdefault("".join(name.casefold().split()), name)
+        if other != name:
+            raise ValueError(f"domains {other!r} and {name!r} differ in case or blanks alone; if "
+                             "they are the same put them into one folder, else rename one.")
 
 # %% ../nbs/07_folders.ipynb #55cd4cc1
 def notes_about(
@@ -247,7 +334,10 @@ def from_listing(
         domain_names=domains, parts=[r.part for r in rows], part_names=parts, groups=groups)
     if not quiet:
         numbered = ", ".join(f"{i} {name}" for i, name in enumerate(classes))
-        print("\nnote: ".join([f"{data}\nclasses: {numbered}", *notes_about(listing, classes)]))
+        shown = str(data)
+        if not listing.names(2):  # no folder names a part
+            shown = shown.replace(f", parts ({parts[0]} {len(data)})", "")
+        print("\nnote: ".join([f"{shown}\nclasses: {numbered}", *notes_about(listing, classes)]))
     return data
 
 # %% ../nbs/07_folders.ipynb #8f536f8b
@@ -264,6 +354,7 @@ def from_folder(
 ) -> MultiDomain:  # uint8 RGB images with their classes, domains and parts
     "Read a multi-domain data set from a folder of folders."
     listing = list_images(root, domains)
+    check_domain_names(listing)
     if classes is None:
         check_spelling(listing)
     return from_listing(listing, size, classes=classes, domains=domains, part_names=part_names,

@@ -88,7 +88,7 @@ def common_size(
         (first, a), (second, b) = list(sizes.items())[:2]
         raise ValueError(f"the images have {len(sizes)} different sizes, such as "
                          f"{first[0]}x{first[1]} ({a}) and {second[0]}x{second[1]} ({b}); "
-                         "say size=64, for instance, to resize them.")
+                         "pass size=64, for instance (in a grid file: size = 64 under [data]).")
     return next(iter(sizes))
 
 # %% ../nbs/06_images.ipynb #dc6a03d2

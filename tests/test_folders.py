@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from shared import unpacked
 
-from dgdd_nb.folders import Listing, Row, from_folder, from_listing
+from dgdd_nb.folders import Listing, Row, from_folder, from_listing, list_images
 
 
 @pytest.fixture
@@ -73,6 +73,74 @@ def test_an_empty_choice_is_refused(listing):
     listing.rows[0].path.unlink()
     with pytest.raises(FileNotFoundError, match="0.png is gone or locked; list the images again"):
         from_listing(listing, quiet=True)
+
+
+def touch(root, *paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def refusal(root) -> str:
+    with pytest.raises((ValueError, OSError)) as caught:
+        list_images(root)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("train, held, stored", [
+    ("train", "valid", "val"), ("Train", "Val", "val"), ("TRAINING", "Validation", "val"),
+    ("training", "testing", "test"), ("train", "Crossval", "crossval")])
+def test_parts_have_other_names(train, held, stored, tmp_path):
+    root = touch(tmp_path, f"photo/{train}/cat/1.jpg", f"photo/{held}/cat/2.jpg", f"art/{train}/cat/1.jpg")
+    listing = list_images(root)
+    assert (listing.names(1), listing.parts(), listing.names(3)) == (["art", "photo"], ["train", stored], ["cat"])
+
+
+def test_parts_beside_other_folders(tmp_path):
+    root = touch(tmp_path, *(f"photo/{part}/cat/1.jpg" for part in ("train", "val", "extra")))
+    assert "photo has the parts train, val, but extra beside is no part" in refusal(root)
+    assert list_images(touch(tmp_path / "vehicles", "a/train/1.jpg", "a/bus/1.jpg")).names(3) == ["bus", "train"]
+
+
+@pytest.mark.parametrize("given", ["", "top"])
+def test_the_domain_comes_first(given, tmp_path):
+    touch(tmp_path / "top", "train/photo/cat/1.jpg", "test/photo/cat/1.jpg", "test/art/cat/1.jpg")
+    text = refusal(tmp_path / given)
+    assert "the domain comes first: rename test/art/cat to art/test/cat" in text and "perhaps" not in text
+    assert list_images(tmp_path / "top" / "test").names(1) == ["art", "photo"]      # one part alone can be read
+
+
+@pytest.mark.parametrize("paths, given, meant", [
+    (("a/cat/1.jpg", "b/cat/1.jpg"), "..", "."), (("a/cat/1.jpg", "b/cat/1.jpg"), "a", "."),
+    (("a/cat/1.jpg", "b/cat/1.jpg"), "a/cat", "."), (("a/train/cat/1.jpg", "b/test/cat/1.jpg"), "..", "."),
+    (("a/train/cat/1.jpg", "b/train/cat/1.jpg"), "a", "."), (("a/train/cat/1.jpg", "b/test/cat/1.jpg"), "a/train", "."),
+    (("a/Train/cat/1.jpg", "b/test/cat/1.jpg"), "a/Train/cat", "."),
+    (("cat/1.jpg", "dog/1.jpg"), ".", None), (("train/cat/1.jpg", "test/cat/1.jpg"), ".", None),
+    (("train/cat/1.jpg", "test/cat/1.jpg"), "train", None), (("only/cat/1.jpg",), "only", None)])
+def test_which_folder_was_meant(paths, given, meant, tmp_path):
+    top = tmp_path / "outer" / "top"
+    text = refusal((touch(top, *paths) / given).resolve())
+    assert text.endswith(f"; perhaps you mean {top}." if meant else "put each domain's classes into a folder of its own.")
+
+
+def test_images_beside_class_folders_and_hidden_ones(tmp_path):
+    assert "put it into a folder of its class" in refusal(touch(tmp_path / "flat", "photo/train/1.jpg"))
+    assert "nor anywhere below" in refusal(touch(tmp_path / "mac", "__MACOSX/a/b/1.jpg", ".trash/a/b/c/1.jpg"))
+
+
+def test_domains_that_differ_in_case_or_blanks(tmp_path):
+    root = touch(tmp_path, "photo/cat/1.jpg", "Photo /cat/1.jpg", "photos/cat/1.jpg")
+    with pytest.raises(ValueError, match="domains 'Photo ' and 'photo' differ in case or blanks alone"):
+        from_folder(root)
+
+
+def test_a_part_that_no_folder_names_is_not_shown(listing, capsys):
+    from_listing(listing)
+    assert "parts (train 16, val 4, extra 4)" in capsys.readouterr().out
+    listing.rows = [r._replace(part=None) for r in listing.rows]
+    from_listing(listing)
+    assert "parts" not in capsys.readouterr().out
 
 
 def test_pacs_has_the_published_counts(tmp_path):
