@@ -15,14 +15,15 @@ from typing import NamedTuple
 
 from .benchmarks import FACTS, READERS, class_of, domain_folders, find_base
 from .data import number_of
-from .folders import (
-    IMAGE_TYPES, PART_NAMES, Listing, by_number, check_spelling, list_images, subfolders)
+from dgdd_nb.folders import (
+    IMAGE_TYPES, Listing, by_number, check_domain_names, check_spelling, list_images, part_of,
+    subfolders)
 from .images import BROKEN, to_rgb
 
 # %% auto #0
-__all__ = ['ABOUT', 'Look', 'look_at', 'look_at_all', 'Report', 'describe', 'table', 'Finding', 'problem', 'note', 'some',
-           'about_files', 'about_colour', 'about_copies', 'about_classes', 'about_order', 'about_strays',
-           'knows_classes', 'guess_name', 'list_files', 'about_count', 'check']
+__all__ = ['ADVICE', 'NOT_READ', 'ABOUT', 'Look', 'look_at', 'look_at_all', 'Report', 'describe', 'table', 'Finding', 'problem',
+           'note', 'some', 'about_files', 'about_colour', 'about_copies', 'about_classes', 'about_order',
+           'about_levels', 'about_strays', 'knows_classes', 'guess_name', 'list_files', 'about_count', 'check']
 
 # %% ../nbs/55_check.ipynb #3dddaeef
 class Look(NamedTuple):
@@ -121,9 +122,10 @@ def describe(
     n, sizes = len(report.listing.rows), sorted(report.sizes)
     side = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
     what = f"the benchmark {report.name}" if report.name else "images of your own"
+    parts = f"parts {', '.join(report.parts)}, " if report.listing.names(2) else ""
     lines = [f"{report.root}: {what}, layout {report.layout}",
              f"{n:,} images, {len(report.domains)} domains, {len(report.classes)} classes, "
-             f"parts {', '.join(report.parts)}, {side}"] if n else [str(report.root)]
+             f"{parts}{side}"] if n else [str(report.root)]
     lines += table(report) if n else []
     lines += [f"problem: {text}" for text in report.problems]
     lines += [f"note: {text}" for text in report.notes]
@@ -204,7 +206,8 @@ def about_files(
     if len(report.sizes) > 1:
         low, high = min(report.sizes), max(report.sizes)
         out.append(note(f"images have {len(report.sizes)} sizes from {low[0]}x{low[1]} to "
-                        f"{high[0]}x{high[1]}; say size=64, for instance, when reading."))
+                        f"{high[0]}x{high[1]}; pass size=64, for instance, when reading "
+                        "(in a grid file: size = 64 under [data])."))
     return out
 
 # %% ../nbs/55_check.ipynb #17b1f665
@@ -226,6 +229,13 @@ def about_colour(
     return out
 
 # %% ../nbs/55_check.ipynb #adcbb084
+ADVICE = {  # what copies are in: the column of a listing, problem or note, what to do
+    "classes": (3, problem, "at most one label is right, so keep one of each and delete the rest"),
+    "parts": (2, problem, "held-out images would be known, so keep each in one part"),
+    "domains": (1, note, "the target would be known, so keep each in one domain"),
+}
+
+
 def about_copies(
     report: Report,  # what was found
 ) -> list[Finding]:
@@ -234,18 +244,16 @@ def about_copies(
     kinds: dict[str, list[list[Path]]] = {}
     for paths in report.duplicates:
         rows = [row_of[path] for path in paths]
-        spread = [kind for kind, column in (("classes", 3), ("domains", 1), ("parts", 2))
-                  if len({row[column] for row in rows}) > 1]
+        spread = [kind for kind in ADVICE if len({row[ADVICE[kind][0]] for row in rows}) > 1]
         kinds.setdefault(spread[0] if spread else "", []).append(paths)
     out = []
-    for kind, advice in (("classes", "one label is wrong, so delete one of each"),
-                         ("domains", "the target would be known, so keep each in one domain"),
-                         ("parts", "held-out images would be known, so keep each in one part")):
+    for kind, (column, judge, advice) in ADVICE.items():
         if kind in kinds:
-            a, b = (p.relative_to(report.listing.root).as_posix() for p in kinds[kind][0][:2])
-            n = len(kinds[kind])
-            text = f"{n:,} picture{'s' * (n > 1)} in two {kind}, as {a} and {b}; {advice}."
-            out.append(problem(text) if kind == "classes" else note(f"warning: {text}"))
+            shown = [p.relative_to(report.listing.root).as_posix() for p in kinds[kind][0]]
+            many = {len({row_of[p][column] for p in paths}) for paths in kinds[kind]}
+            n, up_to = len(kinds[kind]), "up to " * (len(many) > 1)
+            out.append(judge(f"{n:,} picture{'s' * (n > 1)} in {up_to}{max(many)} {kind}, as "
+                             f"{', '.join(shown[:-1][:3])} and {shown[-1]}; {advice}."))
     if "" in kinds:
         spare = [path for paths in kinds[""] for path in paths[1:]]
         out.append(note(f"{some(report, spare, 'repeated file')}; nothing to do, but it counts "
@@ -256,7 +264,7 @@ def about_copies(
 def about_classes(
     report: Report,  # what was found
 ) -> list[Finding]:
-    "Classes that are missing, misspelt, or numbered from different starts."
+    "Names that are missing, misspelt, or numbered from different starts."
     out, listing = [], report.listing
     starts = {}
     for domain in report.domains:
@@ -270,10 +278,11 @@ def about_classes(
     elif starts and min(starts.values()) == 1:
         out.append(note("class folders are numbered from 1; nothing to do, but label 0 means "
                         "folder 1."))
-    try:
-        check_spelling(listing)
-    except ValueError as error:
-        out.append(problem(str(error)))
+    for look_for in (check_domain_names, check_spelling):
+        try:
+            look_for(listing)
+        except ValueError as error:
+            out.append(problem(str(error)))
     for domain in report.domains:
         lacking = [c for c in report.classes if c not in listing.names(3, domain)]
         if lacking:
@@ -298,7 +307,26 @@ def about_order(
                             "otherwise."))
     return out
 
+# %% ../nbs/55_check.ipynb #b725ad1a
+def about_levels(
+    report: Report,  # what was found
+    most: int = 8,  # names that are shown
+) -> list[Finding]:
+    "For images of your own: which names were taken for domains, and which for classes."
+    def listed(names: Sequence[str]) -> str:
+        more = len(names) - most
+        return ", ".join(names[:most]) + f" and {more} more" * (more > 0)
+
+    if report.name:
+        return []
+    return [note(f"domains are: {listed(report.domains)}; classes are: {listed(report.classes)}; "
+                 "is that right?")]
+
 # %% ../nbs/55_check.ipynb #12d63ba9
+NOT_READ = (".heic", ".heif", ".avif", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw",
+            ".jxl", ".jp2", ".psd", ".tga", ".eps")  # pictures in forms that no reader opens
+
+
 def about_strays(
     report: Report,  # what was found
 ) -> list[Finding]:
@@ -313,9 +341,14 @@ def about_strays(
     if lost:
         out.append(note(f"{some(report, lost, 'image')} where no reader looks; move it to "
                         "DOMAIN/CLASS/ if wanted."))
+    pictures = [p for p in dict.fromkeys(other) if p.suffix.lower() in NOT_READ]
+    if pictures:
+        them = "them" if len(pictures) > 1 else "it"
+        out.append(note(f"{some(report, pictures, 'picture')} of a form that nobody reads; convert "
+                        f"{them} to PNG or JPEG."))
+    other = [p for p in dict.fromkeys(other) if p not in pictures]
     if other:
-        out.append(note(f"{some(report, list(dict.fromkeys(other)), 'path')} without an image; "
-                        "nothing to do."))
+        out.append(note(f"{some(report, other, 'path')} without an image; nothing to do."))
     if len(report.domains) == 1:
         out.append(problem(f"there is one domain, {report.domains[0]}; leaving one out needs at "
                            "least two folders side by side."))
@@ -328,7 +361,7 @@ def knows_classes(
 ) -> bool:  # at least half of the class folders have its names
     "Whether the folders in domains look like the classes of a benchmark."
     inner = [p for folder in folders for p in subfolders(folder)]
-    inner = [p for q in inner for p in (subfolders(q) if q.name.lower() in PART_NAMES else [q])]
+    inner = [p for q in inner for p in (subfolders(q) if part_of(q.name) else [q])]
     hits = 0
     for folder in inner:
         try:
@@ -398,7 +431,8 @@ def about_count(
     return problem(f"{text}; fetch the whole set, or say that yours is a part.")
 
 # %% ../nbs/55_check.ipynb #1a144c6a
-ABOUT = (about_files, about_colour, about_copies, about_classes, about_order, about_strays)
+ABOUT = (about_levels, about_files, about_colour, about_copies, about_classes, about_order,
+         about_strays)
 
 
 def check(
@@ -420,13 +454,14 @@ def check(
     report.name = name or guess_name(report.root)
     findings = list_files(report)
     paths = [row.path for row in report.listing.rows]
-    chosen = paths[::max(1, -(-len(paths) // most))]
+    n = max(0, min(len(paths), most))
+    chosen = [paths[i * len(paths) // n] for i in range(n)]
     some_files = [chosen[i:i + 100] for i in range(0, len(chosen), 100)]
     looks = Parallel(n_jobs=workers, prefer="threads")(delayed(look_at_all)(p) for p in some_files)
     report.looks = {path: look for part in looks for path, look in part.items()}
     if len(chosen) < len(paths):
-        findings.append(note(f"opened {len(chosen):,} of {len(paths):,} files; say "
-                             f"most={len(paths)} to open all."))
+        findings.append(note(f"opened {len(chosen):,} of {len(paths):,} files; to open all, in "
+                             f"Python: check(root, most={len(paths)})."))
     for about in ABOUT:
         findings += about(report) if paths else []
     report.problems += [text for serious, text in findings if serious]

@@ -27,9 +27,11 @@ def told(root: Path, **options):
 
 def test_a_good_folder_has_nothing_to_repair(tmp_path, capsys):
     report = check(own(tmp_path))
-    assert report.ok and report.notes == [] and report.name is None and report.layout == "domain/class"
+    assert report.ok and len(report.notes) == 1 and report.name is None and report.layout == "domain/class"
     assert capsys.readouterr().out == f"{report}\n" and "Nothing to repair." in str(report)
     assert report.counts == {(d, c): 3 for d in report.domains for c in report.classes}
+    assert report.notes == ["domains are: drawing, photo; classes are: cup, dog, house; is that right?"]
+    assert "18 images, 2 domains, 3 classes, 6x6" in str(report)                # and no part, since no folder names one
     assert report.sizes == {(6, 6): 18}
     assert not (report.broken or report.flat or report.grey or report.duplicates)
 
@@ -91,6 +93,7 @@ def test_forms_colours_and_sizes(tmp_path):
     report, problems, notes = told(root)
     assert "1 file (photo/cup/0.png) of one flat colour" in problems and len(report.problems) == 1
     assert report.sizes == {(6, 6): 20, (20, 20): 2} and "2 sizes from 6x6 to 20x20" in notes
+    assert "pass size=64, for instance, when reading (in a grid file: size = 64 under [data])" in notes
     assert {p.name for p in report.grey} == {"1.png", "2.jpg"} and "2 grey images" in notes
     for form in ("form P", "form CMYK", "form RGBA with transparency"):
         assert form in notes
@@ -101,19 +104,24 @@ def test_a_grey_domain_is_normal(tmp_path):
     for path in (root / "drawing").rglob("*.png"):
         Image.open(path).convert("L").save(path)
     report, _, notes = told(root)
-    assert report.ok and notes.startswith("all images of drawing are grey; nothing to do")
+    assert report.ok and report.notes[1].startswith("all images of drawing are grey; nothing to do")
 
 
 @pytest.mark.parametrize("other, kind, serious", [
-    ("photo/train/cup/copy.png", "repeated file", False), ("photo/train/dog/copy.png", "two classes", True),
-    ("drawing/train/cup/copy.png", "two domains", False), ("photo/val/cup/copy.png", "two parts", False)])
+    ("photo/train/cup/copy.png", "repeated file", False), ("photo/train/dog/copy.png", "2 classes", True),
+    ("drawing/train/cup/copy.png", "2 domains", False), ("photo/val/cup/copy.png", "2 parts", True),
+    ("drawing/val/cup/copy.png", "2 parts", True)])
 def test_copies(other, kind, serious, tmp_path):
     root = grow(tmp_path / "own", ("photo", "drawing"), ("cup", "dog"), 2, ("train", "val"))
     shutil.copy(root / "photo/train/cup/0.png", root / other)
     report, problems, notes = told(root)
     assert {p.name for p in report.duplicates[0]} == {"0.png", "copy.png"}
     assert report.ok != serious and kind in (problems if serious else notes)
-    assert ("warning: " in notes) == (kind in ("two domains", "two parts"))
+    assert "warning" not in problems + notes
+    if kind == "2 classes":
+        grow(root, ("photo",), ("house",), 2, ("train",))
+        shutil.copy(root / "photo/train/cup/0.png", root / "photo/train/house/copy.png")
+        assert "1 picture in 3 classes" in told(root)[1] and "keep one of each" in told(root)[1]
 
 
 def test_names_of_classes(tmp_path):
@@ -133,7 +141,7 @@ def test_labels_off_by_one(tmp_path):
     report, _, notes = told(grow(tmp_path / "ones", ("a", "b"), "1234"))
     assert report.ok and "label 0 means folder 1" in notes
     report, _, notes = told(grow(tmp_path / "zeros", ("a", "b"), "0123"))
-    assert report.ok and notes == ""
+    assert report.ok and len(report.notes) == 1
     root = fake_trees.pacs(tmp_path)
     fake_trees.write_lists(root, first=2)
     report, problems, _ = told(root)
@@ -176,6 +184,25 @@ def test_what_nobody_reads(tmp_path):
     assert "without an image" in notes and ".hidden" not in notes
 
 
+def test_pictures_in_forms_that_nobody_reads(tmp_path):
+    root = own(tmp_path)
+    for name in ("cup/IMG_1.HEIC", "cup/2.avif", "dog/3.svg", "tree/4.raw", "dog/notes.txt"):
+        (root / "photo" / name).parent.mkdir(exist_ok=True)
+        (root / "photo" / name).touch()
+    report, _, notes = told(root)
+    assert "4 pictures (such as photo/cup/" in notes and "convert them to PNG or JPEG" in notes
+    assert "1 path (photo/dog/notes.txt) without an image" in notes
+
+
+def test_domains_that_differ_in_case_and_swapped_levels(tmp_path):
+    root = grow(tmp_path / "own", ("photo", "Photo "), ("cup", "dog"), 2)
+    assert "domains 'Photo ' and 'photo' differ in case or blanks" in told(root)[1]
+    assert "domains are: cup, dog; classes are: art, photo; is that right?" in told(
+        grow(tmp_path / "swapped", ("cup", "dog"), ("art", "photo"), 2))[2]
+    assert "c7 and 3 more; is" in told(grow(tmp_path / "many", "ab", [f"c{i}" for i in range(11)], 1))[2]
+    assert "domains are" not in told(fake_trees.pacs(tmp_path / "pacs"))[2]
+
+
 def test_published_counts():
     from dgdd_nb.check import Report
 
@@ -198,8 +225,9 @@ def test_pacs_without_the_sketch(tmp_path, monkeypatch):
 
 def test_a_part_of_many_files(tmp_path):
     report, _, notes = told(own(tmp_path), most=5)
-    assert len(report.looks) == 5 and "opened 5 of 18 files; say most=18" in notes
-    assert len(told(own(tmp_path), most=18)[0].looks) == 18
+    assert len(report.looks) == 5 and "opened 5 of 18 files; to open all, in Python: check(root, most=18)." in notes
+    for most in (0, 1, 7, 10, 17, 18, 19):
+        assert len(told(tmp_path / "own", most=most)[0].looks) == min(most, 18)
 
 
 def test_many_classes_in_one_table(tmp_path):
