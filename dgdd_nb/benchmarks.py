@@ -189,6 +189,9 @@ def list_benchmark(
             listing.add(place, own, part_of(place.name) if parts else None)
         notes += [f"passed over {p.name} of {own}, which is no part" for p in inner
                   if parts and p not in parts]
+    empty = [own for own in folders if not listing.names(3, own)]
+    if empty and len(empty) < len(folders):
+        notes.append(f"no image in {', '.join(empty)}")
     names = {label: class_of(facts, label) for label in listing.names(3)}
     listing.rows = [row._replace(label=names[row.label]) for row in listing.rows]
     if base != root:
@@ -216,6 +219,10 @@ class Reader:
     ) -> MultiDomain:
         "The images of the benchmark, with the published names and order of domains and classes."
         listing, notes = self.list_files(self.facts, Path(root), domains, **options)
+        for note in notes:
+            if note.startswith("no image in"):
+                raise FileNotFoundError(f"{note}: fetch the whole set, or name the other domains "
+                                        "in domains=[...].")
         found = set(listing.names(3))
         data = from_listing(
             listing, size or self.facts.size, domains=domains or domains_of(listing),

@@ -139,7 +139,7 @@ def plain_errors(
     except KeyboardInterrupt:
         say(f"\nStopped; to go on, {resume}.")
         raise typer.Exit(130) from None
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("DGDD_DEBUG"):
             raise
         text = str(error).strip() or type(error).__name__
@@ -659,11 +659,12 @@ def table_command(
 ) -> None:
     "Show the finished cells of a grid: mean, spread, paired differences, price."
     with plain_errors():
-        from dgdd_nb.stored import results
+        from dgdd_nb.stored import results, what_ran
         from dgdd_nb.tables import render
 
         if csv:
             results(folder).to_csv(csv)
+        say(what_ran(folder))
         typer.echo(render(folder, form, baseline))
 
 # %% ../nbs/61_cli.ipynb #c2a40677
@@ -683,7 +684,7 @@ def pack_command(
 
 # %% ../nbs/61_cli.ipynb #71319049
 Over = Annotated[str | None, typer.Option(help="a number to draw over, such as surgery.alpha")]
-Figure = Annotated[Path | None, typer.Option("--out", help="[default: RESULTS/figure.png]")]
+Figure = Annotated[Path | None, typer.Option("--out", help="[default: beside the results]")]
 
 
 @app.command("plot", epilog="Example: dgdd plot results/alpha --over surgery.alpha")
@@ -696,7 +697,9 @@ def plot_command(
     with plain_errors():
         from dgdd_nb import result_plots
 
-        made = result_plots.save_plot(folder, over, out or folder / "figure.png")
+        name = "figure.png" if over is None else f"figure-{over}.png"
+        place = folder.with_suffix(".png") if folder.suffix == ".jsonl" else folder / name
+        made = result_plots.save_plot(folder, over, out or place)
         typer.echo(f"{made} written")
 
 # %% ../nbs/61_cli.ipynb #3f791ffd

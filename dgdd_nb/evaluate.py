@@ -13,6 +13,7 @@ import copy
 import csv
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -541,7 +542,9 @@ def shared_cells(
     "What two methods have in common, and so can be compared in pairs."
     first, second = table_cells(rows, a), table_cells(rows, b)
     keys = [key for key in first if key in second and target in (None, key[1])]
-    return [(*key, first[key], second[key]) for key in keys]
+    whole = len({where for _, where in keys})  # an average needs every target of a seed
+    count = Counter(seed for seed, _ in keys)
+    return [(*key, first[key], second[key]) for key in keys if count[key[0]] == whole]
 
 
 def student_interval(

@@ -18,7 +18,7 @@ from .images import cached
 
 # %% auto #0
 __all__ = ['IMAGE_TYPES', 'PART_NAMES', 'OTHER_NAMES', 'by_number', 'part_of', 'subfolders', 'Row', 'Listing', 'has_class',
-           'look_above', 'advice', 'what_is_there', 'places_of', 'list_images', 'wanted', 'look_alike',
+           'look_above', 'advice', 'what_is_there', 'places_of', 'list_images', 'check_full', 'wanted', 'look_alike',
            'check_spelling', 'check_domain_names', 'notes_about', 'height_and_width', 'chosen_rows', 'from_listing',
            'from_folder']
 
@@ -80,7 +80,8 @@ class Listing:
         "Take in all images of `folder/class/*`."
         for inside in subfolders(folder):
             for path in sorted(inside.iterdir(), key=lambda p: by_number(p.name)):
-                if path.suffix.lower() in IMAGE_TYPES and not path.name.startswith("."):
+                named = path.suffix.lower() in IMAGE_TYPES and not path.name.startswith(".")
+                if named and not path.is_dir():
                     self.rows.append(Row(path, domain, part, inside.name))
                 else:
                     self.ignored.append(path)
@@ -200,6 +201,16 @@ def list_images(
     empty = [p for name, p in folders.items() if not listing.names(3, name) and domains is None]
     listing.ignored += empty
     return listing
+
+
+def check_full(
+    listing: Listing,  # all domains of a folder
+) -> None:
+    "Refuse a domain that has folders for its classes and no image in them."
+    for path in listing.ignored:
+        if path.is_dir() and path.parent == listing.root and subfolders(path):
+            raise FileNotFoundError(f"domain {path.name} has class folders and no image: put "
+                                    "images in, or name the other domains in domains=[...].")
 
 
 def wanted(
@@ -354,6 +365,7 @@ def from_folder(
 ) -> MultiDomain:  # uint8 RGB images with their classes, domains and parts
     "Read a multi-domain data set from a folder of folders."
     listing = list_images(root, domains)
+    check_full(listing)
     check_domain_names(listing)
     if classes is None:
         check_spelling(listing)

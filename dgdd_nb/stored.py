@@ -46,17 +46,25 @@ def read_grid(
 ) -> dict[str, Any]:  # settings of the grid
     "What was run."
     folder = Path(folder)
-    return packed_lines(folder)[0] if folder.suffix == ".jsonl" else read_json(folder / "grid.json")
+    if folder.suffix == ".jsonl":
+        return packed_lines(folder)[0]
+    if folder.is_file():
+        raise ValueError(f"{folder} holds no results: run it first, then name the results folder.")
+    return read_json(folder / "grid.json")
 
 # %% ../nbs/24_stored.ipynb #40c5f6f3
 def read_cells(
     folder: str | Path,  # of a grid, or a file of `pack`
 ) -> list[dict[str, Any]]:  # the files of its cells, in the order of the table
     "Finished cells; ValueError where a file is damaged."
-    found = []
+    found, taken = [], {}
     for path, cell in stored_cells(Path(folder)):
         if not isinstance(cell, dict) or cell.get("kind") != "dgdd_nb cell":
             raise ValueError(f"{path} is no result of a grid: delete it and run the grid again.")
+        c = cell["cell"]
+        if taken.setdefault((c["method"]["name"], c["target"], c["ipc"], c["seed"]), c) is not c:
+            raise ValueError(f"{folder} has two cells of {c['method']['name']} on {c['target']}, "
+                             f"seed {c['seed']}: delete those with the old options.")  # fmt: skip
         found.append(cell)
     if not found:
         raise ValueError(f"{folder} holds no finished cell: run the grid first.")
@@ -136,7 +144,8 @@ def what_ran(
         return ", ".join(f"{key} {value}" for key, value in words.items()) or "defaults"
 
     return "\n".join([
-        f"{grid['name']}: {len(found)} cells, setting {grid['setting']}, "
+        f"{grid['name']}: {len(found)} of {grid.get('cells', len(found))} cells, setting "
+        f"{grid['setting']}, "
         f"ipc {', '.join(map(str, grid['ipc']))}",
         f"data: {text(data)}", f"distillation: {text(grid['distill'])}; {grid['seeds']} seeds",
         f"evaluation: {text({k: v for k, v in grid['evaluate'].items() if v is not None})}",
@@ -148,12 +157,15 @@ def pack(
     folder: str | Path,  # of a grid
     path: str | Path,  # ending in .jsonl
 ) -> Path:  # the same path
-    "All finished cells of a grid in one text file, written atomically."
+    "All finished cells of a grid, and its choices, in one text file, written atomically."
     path = Path(path)
     if path.suffix != ".jsonl":
         raise ValueError(f"A packed grid ends in .jsonl, {path.name} does not.")
-    entries = [read_grid(folder), *read_cells(folder)]
+    grid, choices = read_grid(folder), Path(folder) / "choices.json"
+    if choices.is_file():
+        grid["choices"] = read_json(choices)
+    entries = [grid, *read_cells(folder)]
     with replace_atomically(path) as temporary:
-        text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
-        temporary.write_text(text, encoding="utf-8")
+        text = "".join(json.dumps(entry) + "\n" for entry in entries)
+        Path(temporary).write_text(text, encoding="utf-8")
     return path

@@ -108,9 +108,11 @@ def test_an_empty_domain_and_a_broken_file(tmp_path):
         read("pacs", root, quiet=True)
     shutil.rmtree(root / "photo")
     (root / "photo").mkdir()
-    assert read("pacs", root, quiet=True).K == 3
-    with pytest.raises(ValueError, match="photo"):
+    with pytest.raises(FileNotFoundError, match="no image in photo.*domains="):
+        read("pacs", root, quiet=True)
+    with pytest.raises(FileNotFoundError, match="no image in photo"):
         read("pacs", root, domains=["photo", "sketch"], quiet=True)
+    assert read("pacs", root, domains=["art_painting", "cartoon", "sketch"], quiet=True).K == 3
 
 
 def test_full_folder_beside_parts_is_passed_over(tmp_path, capsys):

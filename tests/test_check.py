@@ -267,3 +267,16 @@ def test_real_digits_are_your_own(tmp_path):
     root = unpacked("digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "usps/val"))
     report, _, notes = told(root, workers=2)
     assert report.ok and report.name is None and report.duplicates == [] and "all images of usps are grey" in notes
+
+
+def test_links_to_nowhere_and_folders_named_like_files(tmp_path):
+    for domain in "ab":
+        (tmp_path / domain / "dog").mkdir(parents=True)
+        Image.linear_gradient("L").resize((8, 8)).save(tmp_path / domain / "dog" / "0.png")
+    (tmp_path / "a" / "dog" / "folder.png").mkdir()
+    try:
+        (tmp_path / "b" / "dog" / "link.png").symlink_to(tmp_path / "gone.png")
+    except OSError:
+        pytest.skip("this system makes no links")
+    report = check(tmp_path, quiet=True)
+    assert [path.name for path in report.broken] == ["link.png"] and not report.ok

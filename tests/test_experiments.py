@@ -133,7 +133,7 @@ def test_a_worker_that_dies_leaves_the_finished_cells(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     good = replace(TINY, methods=(Method("random", make="random"),), targets=("street",))
     bad = replace(good, methods=(*good.methods, Method("dies", make="test_experiments:die")))
-    with pytest.raises(RuntimeError, match="worker died.*Finished cells are kept"):
+    with pytest.raises(RuntimeError, match="workers stopped.*Finished cells are kept"):
         run_grid(bad, tmp_path, jobs=2, progress=False)
     run_grid(good, tmp_path, jobs=1, backend="sequential", progress=False)
     assert done(tmp_path) == 2

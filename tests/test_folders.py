@@ -175,3 +175,14 @@ def test_digits_have_train_and_val(tmp_path):
         [120] * 10, [16, 13, 12, 7, 7, 8, 8, 6, 4, 7]]
     source, target = digits.leave_out("street_chars")
     assert (len(source), len(target)) == (4800, 446)  # the whole target, as in the literature
+
+
+def test_a_domain_without_images_is_named(tmp_path):
+    for domain, name in (("a", "dog"), ("b", "dog"), ("c", "dog")):
+        (tmp_path / domain / name).mkdir(parents=True)
+        if domain != "c":
+            Image.linear_gradient("L").resize((8, 8)).save(tmp_path / domain / name / "0.png")
+    (tmp_path / "notes").mkdir()                                  # no class folders: not a domain
+    with pytest.raises(FileNotFoundError, match="domain c has class folders and no image.*domains="):
+        from_folder(tmp_path, quiet=True, cache=False)
+    assert from_folder(tmp_path, domains=["a", "b"], quiet=True, cache=False).K == 2

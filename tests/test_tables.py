@@ -118,3 +118,15 @@ def test_average_needs_every_target(folder, tmp_path):
     packed.write_text("\n".join(map(json.dumps, [grid, *found, *again])), encoding="utf-8")
     assert {line.accuracy.method for line in lines(packed) if line.accuracy.target == "average"} == {"random"}
     assert "scan" in render(packed)
+
+
+def test_an_unfinished_seed_is_not_averaged(folder, tmp_path):
+    """A paired difference of averages takes only seeds that have every target, like the averages themselves."""
+    from dgdd_nb.evaluate import Row, paired_difference, summarise
+
+    rows = [Row(method, target, seed, network, 50.0 + 10 * (target == "b") + (method == "x") * (1 + seed))
+            for method in ("x", "y") for target in ("a", "b") for seed in range(3) for network in range(2)
+            if (target, seed) != ("b", 2)]
+    assert paired_difference(rows, "x", "y").values == (1.0, 2.0)
+    assert summarise(rows, "x").mean - summarise(rows, "y").mean == 1.5
+    assert paired_difference(rows, "x", "y", "a").values == (1.0, 2.0, 3.0)
