@@ -119,7 +119,8 @@ def settle_folder(
     with FileLock(folder / "work" / "grid.lock"):  # two runs may start at the same time
         path, now = folder / "grid.json", {**settings_dict(grid), "cells": number}
         if path.exists() and any((folder / "cells").glob("*.json")):
-            now["methods"] = all_methods(agree(read_json(path), now, folder), now["methods"], folder)
+            before = agree(read_json(path), now, folder)
+            now["methods"] = all_methods(before, now["methods"], folder)
         write_json(path, now)
 
 

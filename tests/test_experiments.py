@@ -213,3 +213,57 @@ def test_one_name_stands_for_one_method(tmp_path):
 def test_names_of_files_hold_no_separators():
     cell = replace(cells(replace(TINY, seeds=1))[0], target="a/b: c")
     assert cell.stem.startswith("a-b-c_DM_ipc1_seed0_")
+
+
+ONE = replace(TINY, methods=(Method("DM"),), targets=("street",), seeds=1)
+
+
+def test_a_full_disk_at_the_last_write_keeps_the_distillation(tmp_path, monkeypatch):
+    """The checkpoint goes only when the cell's file is there; the next run does not distil again."""
+    import dgdd_nb.experiments as module
+
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    (cell,) = cells(ONE)
+    monkeypatch.setattr(module, "write_json", full)
+    assert run_cell(cell, tmp_path).word == "failed"
+    assert module.checkpoint_of(cell, tmp_path).exists()
+    monkeypatch.undo()
+    assert run_cell(cell, tmp_path).word == "done" and not module.checkpoint_of(cell, tmp_path).exists()
+    (path,) = (tmp_path / "cells").glob("*.json")
+    assert json.loads(path.read_text(encoding="utf-8"))["resumed"]
+
+
+def test_anyway_reaches_a_half_finished_cell(tmp_path):
+    """A checkpoint written with other threads: refused with resume="exact", continued with "anyway"."""
+    from dgdd_nb.experiments import checkpoint_of, data_of, make_set, split_of, torch_threads
+
+    (cell,) = cells(ONE)
+    source = split_of(data_of(cell.data), cell.setting, cell.target).source
+    with torch_threads(2):
+        make_set(cell.method, source, ipc=cell.ipc, seed=cell.seed, checkpoint=checkpoint_of(cell, tmp_path),
+                 **{**cell.distill, "steps": 2})  # fmt: skip
+    refused = run_cell(cell, tmp_path)
+    assert refused.word == "failed" and "anyway" in refused.why
+    assert run_cell(cell, tmp_path, resume="anyway").word == "done"
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"distill": {"stpes": 3}}, "did you mean 'steps'"),
+    ({"methods": (Method("x", surgery={"name": "SGS", "alhpa": 1.0}),)}, "did you mean 'alpha'"),
+    ({"methods": (Method("x", surgery={"nmae": "SGS"}),)}, "needs a name"),
+    ({"methods": (Method("x", make="randm"),)}, "did you mean 'random'"),
+    ({"data": {"name": "mini_digits", "trian": 60}}, "did you mean 'train'"),
+    ({"methods": (Method("x", make="random"),), "ipc": (500,)}, "lower ipc"),
+    ({"evaluate": Judge(architectures=("resnet81",), networks=1)}, "resnet18"),
+])
+def test_a_mistake_is_found_before_anything_runs(tmp_path, changes, says):
+    with pytest.raises(ValueError, match=says):
+        run_grid(replace(TINY, **changes), tmp_path / "grid", backend="sequential", progress=False)
+    assert not (tmp_path / "grid" / "grid.json").exists() and not list(tmp_path.rglob("cells/*"))
+
+
+def test_a_mistyped_benchmark_of_the_paper_is_named():
+    with pytest.raises(ValueError, match="did you mean 'pacs'"):
+        replace(TINY, paper="pasc")
