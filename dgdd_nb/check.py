@@ -26,7 +26,7 @@ __all__ = ['ADVICE', 'NOT_READ', 'ABOUT', 'Look', 'look_at', 'look_at_all', 'Rep
            'note', 'some', 'about_files', 'about_colour', 'about_copies', 'about_classes', 'about_order',
            'about_levels', 'about_strays', 'knows_classes', 'guess_name', 'list_files', 'about_count', 'check']
 
-# %% ../nbs/55_check.ipynb #3dddaeef
+# %% ../nbs/55_check.ipynb #9383ec96
 class Look(NamedTuple):
     "What opening one file showed."
 
@@ -36,7 +36,7 @@ class Look(NamedTuple):
     grey: bool = False  # the three colours are equal up to the noise of JPEG
     flat: bool = False  # one colour all over
 
-
+# %% ../nbs/55_check.ipynb #3dddaeef
 def look_at(
     path: Path,  # a file
 ) -> Look:
@@ -61,7 +61,7 @@ def look_at(
     flat = all(low == high for low, high in (band.getextrema() for band in (red, green, blue)))
     return Look(digest, size, mode, max(apart) <= 3, flat)
 
-
+# %% ../nbs/55_check.ipynb #43bf381b
 def look_at_all(
     paths: Sequence[Path],  # files
 ) -> dict[Path, Look]:
@@ -139,7 +139,7 @@ def describe(
     return "\n".join([*lines, f"{k} problem{'s' * (k > 1)} to repair." if k else
                       "Nothing to repair."])
 
-
+# %% ../nbs/55_check.ipynb #dc71c527
 def table(
     report: Report,  # what was found
     widest: int = 12,  # more classes than this are not shown one by one
@@ -158,28 +158,28 @@ def table(
     return lines + [f"{domain:{first}}" + "".join(f"  {n:>{w},}" for n, w in zip(row, wide))
                     for domain, row in zip(domains, rows)]
 
-# %% ../nbs/55_check.ipynb #e8753ba8
+# %% ../nbs/55_check.ipynb #8d1f3827
 class Finding(NamedTuple):
     "One line of the report."
 
     serious: bool  # a problem, not a note
     text: str  # what was found; what to do
 
-
+# %% ../nbs/55_check.ipynb #07adbea5
 def problem(
     text: str,  # what was found; what to do
 ) -> Finding:
     "What makes numbers wrong or keeps a reader from reading."
     return Finding(True, text)
 
-
+# %% ../nbs/55_check.ipynb #af067918
 def note(
     text: str,  # what was found; what to do
 ) -> Finding:
     "What is worth knowing."
     return Finding(False, text)
 
-
+# %% ../nbs/55_check.ipynb #f6bb893a
 def some(
     report: Report,  # whose root is left out of the paths
     paths: Sequence[Path],  # files
@@ -191,7 +191,7 @@ def some(
     n = len(paths)
     return f"{n:,} {what}{'s' * (n > 1)} ({'such as ' * (n > 1)}{shown.as_posix()})"
 
-
+# %% ../nbs/55_check.ipynb #e8753ba8
 def about_files(
     report: Report,  # what was found
 ) -> list[Finding]:
@@ -234,14 +234,14 @@ def about_colour(
                             "look at them if you expect colours."))
     return out
 
-# %% ../nbs/55_check.ipynb #adcbb084
+# %% ../nbs/55_check.ipynb #ef628987
 ADVICE = {  # what copies are in: the column of a listing, problem or note, what to do
     "classes": (3, problem, "at most one label is right, so keep one of each and delete the rest"),
     "parts": (2, problem, "held-out images would be known, so keep each in one part"),
     "domains": (1, note, "the target would be known, so keep each in one domain"),
 }
 
-
+# %% ../nbs/55_check.ipynb #b0fc3972
 def about_copies(
     report: Report,  # what was found
 ) -> list[Finding]:
@@ -296,7 +296,7 @@ def about_classes(
                             "else look for another spelling."))
     return out
 
-
+# %% ../nbs/55_check.ipynb #dc9e2b66
 def about_order(
     report: Report,  # what was found
 ) -> list[Finding]:
@@ -328,11 +328,11 @@ def about_levels(
     return [note(f"domains are: {listed(report.domains)}; classes are: {listed(report.classes)}; "
                  "is that right?")]
 
-# %% ../nbs/55_check.ipynb #12d63ba9
+# %% ../nbs/55_check.ipynb #4988bcba
 NOT_READ = (".heic", ".heif", ".avif", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw",
             ".jxl", ".jp2", ".psd", ".tga", ".eps")  # pictures in forms that no reader opens
 
-
+# %% ../nbs/55_check.ipynb #12d63ba9
 def about_strays(
     report: Report,  # what was found
 ) -> list[Finding]:
@@ -376,7 +376,7 @@ def knows_classes(
             hits += name.startswith("core50") and folder.name[:1] == "o"
     return bool(inner) and 2 * hits >= len(inner)
 
-
+# %% ../nbs/55_check.ipynb #8d2a46f1
 def guess_name(
     root: Path,  # a folder
 ) -> str | None:  # a key of `FACTS`; None: no benchmark that is known here
@@ -422,7 +422,7 @@ def list_files(
         report.layout = "session/object"
     return out + [about_count(report, text) for text in notes]
 
-
+# %% ../nbs/55_check.ipynb #7007c219
 def about_count(
     report: Report,  # what was found
     text: str,  # a note of a reader
@@ -439,11 +439,11 @@ def about_count(
         return note(f"{text}; nothing to do, there are copies of several sizes, but say which.")
     return problem(f"{text}; fetch the whole set, or say that yours is a part.")
 
-# %% ../nbs/55_check.ipynb #1a144c6a
+# %% ../nbs/55_check.ipynb #a3534358
 ABOUT = (about_levels, about_files, about_colour, about_copies, about_classes, about_order,
          about_strays)
 
-
+# %% ../nbs/55_check.ipynb #1a144c6a
 def check(
     root: str | Path,  # a folder of images, or one near it
     name: str | None = None,  # a key of `dgdd_nb.benchmarks.FACTS`; None: guess

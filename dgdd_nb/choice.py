@@ -29,7 +29,8 @@ def with_option(
     part, _, name = path.partition(".")
     inside = getattr(method, part, None) if part in PLUGS else None
     if inside is None or not name or "." in name:
-        raise ValueError(f"{method.name!r} cannot choose {path!r}: write options.{part}, or one of "
+        hint = "" if name else f" (did you mean 'options.{path}'?)"
+        raise ValueError(f"{method.name!r} cannot choose {path!r}{hint}: write one of "
                          f"{', '.join(PLUGS)}, a dot and the name of an option, for a part that "
                          "the method has.")  # fmt: skip
     table = dict(inside) if isinstance(inside, dict) else {"name": inside}
@@ -116,7 +117,7 @@ def choose(
     write_json(folder / "choices.json", [settings_dict(choice) for choice in made])
     return made
 
-# %% ../nbs/26_choice.ipynb #a5367cbc
+# %% ../nbs/26_choice.ipynb #a89c62ae
 def chosen_methods(
     grid: Grid,  # whose methods have something to choose
     choices: Sequence[Choice],  # from `choose`
@@ -130,7 +131,7 @@ def chosen_methods(
         made[choice.method, choice.target, choice.ipc] = method
     return made
 
-
+# %% ../nbs/26_choice.ipynb #a5367cbc
 def run_study(
     grid: Grid,  # what to run
     folder: str | Path,  # where the results go; what is there is not computed again
@@ -145,7 +146,7 @@ def run_study(
     check_choice(chosen, Path(folder))
     return choices, run_grid(grid, folder, chosen=chosen, **run)
 
-
+# %% ../nbs/26_choice.ipynb #3264eb6e
 def check_choice(
     chosen: dict[tuple[str, str, int], Method],  # from `chosen_methods`
     folder: Path,  # of the results

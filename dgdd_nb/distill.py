@@ -317,7 +317,7 @@ def check_progress(
             f"the images became NaN at step {run.at}: lower lr (now {run.settings.lr}){kept}"
         )
 
-
+# %% ../nbs/16_distill.ipynb #429646ae
 def try_checkpoint(
     run: Run,  # the run
     checkpoint: Path,  # its file, if any
@@ -328,7 +328,7 @@ def try_checkpoint(
     except OSError as error:
         warnings.warn(f"no checkpoint at step {run.at}: {error} The run goes on.", stacklevel=2)
 
-
+# %% ../nbs/16_distill.ipynb #fac65add
 def stop(
     run: Run,  # the run
     checkpoint: Path | None,  # its file, if any
@@ -408,14 +408,14 @@ def distill(
     )
     return result(run)
 
-# %% ../nbs/16_distill.ipynb #3ba74237
+# %% ../nbs/16_distill.ipynb #ef3cc2ab
 def in_terminal() -> bool:
     "Is somebody looking?"
     import sys
 
     return sys.stderr.isatty()
 
-
+# %% ../nbs/16_distill.ipynb #3ba74237
 def result(
     run: Run,  # the run
 ) -> DistilledSet:
@@ -437,7 +437,7 @@ def result(
     )  # fmt: skip
     return whole if run.engine.only is None else restrict(whole, sorted(run.engine.only))
 
-
+# %% ../nbs/16_distill.ipynb #4b8a3a0d
 def restrict(
     whole: DistilledSet,  # what a run with `only` holds
     numbers: Sequence[int],  # its classes, in order
@@ -452,7 +452,7 @@ def restrict(
     images, labels, domains = (x[mine] for x in (whole.images, whole.labels, whole.domains))
     return replace(whole, images=images, labels=labels, domains=domains, history=history)
 
-
+# %% ../nbs/16_distill.ipynb #a163264c
 def class_numbers(
     only: Sequence[str | int] | str | int | None,  # names or numbers of classes
     classes: Sequence[str],  # names of all classes

@@ -267,7 +267,7 @@ class Engine:
             synthetic.grad = operate(self, found, labels, domains, step)
         return found
 
-# %% ../nbs/15_engine.ipynb #0872ee49
+# %% ../nbs/15_engine.ipynb #4ea848f8
 def check_domains(
     source: MultiDomain,  # the source domains
     surgery: Any,  # such as SGS(), or None
@@ -280,7 +280,7 @@ def check_domains(
             "pass surgery=None for the plain objective, or tag pseudo-domains first"
         )
 
-
+# %% ../nbs/15_engine.ipynb #cf970e5f
 def check_counts(
     settings: EngineSettings,  # of the run
 ) -> None:
@@ -289,7 +289,7 @@ def check_counts(
         if getattr(settings, name) is not None and getattr(settings, name) < 1:
             raise ValueError(f"{name} counts images, so at least 1, not {getattr(settings, name)}")
 
-
+# %% ../nbs/15_engine.ipynb #bb4b38f8
 def limits(
     settings: EngineSettings,  # of the run
     source: MultiDomain,  # the source domains
@@ -304,7 +304,7 @@ def limits(
         1, default // 2
     )  # a graph needs twice as much
 
-
+# %% ../nbs/15_engine.ipynb #5747ded6
 def check_separable(
     objective: Any,  # of the run
     surgery: Any,  # of the run, or None
@@ -386,7 +386,7 @@ def block_gradients(
             engine.objective, real, outputs, images, layout, dice, batched, separate
         )
 
-
+# %% ../nbs/15_engine.ipynb #284dde2e
 def fill(
     parts: list[DomainGradients | None],  # one per block, in order; None: left out
     layouts: list[Layout],  # of the blocks
@@ -407,7 +407,7 @@ def fill(
         out.append(part)
     return out
 
-
+# %% ../nbs/15_engine.ipynb #47161d8b
 def join(
     parts: list[DomainGradients],  # one per block, in order
 ) -> DomainGradients:

@@ -6,7 +6,7 @@
 __all__ = ['RECIPES', 'NEEDED', 'Recipe', 'get_recipe', 'learning_rates', 'batches', 'stack_networks', 'train', 'predict',
            'Scores', 'check_sets', 'check_seeds', 'target_name', 'evaluate', 'Row', 'table_cells', 'Summary',
            'summarise', 'Difference', 'shared_cells', 'student_interval', 'paired_difference', 'markdown_table',
-           'read_rows', 'Results', 'Split', 'held_out', 'in_domain', 'single_source', 'leave_one_out']
+           'read_rows', 'Results', 'Split', 'held_out', 'by_domain', 'in_domain', 'single_source', 'leave_one_out']
 
 # %% ../nbs/20_evaluate.ipynb #836759cf
 import copy
@@ -324,14 +324,14 @@ def check_seeds(
         raise ValueError("Give at least one network seed, and every seed only once.")
     return seeds
 
-# %% ../nbs/20_evaluate.ipynb #b52d4cc3
+# %% ../nbs/20_evaluate.ipynb #9f3e80c1
 def target_name(
     target: MultiDomain,  # the images to score on
 ) -> str:  # its domain, or its domains with commas
     "Name of the target in scores and tables."
     return ", ".join(getattr(target, "domain_names", ("target",)))
 
-
+# %% ../nbs/20_evaluate.ipynb #b52d4cc3
 def _job(
     train_set: DistilledSet | MultiDomain,  # hard or soft labels
     targets: dict[str, MultiDomain],  # by name
@@ -469,7 +469,7 @@ class Summary:
     seeds: int  # number of distillation seeds
     networks: int  # networks per distillation seed, the smallest number
 
-
+# %% ../nbs/20_evaluate.ipynb #9da65ecb
 def summarise(
     rows: Sequence[Row],  # one per trained network
     method: str,  # whose
@@ -488,10 +488,10 @@ def summarise(
         float(means.std(ddof=1)) if len(seeds) > 1 else math.nan,
         math.sqrt(np.mean(inside)) if inside else math.nan, len(seeds), networks)  # fmt: skip
 
-# %% ../nbs/20_evaluate.ipynb #3c18913b
+# %% ../nbs/20_evaluate.ipynb #2174f411
 NEEDED = 5, 10  # distillation seeds, and networks for each, that it takes to claim a difference
 
-
+# %% ../nbs/20_evaluate.ipynb #3c18913b
 @dataclass(frozen=True)
 class Difference:
     "Paired difference of two methods in points, with an interval over distillation seeds."
@@ -532,7 +532,7 @@ class Difference:
 
     __repr__ = __str__
 
-# %% ../nbs/20_evaluate.ipynb #742cb8da
+# %% ../nbs/20_evaluate.ipynb #78b28215
 def shared_cells(
     rows: Sequence[Row],  # one per trained network
     a: str,  # a method
@@ -546,7 +546,7 @@ def shared_cells(
     count = Counter(seed for seed, _ in keys)
     return [(*key, first[key], second[key]) for key in keys if count[key[0]] == whole]
 
-
+# %% ../nbs/20_evaluate.ipynb #23649397
 def student_interval(
     values: Sequence[float],  # independent, such as one difference per distillation seed
     level: float = 0.95,  # how often such intervals hold the true mean
@@ -560,7 +560,7 @@ def student_interval(
         half = t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
     return float(values.mean() - half), float(values.mean() + half)
 
-
+# %% ../nbs/20_evaluate.ipynb #0849367f
 def paired_difference(
     rows: Sequence[Row],  # one per trained network
     a: str,  # the method
@@ -657,7 +657,7 @@ class Results:
         "Read what `to_csv` wrote."
         return cls(read_rows(path))
 
-# %% ../nbs/20_evaluate.ipynb #a7f0d146
+# %% ../nbs/20_evaluate.ipynb #b753b060
 @dataclass(frozen=True, eq=False)
 class Split:
     "One task of a study: what to learn from, and what to score on."
@@ -666,7 +666,7 @@ class Split:
     source: MultiDomain  # train part
     targets: dict[str, MultiDomain]  # by domain name
 
-
+# %% ../nbs/20_evaluate.ipynb #76b9808d
 def held_out(
     data: MultiDomain,  # all parts
 ) -> dict[str, MultiDomain]:  # by domain name; only domains that have such images
@@ -676,11 +676,17 @@ def held_out(
         return {}
     tested = parts == names.index("test") if "test" in names else parts != parts
     chosen = tested if tested.any() else parts != names.index("train")
-    kept = [k for k in range(data.K) if bool((chosen & (data.domains == k)).any())]
-    rest = data.select(chosen) if kept else data
-    return {data.domain_names[k]: rest.only(data.domain_names[k]) for k in kept}
+    return by_domain(data.select(chosen)) if chosen.any() else {}
 
+# %% ../nbs/20_evaluate.ipynb #2e4c8081
+def by_domain(
+    data: MultiDomain,  # images to score on
+) -> dict[str, MultiDomain]:  # by domain name
+    "One data set per domain that has images."
+    there = [data.domain_names[k] for k in data.domains.unique().tolist()]
+    return {name: data.only(name) for name in there}
 
+# %% ../nbs/20_evaluate.ipynb #7bf1e0f8
 def in_domain(
     data: MultiDomain,  # all parts
     names: Sequence[str] | None = None,  # domains; None: all
@@ -692,8 +698,7 @@ def in_domain(
     if targets:
         return Split("+".join(data.domain_names), data.part("train"), targets)
     source, rest = data.split(seed=seed)
-    targets = {name: rest.only(name) for name in data.domain_names}
-    return Split("+".join(data.domain_names), source, targets)
+    return Split("+".join(data.domain_names), source, by_domain(rest))
 
 # %% ../nbs/20_evaluate.ipynb #5db7e65f
 def single_source(
@@ -706,7 +711,7 @@ def single_source(
     targets = {n: data.leave_out(n)[1] for n in data.domain_names if n != name}
     return Split(name, source, targets)
 
-
+# %% ../nbs/20_evaluate.ipynb #4600d389
 def leave_one_out(
     data: MultiDomain,  # all parts, at least two domains
     setting: str = "MDG",  # "ID", "MDG" or "SDG"

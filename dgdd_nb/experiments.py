@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHORT', 'Plug', 'SETTINGS', 'PAPERS', 'CHEAP', 'find', 'call', 'plug_name', 'Method', 'Judge', 'check_setting',
-           'Grid', 'expand', 'data_of', 'splits', 'split_of', 'validation_split', 'held_out_of', 'Cell', 'cells',
-           'settled', 'plain', 'make_set', 'score_set', 'torch_threads', 'where_it_ran', 'checkpoint_of', 'compute',
-           'stored_bytes', 'rehearse', 'Outcome', 'run_cell']
+           'Grid', 'expand', 'data_of', 'splits', 'split_of', 'validation_split', 'Cell', 'cells', 'settled', 'plain',
+           'make_set', 'score_set', 'torch_threads', 'where_it_ran', 'checkpoint_of', 'compute', 'stored_bytes',
+           'rehearse', 'Outcome', 'run_cell']
 
 # %% ../nbs/22_experiments.ipynb #ed39cc80
 import hashlib
@@ -30,7 +30,7 @@ from .data import MultiDomain
 from .distill import fingerprint
 from .distilled import DistilledSet
 from dgdd_nb.evaluate import (
-    Recipe, Split, evaluate, get_recipe, held_out, in_domain, single_source,
+    Recipe, Split, by_domain, evaluate, get_recipe, held_out, in_domain, single_source,
 )
 from .files import did_you_mean, json_ready, load_settings, settings_dict, write_json
 from .networks import network
@@ -93,7 +93,7 @@ def call(
         raise ValueError(f"{name}: {error}.") from None
     return made(*values, **more | options)
 
-
+# %% ../nbs/22_experiments.ipynb #cb562d12
 def plug_name(
     plug: Plug,  # a name, or a table with one
 ) -> str:
@@ -246,7 +246,7 @@ def split_of(
         return Split(name, source, {name: unseen, **held_out(data.only(*others))})
     return replace(in_domain(data, others), name=name)
 
-
+# %% ../nbs/22_experiments.ipynb #eabe867d
 def validation_split(
     data: MultiDomain,  # all parts and domains
     names: Sequence[str],  # the source domains
@@ -255,18 +255,10 @@ def validation_split(
     "Source images to learn from and others to choose on: the val part, else a fifth of train."
     sources = data.only(*names)
     if {"train", "val"} <= set(sources.part_names):
-        return Split(name, sources.part("train"), held_out_of(sources.part("val")))
+        return Split(name, sources.part("train"), by_domain(sources.part("val")))
     train = sources.part("train") if "train" in sources.part_names else sources
     train, rest = train.split()
-    return Split(name, train, held_out_of(rest))
-
-
-def held_out_of(
-    part: MultiDomain,  # images to score on
-) -> dict[str, MultiDomain]:  # by domain name
-    "The domains of a part that have images."
-    there = [name for k, name in enumerate(part.domain_names) if bool((part.domains == k).any())]
-    return {name: part.only(name) for name in there}
+    return Split(name, train, by_domain(rest))
 
 # %% ../nbs/22_experiments.ipynb #6c4fe594
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def subfolders(
     found = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__"))]
     return sorted(found, key=lambda p: by_number(p.name))
 
-# %% ../nbs/07_folders.ipynb #a41a0a9d
+# %% ../nbs/07_folders.ipynb #61f0c04f
 class Row(NamedTuple):
     "An image file and what its folders say about it."
 
@@ -62,7 +62,7 @@ class Row(NamedTuple):
     label: str  # name of the class
     group: str | None = None  # name of the original, where several files show one
 
-
+# %% ../nbs/07_folders.ipynb #a41a0a9d
 @dataclass
 class Listing:
     "The image files below a root."
@@ -148,7 +148,7 @@ def advice(
         return f"the domain comes first: rename {part}/{domain}/{label} to {domain}/{part}/{label}"
     return "put it into a folder of its class, DOMAIN/CLASS or DOMAIN/train/CLASS"
 
-
+# %% ../nbs/07_folders.ipynb #671eca82
 def what_is_there(
     root: Path,  # the folder without images at the expected depth
 ) -> str:  # one sentence
@@ -161,7 +161,7 @@ def what_is_there(
     found = max(images, key=lambda p: len(p.parts))  # the first of the deepest
     return f"{expected}, but there is {found}; {advice(root, found)}."
 
-# %% ../nbs/07_folders.ipynb #8051faec
+# %% ../nbs/07_folders.ipynb #075b656b
 def places_of(
     domain: Path,  # the folder of a domain
 ) -> list[tuple[Path, str | None]]:  # folders of class folders, each with its part
@@ -178,7 +178,7 @@ def places_of(
                          f"{', '.join(PART_NAMES)}.")
     return [(domain, None)]
 
-
+# %% ../nbs/07_folders.ipynb #8051faec
 def list_images(
     root: str | Path,  # a folder of domain folders
     domains: Sequence[str] | None = None,  # which of them; None: all
@@ -202,7 +202,7 @@ def list_images(
     listing.ignored += empty
     return listing
 
-
+# %% ../nbs/07_folders.ipynb #05dcde74
 def check_full(
     listing: Listing,  # all domains of a folder
 ) -> None:
@@ -212,7 +212,7 @@ def check_full(
             raise FileNotFoundError(f"domain {path.name} has class folders and no image: put "
                                     "images in, or name the other domains in domains=[...].")
 
-
+# %% ../nbs/07_folders.ipynb #60cf5448
 def wanted(
     kind: str,  # what is chosen, for instance "class"
     names: Sequence[str] | None,  # the choice; None: all
@@ -236,7 +236,7 @@ def look_alike(
         return True  # letters swapped, such as tow for two
     return difflib.SequenceMatcher(None, one, other).ratio() > 0.75
 
-
+# %% ../nbs/07_folders.ipynb #1bb45e1d
 def check_spelling(
     listing: Listing,  # what was found
 ) -> None:
@@ -296,7 +296,7 @@ def height_and_width(
         raise ValueError(f"size is a side in pixels or (height, width), not {size!r}.")
     return height, width
 
-
+# %% ../nbs/07_folders.ipynb #38533da1
 def chosen_rows(
     listing: Listing,  # what was found
     domains: Sequence[str],  # the chosen domains

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'check_backend', 'workers', 'dask_cluster', 'ray_cluster', 'missing', 'settle_folder', 'agree',
-           'all_methods', 'cell_files', 'check_versions', 'check_data', 'counted', 'run_grid', 'hand_out',
-           'check_arrival']
+           'all_methods', 'cell_files', 'check_cell', 'check_cells', 'counted', 'run_grid', 'hand_out', 'check_arrival']
 
 # %% ../nbs/23_runs.ipynb #bcd4ad6c
 import time
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 from .distill import differences, fingerprint
 from dgdd_nb.experiments import (
@@ -123,7 +123,7 @@ def settle_folder(
             now["methods"] = all_methods(before, now["methods"], folder)
         write_json(path, now)
 
-
+# %% ../nbs/23_runs.ipynb #ff7d6ee1
 def agree(
     before: dict,  # settings of the grid that made the cells
     now: dict,  # of the grid about to run
@@ -157,37 +157,36 @@ def cell_files(
     folder: Path,  # of a grid
 ) -> list[tuple[Path, dict]]:  # where a cell is, and what is in it
     "The finished cells; ValueError where a file is damaged."
-    found = [(path, read_json(path)) for path in sorted((folder / "cells").glob("*.json"))]
-    for path, cell in found:
-        if not isinstance(cell, dict) or cell.get("kind") != "dgdd_nb cell":
-            raise ValueError(f"{path} is no result of a grid: delete it and run the grid again.")
-    return found
+    paths = sorted((folder / "cells").glob("*.json"))
+    return [(path, check_cell(read_json(path), path)) for path in paths]
+
+
+def check_cell(
+    cell: Any,  # as it was stored
+    path: Path,  # where
+) -> dict:  # the same
+    "ValueError where it is something else."
+    if not isinstance(cell, dict) or cell.get("kind") != "dgdd_nb cell":
+        raise ValueError(f"{path} is no result of a grid: delete it and run the grid again.")
+    return cell
 
 # %% ../nbs/23_runs.ipynb #e1b067fa
-def check_versions(
-    folder: Path,  # of the grid
-    resume: str,  # "exact" or "anyway"
-) -> None:
-    "ValueError where cells were made with other versions, whose last digits may differ."
-    if resume not in ("exact", "anyway"):
-        raise ValueError(f"resume must be 'exact' or 'anyway', not {resume!r}.")
-    here = where_it_ran()
-    for path, cell in cell_files(folder) if resume == "exact" else ():
-        other = differences(cell.get("ran", {}), here)
-        if other:
-            raise ValueError(f"{path.name} was made elsewhere ({other}): choose another folder, or "
-                             "mix them with resume='anyway'.")  # fmt: skip
-
-# %% ../nbs/23_runs.ipynb #5f3b90d0
-def check_data(
+def check_cells(
     grid: Grid,  # about to run
     folder: Path,  # of its results
+    resume: str,  # "exact" or "anyway"
 ) -> None:
-    "ValueError where cells were made with other images, though from the same place."
+    "ValueError where cells were made with other images, or other versions (other last digits)."
+    if resume not in ("exact", "anyway"):
+        raise ValueError(f"resume must be 'exact' or 'anyway', not {resume!r}.")
     found = cell_files(folder)
-    now = fingerprint(data_of(grid.data)) if found else ""
+    here, images = where_it_ran(), fingerprint(data_of(grid.data)) if found else ""
     for path, cell in found:
-        if cell.get("data") != now:
+        other = differences(cell.get("ran", {}), here)
+        if other and resume == "exact":
+            raise ValueError(f"{path.name} was made elsewhere ({other}): choose another folder, or "
+                             "mix them with resume='anyway'.")  # fmt: skip
+        if cell.get("data") != images:
             raise ValueError(f"{path.name} was made with other images than the data has now: "
                              "choose another folder.")  # fmt: skip
 
@@ -237,8 +236,7 @@ def run_grid(
     "Run the missing cells; RuntimeError names those that failed, all others are kept."
     folder = Path(folder).resolve()  # workers may have another current folder
     check_backend(backend, jobs, address)
-    check_versions(folder, resume)
-    check_data(grid, folder)
+    check_cells(grid, folder, resume)
     todo, outcomes = missing(grid, folder, chosen), []
     if todo:
         rehearse(grid)
@@ -276,7 +274,7 @@ def hand_out(
                            "the same command again; if a worker died for lack of memory, with "
                            "fewer jobs.") from error  # fmt: skip
 
-
+# %% ../nbs/23_runs.ipynb #4c40180e
 def check_arrival(
     outcomes: Sequence[Outcome],  # of one pass
     folder: Path,  # of the grid, as this process sees it

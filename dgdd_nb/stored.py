@@ -15,15 +15,16 @@ from typing import Any
 
 from .evaluate import Results, Row
 from .files import read_json, replace_atomically
+from .runs import cell_files, check_cell
 
 # %% ../nbs/24_stored.ipynb #6a6ab8f5
 def stored_cells(
     folder: Path,  # of a grid, or a file of `pack`
-) -> list[tuple[Path, Any]]:  # where a cell is stored, and what is there
+) -> list[dict[str, Any]]:  # what is stored of each cell
     "The files of a folder, or the lines of a packed file after the first."
     if folder.suffix == ".jsonl":
-        return [(folder, cell) for cell in packed_lines(folder)[1:]]
-    return [(path, read_json(path)) for path in sorted((folder / "cells").glob("*.json"))]
+        return [check_cell(cell, folder) for cell in packed_lines(folder)[1:]]
+    return [cell for _, cell in cell_files(folder)]
 
 
 def packed_lines(
@@ -58,9 +59,7 @@ def read_cells(
 ) -> list[dict[str, Any]]:  # the files of its cells, in the order of the table
     "Finished cells; ValueError where a file is damaged."
     found, taken = [], {}
-    for path, cell in stored_cells(Path(folder)):
-        if not isinstance(cell, dict) or cell.get("kind") != "dgdd_nb cell":
-            raise ValueError(f"{path} is no result of a grid: delete it and run the grid again.")
+    for cell in stored_cells(Path(folder)):
         c = cell["cell"]
         if taken.setdefault((c["method"]["name"], c["target"], c["ipc"], c["seed"]), c) is not c:
             raise ValueError(f"{folder} has two cells of {c['method']['name']} on {c['target']}, "

@@ -201,6 +201,10 @@ def test_badge_and_cell_come_once(first):
                      "blob/main/nbs/x.ipynb)\n\nMore.")
     assert badges.without_badge(title) == "# Title\n\n> one line\n\nMore."
     assert [cell["id"] for cell in owned["cells"] if cell["cell_type"] == "code"] == ["colab", "a2"]
+    for cell in owned["cells"]:
+        cell["id"] += "x"  # a tool gave new ids
+    again = badges.dressed(owned, "nbs/x.ipynb", OWNED)
+    assert [cell["id"] for cell in again["cells"] if cell["cell_type"] == "code"] == ["colab", "a2x"]
 
 
 def test_install_cell_does_nothing_elsewhere_and_installs_in_colab(monkeypatch):

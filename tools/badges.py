@@ -67,7 +67,9 @@ def install_cell(cfg: dict[str, str], place: str) -> dict:
 def dressed(nb: dict, place: str, cfg: dict[str, str] | None = None) -> dict:
     """A copy of a notebook (as JSON) with its line and its first code cell; applying it again changes nothing."""
     cfg, nb = cfg or settings(), copy.deepcopy(nb)
-    nb["cells"] = [cell for cell in nb["cells"] if cell.get("id") != CELL]
+    first = install_cell(cfg, place)["source"][:2]     # tools that rewrite notebooks may change the id
+    nb["cells"] = [cell for cell in nb["cells"] if cell.get("id") != CELL
+                   and "".join(cell["source"]).splitlines(keepends=True)[:2] != first]
     titles = [cell for cell in nb["cells"]
               if cell["cell_type"] == "markdown" and "".join(cell["source"]).lstrip().startswith("# ")]
     if titles:

@@ -128,7 +128,8 @@ def execute(path: Path, flags: set[str], limit: int) -> tuple[dict, str]:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     nb.metadata.pop("widgets", None)
-    Client(nb, timeout=limit, kernel_name="python3",
+    quiet = ["--IPKernelApp.log_level=40"]  # errors only: not that it listens on this machine
+    Client(nb, timeout=limit, kernel_name="python3", extra_arguments=quiet,
            resources={"metadata": {"path": str(path.parent)}}).execute()
     noise = "".join(joined(out["text"]) for cell in nb.cells if cell.cell_type == "code"
                     for out in cell.outputs if out.get("name") == "stderr")
