@@ -5,6 +5,7 @@
 # %% ../nbs/08_benchmarks.ipynb #4cdc2e6f
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -218,6 +219,9 @@ class Reader:
         **options: Any,  # `lists` for PACS, `every` for CORe50
     ) -> MultiDomain:
         "The images of the benchmark, with the published names and order of domains and classes."
+        own = [*inspect.signature(self.list_files).parameters][3:]
+        for key in options:
+            number_of("option", key, ["root", "size", "domains", "workers", "cache", "quiet", *own])
         listing, notes = self.list_files(self.facts, Path(root), domains, **options)
         for note in notes:
             if note.startswith("no image in"):
@@ -343,6 +347,7 @@ def list_pacs(
     if places and lists is not False:
         notes = [note for note in notes if "published are" not in note]
         notes += apply_lists(listing, places[0]) + compare_counts(facts, listing)
+        listing.selection = "lists"
     return listing, notes
 
 
@@ -377,7 +382,8 @@ def list_core50(
     if every < 1:
         raise ValueError(f"every keeps each n-th frame, so it must be at least 1, not {every}.")
     base = find_base(facts, root)
-    listing, (folders, notes) = Listing(base), choose_folders(facts, base, domains)
+    listing = Listing(base, selection=f"every={every}" if every > 1 else "")
+    folders, notes = choose_folders(facts, base, domains)
     for own, folder in folders.items():
         for inside in subfolders(folder):
             for path in sorted(inside.iterdir(), key=lambda p: by_number(p.name)):

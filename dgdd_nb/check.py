@@ -466,7 +466,8 @@ def check(
     n = max(0, min(len(paths), most))
     chosen = [paths[i * len(paths) // n] for i in range(n)]
     some_files = [chosen[i:i + 100] for i in range(0, len(chosen), 100)]
-    looks = Parallel(n_jobs=workers, prefer="threads")(delayed(look_at_all)(p) for p in some_files)
+    threads = Parallel(n_jobs=workers, backend="threading")
+    looks = threads(delayed(look_at_all)(paths) for paths in some_files)
     report.looks = {path: look for part in looks for path, look in part.items()}
     if len(chosen) < len(paths):
         findings.append(note(f"opened {len(chosen):,} of {len(paths):,} files; to open all, in "

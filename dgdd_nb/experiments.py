@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHORT', 'Plug', 'SETTINGS', 'PAPERS', 'CHEAP', 'find', 'call', 'plug_name', 'Method', 'Judge', 'check_setting',
            'Grid', 'expand', 'data_of', 'splits', 'split_of', 'validation_split', 'Cell', 'cells', 'settled', 'plain',
-           'make_set', 'score_set', 'torch_threads', 'where_it_ran', 'checkpoint_of', 'compute', 'stored_bytes',
-           'rehearse', 'Outcome', 'run_cell']
+           'make_set', 'score_set', 'torch_threads', 'where_it_ran', 'check_alike', 'checkpoint_of', 'compute',
+           'stored_bytes', 'rehearse', 'Outcome', 'run_cell']
 
 # %% ../nbs/22_experiments.ipynb #ed39cc80
 import hashlib
@@ -27,12 +27,12 @@ from typing import Any, Literal
 import torch
 
 from .data import MultiDomain
-from .distill import fingerprint
+from .distill import differences, fingerprint
 from .distilled import DistilledSet
 from dgdd_nb.evaluate import (
     Recipe, Split, by_domain, evaluate, get_recipe, held_out, in_domain, single_source,
 )
-from .files import did_you_mean, json_ready, load_settings, settings_dict, write_json
+from .files import did_you_mean, json_ready, load_settings, read_json, settings_dict, write_json
 from .networks import network
 
 # %% ../nbs/22_experiments.ipynb #6862d5ce
@@ -389,6 +389,22 @@ def where_it_ran() -> dict[str, str]:  # name -> version or device
     return {"dgdd_nb": dgdd_nb.__version__, "torch": torch.__version__, "device": device,
             "python": platform.python_version()}  # fmt: skip
 
+# %% ../nbs/22_experiments.ipynb #011638f4
+def check_alike(
+    found: dict[str, Any],  # a finished cell
+    name: str,  # of its file
+    images: str,  # fingerprint of the data, as they are here and now
+    here: dict[str, str] | None,  # from `where_it_ran`; None: versions may differ
+) -> None:
+    "ValueError where a cell was made with other images, or other versions (other last digits)."
+    if found.get("data") != images:
+        raise ValueError(f"{name} was made with other images than the data has now: "
+                         "choose another folder.")  # fmt: skip
+    other = differences(found.get("ran", {}), here) if here else ""
+    if other:
+        raise ValueError(f"{name} was made elsewhere ({other}): choose another folder, or "
+                         "mix them with resume='anyway'.")  # fmt: skip
+
 # %% ../nbs/22_experiments.ipynb #534fcdb3
 def checkpoint_of(
     cell: Cell,  # that is distilled
@@ -478,6 +494,9 @@ def run_cell(
         with FileLock(lock, timeout=0):
             if path.exists():
                 return Outcome(cell.stem, "there already")
+            for other in sorted(path.parent.glob("*.json"))[:1]:  # this may be another machine
+                here = where_it_ran() if resume == "exact" else None
+                check_alike(read_json(other), other.name, fingerprint(data_of(cell.data)), here)
             write_json(path, compute(cell, Path(folder), resume))
             checkpoint_of(cell, Path(folder)).unlink(missing_ok=True)  # only now is it safe
             return Outcome(cell.stem, "done")

@@ -70,6 +70,7 @@ class Listing:
     root: Path  # where it starts
     rows: list[Row] = field(default_factory=list)  # the images
     ignored: list[Path] = field(default_factory=list)  # what was passed over
+    selection: str = ""  # what was chosen among the files of these folders, such as "every=10"
 
     def add(
         self,
@@ -154,10 +155,13 @@ def what_is_there(
 ) -> str:  # one sentence
     "Say why no image was found, and what to do if that can be guessed."
     expected = f"no images in {root / 'DOMAIN' / 'CLASS'} or {root / 'DOMAIN' / 'train' / 'CLASS'}"
-    images = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in IMAGE_TYPES
-              and not any(n.startswith((".", "__")) for n in p.relative_to(root).parts)]
+    files = [p for p in sorted(root.rglob("*")) if p.suffix
+             and not any(n.startswith((".", "__")) for n in p.relative_to(root).parts)]
+    images = [p for p in files if p.suffix.lower() in IMAGE_TYPES]
     if not images:
-        return f"{expected}, nor anywhere below; image names end in {', '.join(IMAGE_TYPES)}."
+        there = f" (there is {files[0]})" if files else ""
+        return (f"{expected}, nor anywhere below{there}; image names end in "
+                f"{', '.join(IMAGE_TYPES)}.")
     found = max(images, key=lambda p: len(p.parts))  # the first of the deepest
     return f"{expected}, but there is {found}; {advice(root, found)}."
 
@@ -339,7 +343,7 @@ def from_listing(
     groups = [numbers.setdefault(i if r.group is None else r.group, len(numbers))
               for i, r in enumerate(rows)]
     images = cached([r.path for r in rows], height_and_width(size), root=listing.root,
-                    workers=workers, cache=cache)
+                    selection=listing.selection, workers=workers, cache=cache)
     data = MultiDomain.from_tensors(
         images, [r.label for r in rows], [r.domain for r in rows], classes=classes,
         domain_names=domains, parts=[r.part for r in rows], part_names=parts, groups=groups)

@@ -113,7 +113,8 @@ def read_all(
 
     few = True if len(paths) < 1000 else None  # None: a bar where there is a terminal
     every = tqdm(range(len(paths)), "decoding images", disable=few, leave=False)
-    done = Parallel(n_jobs=workers, prefer="threads")(delayed(fill)(i) for i in every)
+    threads = Parallel(n_jobs=workers, backend="threading")  # processes would fill their own copy
+    done = threads(delayed(fill)(i) for i in every)
     problems = [message for message in done if message]
     if problems:
         more = f" (and {len(problems) - 1} more cannot be used)" if len(problems) > 1 else ""
@@ -135,7 +136,8 @@ def stamp(
     paths: Sequence[Path],  # the image files, in order
     size: tuple[int, int] | None,  # height and width, None: as they are
     root: Path,  # the folder that they belong to
-) -> dict[str, str]:  # "key": these files as they are now; "place": size and folders only
+    selection: str = "",  # what was chosen there, such as "every=10"
+) -> dict[str, str]:  # "key": these files as they are now; "place": all but the files
     "Who the images are, without opening one."
     top, lines = os.path.abspath(root), []
     for path in paths:
@@ -145,6 +147,7 @@ def stamp(
             raise FileNotFoundError(f"{path} is gone or locked; list the images again.") from None
         lines.append(f"{os.path.abspath(path)[len(top):]}|{seen.st_size}|{seen.st_mtime_ns}")
     start = [f"dgdd_nb images {VERSION}", top, str(size and tuple(size))]
+    start += [selection] if selection else []
     folders = sorted({os.path.dirname(p) for p in paths})
     return {"key": digest(start + lines), "place": digest(start + folders)}
 
@@ -244,6 +247,7 @@ def cached(
     size: tuple[int, int] | None,  # height and width to resize to; None: their common size
     *,
     root: str | Path,  # the folder that they belong to
+    selection: str = "",  # what was chosen there: other selections keep their pixels
     workers: int = -1,  # threads; -1: one per core
     cache: bool | str | Path = True,  # True: `cache_folder()`; a folder: there; False: no cache
 ) -> torch.Tensor:  # uint8, shape (N, 3, H, W)
@@ -251,12 +255,12 @@ def cached(
     if cache is False:
         return read_all(paths, size or common_size(paths), workers)
     folder = cache_folder() if cache is True else Path(cache)
-    card = stamp(paths, size, Path(root))
+    card = stamp(paths, size, Path(root), selection)
     images = open_stored(folder, card["key"])
     if images is None:
         images = read_all(paths, size or common_size(paths), workers)
         try:
-            if stamp(paths, size, Path(root)) == card:  # else a file changed meanwhile
+            if stamp(paths, size, Path(root), selection) == card:  # else a file changed meanwhile
                 store(folder, card, images)
         except OSError as error:
             warnings.warn(not_kept(folder, error), stacklevel=2)

@@ -219,7 +219,8 @@ def test_core50_reads_numbers(trees):
     for row in listing.rows:
         thing = int(row.path.parent.name[1:])
         assert row.label == FACTS["core50"].classes[(thing - 1) // 5] and row.group == f"o{thing}"
-    assert len(list_core50(FACTS["core50_hard"], trees["core50_hard"], every=10)[0].rows) == 400
+    tenth, third = (list_core50(FACTS["core50_hard"], trees["core50_hard"], every=n)[0] for n in (10, 3))
+    assert len(tenth.rows) == 400 and len({listing.selection, tenth.selection, third.selection}) == 3
     assert len(list_core50(FACTS["core50"], trees["core50"])[0].rows) == 750
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ TINY = Grid(
     evaluate=Judge(networks=2, width=8, recipe={"name": "quick", "epochs": 3}),
     methods=(Method("DM"), Method("DM + SGS", surgery={"name": "SGS", "alpha": 1.0, "beta": 0.1})),
 )
+ONE = replace(TINY, methods=(Method("DM"),), targets=("street",), seeds=1)
 RUN = """
 import sys, json
 from dgdd_nb.experiments import Grid
@@ -105,6 +107,26 @@ def test_killed_three_times(tmp_path, undisturbed, start):
     assert last.wait(180) == 0, last.stdout.read()
     assert fresh(folder) == undisturbed
     assert not list((folder / "work").glob("*.safetensors"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_within_a_distillation(tmp_path, start):
+    """The next run goes on from the checkpoint, and ends with the bits of a run that nobody killed."""
+    from dgdd_nb.files import settings_dict, write_json
+
+    long = replace(ONE, distill={**TINY.distill, "steps": 60, "checkpoint_every": 1})
+    run_grid(long, tmp_path / "quiet", backend="sequential", progress=False)
+    write_json(tmp_path / "grid.json", settings_dict(long))  # what `start` runs
+    folder, limit = tmp_path / "out", time.monotonic() + 120
+    process = start(folder)
+    while not list(folder.glob("work/*.safetensors")) and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    end(process)
+    assert done(folder) == 0 and list(folder.glob("work/*.safetensors"))
+    last = start(folder)
+    assert last.wait(180) == 0, last.stdout.read()
+    assert fresh(folder) == fresh(tmp_path / "quiet")
+    assert [c["resumed"] for c in read_cells(folder)] == [True]
 
 
 def test_two_processes_share_a_grid(tmp_path, undisturbed, start):
@@ -200,6 +222,82 @@ def test_other_versions_are_asked_about(tmp_path):
     assert len(run_grid(small, tmp_path, backend="sequential", progress=False, resume="anyway")) == 1
 
 
+@pytest.mark.parametrize("changed, says", [
+    ("where_it_ran", "torch: .* there, 0.1 here"), ("fingerprint", "other images than the data has now")])
+def test_a_worker_with_other_versions_or_images_refuses(tmp_path, monkeypatch, changed, says):
+    """What the driver cannot see: the machine of a worker is asked by the worker itself."""
+    import dgdd_nb.experiments as module
+
+    first, second = cells(replace(ONE, methods=(Method("random", make="random"),), seeds=2))
+    assert run_cell(first, tmp_path).word == "done"
+    other = {**module.where_it_ran(), "torch": "0.1"} if changed == "where_it_ran" else "0" * 64
+    monkeypatch.setattr(module, changed, lambda *a: other)
+    refused = run_cell(second, tmp_path)
+    assert refused.word == "failed" and re.search(says, refused.why) and done(tmp_path) == 1
+    if changed == "where_it_ran":
+        assert run_cell(second, tmp_path, resume="anyway").word == "done"
+
+
+def test_workers_elsewhere_need_not_be_like_this_machine(tmp_path, monkeypatch):
+    """With an address, finished cells are compared with each other: the driver may have no GPU."""
+    import dgdd_nb.runs as module
+
+    small = replace(ONE, methods=(Method("random", make="random"),))
+    run_grid(small, tmp_path, backend="sequential", progress=False)
+    monkeypatch.setattr(module, "where_it_ran", lambda: {"device": "another"})
+    module.check_cells(small, tmp_path, "exact", elsewhere=True)
+    with pytest.raises(ValueError, match="another here"):
+        module.check_cells(small, tmp_path, "exact")
+
+
+def test_a_list_to_choose_from_may_grow(tmp_path):
+    """Equal candidates: the first stays the choice, and the cells made with it stay in the table."""
+    from dgdd_nb.choice import run_study
+
+    def study(*rates):
+        grid = replace(ONE, choice_seeds=1, methods=(Method("DM", choose={"options.lr": list(rates)}),))
+        choices, outcomes = run_study(grid, tmp_path, backend="sequential", progress=False)
+        return choices[0], len(outcomes)
+
+    (one, new), (two, more) = study(1.0), study(1.0, 1.0 + 1e-9)
+    assert (new, more, len(one.accuracy), len(two.accuracy)) == (1, 0, 1, 2)
+    assert one.options == two.options == {"options.lr": 1.0}
+    assert len(read_cells(tmp_path)) == 1 and len(read_cells(tmp_path / "choice")) == 2
+
+
+def test_a_running_grid_holds_its_folder(tmp_path):
+    """No cell is there yet, so only the lock of the run says whose folder it is; killed runs leave no claim."""
+    from dgdd_nb.runs import claim
+
+    other = replace(TINY, distill={"steps": 5})
+    with claim(TINY, tmp_path, 8), claim(TINY, tmp_path, 8):
+        with pytest.raises(ValueError, match="was made with distill.*choose another folder"):
+            run_grid(other, tmp_path, backend="sequential", progress=False)
+    left = tmp_path / "work" / "run-0.lock"
+    left.touch()  # of a killed run
+    with claim(other, tmp_path, 8):
+        assert not left.exists()
+    assert not list((tmp_path / "work").glob("run-*"))
+
+
+def test_choices_of_other_targets_stay(tmp_path):
+    from dgdd_nb.choice import Choice, record
+
+    path = tmp_path / "choices.json"
+    record(path, [Choice("DM", "street", 1, {"lr": 1.0}, {}, "", 1), Choice("DM", "print", 1, {"lr": 1.0}, {}, "", 1)])
+    record(path, [Choice("DM", "print", 1, {"lr": 2.0}, {}, "", 1)])
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert [(c["target"], c["options"]["lr"]) for c in found] == [("street", 1.0), ("print", 2.0)]
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_one_job_on_a_cluster(backend, tmp_path):
+    """`--jobs 1` is the default of every backend."""
+    pytest.importorskip("ray" if backend == "ray" else "distributed", reason="the extra `cluster` is not installed")
+    small = replace(ONE, methods=(Method("random", make="random"),))
+    assert [o.word for o in run_grid(small, tmp_path, backend=backend, progress=False)] == ["done"]
+
+
 def test_one_name_stands_for_one_method(tmp_path):
     small = replace(TINY, methods=(Method("random", make="random"),), targets=("street",), seeds=1)
     run_grid(small, tmp_path, backend="sequential", progress=False)
@@ -213,9 +311,6 @@ def test_one_name_stands_for_one_method(tmp_path):
 def test_names_of_files_hold_no_separators():
     cell = replace(cells(replace(TINY, seeds=1))[0], target="a/b: c")
     assert cell.stem.startswith("a-b-c_DM_ipc1_seed0_")
-
-
-ONE = replace(TINY, methods=(Method("DM"),), targets=("street",), seeds=1)
 
 
 def test_a_full_disk_at_the_last_write_keeps_the_distillation(tmp_path, monkeypatch):
@@ -255,6 +350,7 @@ def test_anyway_reaches_a_half_finished_cell(tmp_path):
     ({"methods": (Method("x", surgery={"nmae": "SGS"}),)}, "needs a name"),
     ({"methods": (Method("x", make="randm"),)}, "did you mean 'random'"),
     ({"data": {"name": "mini_digits", "trian": 60}}, "did you mean 'train'"),
+    ({"data": {"name": "pacs", "root": "nowhere", "lsits": False}}, "did you mean 'lists'"),
     ({"methods": (Method("x", make="random"),), "ipc": (500,)}, "lower ipc"),
     ({"evaluate": Judge(architectures=("resnet81",), networks=1)}, "resnet18"),
 ])

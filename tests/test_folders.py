@@ -126,6 +126,7 @@ def test_which_folder_was_meant(paths, given, meant, tmp_path):
 
 def test_images_beside_class_folders_and_hidden_ones(tmp_path):
     assert "put it into a folder of its class" in refusal(touch(tmp_path / "flat", "photo/train/1.jpg"))
+    assert "(there is" in (no := refusal(touch(tmp_path / "phone", "a/b/1.heic"))) and "1.heic" in no
     assert "nor anywhere below" in refusal(touch(tmp_path / "mac", "__MACOSX/a/b/1.jpg", ".trash/a/b/c/1.jpg"))
 
 

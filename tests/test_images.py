@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -57,7 +58,8 @@ def count(monkeypatch):
 
     def since(paths: list[Path], cache: Path, **options) -> int:
         seen.clear()
-        cached(paths, options.pop("size", (6, 8)), root=paths[0].parents[1], workers=1, cache=cache)
+        cached(paths, options.pop("size", (6, 8)), root=paths[0].parents[1], workers=1, cache=cache,
+               **options)
         return len(seen)
 
     return since
@@ -69,6 +71,8 @@ def test_a_second_start_decodes_nothing(album, tmp_path, count):
     assert count(album, cache, size=(4, 4)) == 12 and count(album, cache) == 0      # two sizes live side by side
     assert count(album[::2], cache) == 6 and count(album, cache) == 0               # and two choices of folders
     assert count(album, cache, size=None) == 12 and count(album, cache, size=None) == 0
+    assert count(album[:3], cache, selection="three") == 3 and count(album[:5], cache, selection="five") == 5
+    assert count(album[:3], cache, selection="three") == 0                          # two choices within the folders
     assert clear_cache(cache) > 3 * 12 * 6 * 8 and count(album, cache) == 12
 
 
@@ -93,6 +97,13 @@ def test_a_changed_source_is_decoded_again(album, tmp_path, count, change):
     assert count(album, cache) == len(album) and count(album, cache) == 0
     read(album, cache)
     assert kept(cache) == [".json", ".npy"], "what is superseded goes"
+
+
+def test_threads_whatever_surrounds_the_call(album):
+    """Within a block that asks joblib for processes, pixels must still arrive in this one."""
+    want = read_all(album, (6, 8), workers=1)
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        assert torch.equal(read_all(album, (6, 8), workers=2), want)
 
 
 def test_a_file_that_changes_during_the_build_is_not_kept(album, tmp_path, monkeypatch):
