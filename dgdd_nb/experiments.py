@@ -32,7 +32,9 @@ from .distilled import DistilledSet
 from dgdd_nb.evaluate import (
     Recipe, Split, by_domain, evaluate, get_recipe, held_out, in_domain, single_source,
 )
-from .files import did_you_mean, json_ready, load_settings, read_json, settings_dict, write_json
+from dgdd_nb.files import (
+    did_you_mean, json_ready, load_settings, read_json, settings_dict, write_json,
+)
 from .networks import network
 
 # %% ../nbs/22_experiments.ipynb #6862d5ce

@@ -270,9 +270,9 @@ def test_a_running_grid_holds_its_folder(tmp_path):
     from dgdd_nb.runs import claim
 
     other = replace(TINY, distill={"steps": 5})
-    with claim(TINY, tmp_path, 8), claim(TINY, tmp_path, 8):
-        with pytest.raises(ValueError, match="was made with distill.*choose another folder"):
-            run_grid(other, tmp_path, backend="sequential", progress=False)
+    refused = pytest.raises(ValueError, match="was made with distill.*choose another folder")
+    with claim(TINY, tmp_path, 8), claim(TINY, tmp_path, 8), refused:
+        run_grid(other, tmp_path, backend="sequential", progress=False)
     left = tmp_path / "work" / "run-0.lock"
     left.touch()  # of a killed run
     with claim(other, tmp_path, 8):
