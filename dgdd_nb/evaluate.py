@@ -6,7 +6,8 @@
 __all__ = ['RECIPES', 'NEEDED', 'Recipe', 'get_recipe', 'learning_rates', 'batches', 'stack_networks', 'train', 'predict',
            'Scores', 'check_sets', 'check_seeds', 'target_name', 'evaluate', 'Row', 'table_cells', 'Summary',
            'summarise', 'Difference', 'shared_cells', 'student_interval', 'paired_difference', 'markdown_table',
-           'read_rows', 'Results', 'Split', 'held_out', 'by_domain', 'in_domain', 'single_source', 'leave_one_out']
+           'read_rows', 'Results', 'Split', 'held_out', 'by_domain', 'in_domain', 'single_source', 'one_task',
+           'leave_one_out']
 
 # %% ../nbs/20_evaluate.ipynb #836759cf
 import copy
@@ -25,9 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .augment import apply, draw, strategy_for
-from .data import MultiDomain
+from .data import MultiDomain, number_of, unknown_name
 from .distilled import DistilledSet
-from .files import derive_seed, did_you_mean, generator, pick_device, replace_atomically
+from .files import derive_seed, generator, pick_device, replace_atomically
 from .networks import network as build_network
 
 # %% ../nbs/20_evaluate.ipynb #ec6f32f1
@@ -59,14 +60,11 @@ def get_recipe(
     "A recipe by name, some fields replaced; ValueError for an unknown name, field or schedule."
     if isinstance(recipe, str):
         if recipe not in RECIPES:
-            hint = did_you_mean(recipe, list(RECIPES)) or f", use one of {', '.join(RECIPES)}"
-            raise ValueError(f"There is no recipe {recipe!r}{hint}.")
+            raise unknown_name("recipe", recipe, list(RECIPES))
         recipe = RECIPES[recipe]
     known = [part.name for part in fields(Recipe)]
     for key in changes:
-        if key not in known:
-            hint = did_you_mean(key, known)
-            raise ValueError(f"A recipe has no {key!r}{hint}; it has {', '.join(known)}.")
+        number_of("field of a recipe", key, known)
     recipe = replace(recipe, **changes) if changes else recipe
     if recipe.schedule not in ("drop", "cosine", "constant"):
         raise ValueError(f"Schedule {recipe.schedule!r} is unknown; use drop, cosine or constant.")
@@ -452,8 +450,7 @@ def table_cells(
             cells.setdefault((row.distillation_seed, row.target), []).append(row.accuracy)
     if not cells:
         known = list(dict.fromkeys(row.method for row in rows))
-        hint = did_you_mean(method, known) or f", it has {', '.join(known) or 'no rows'}"
-        raise ValueError(f"The table has no method {method!r}{hint}.")
+        raise unknown_name("method", method, known or ["none: the table is empty"])
     return {key: np.array(values) for key, values in cells.items()}
 
 # %% ../nbs/20_evaluate.ipynb #fe8efd16
@@ -711,21 +708,32 @@ def single_source(
     targets = {n: data.leave_out(n)[1] for n in data.domain_names if n != name}
     return Split(name, source, targets)
 
-# %% ../nbs/20_evaluate.ipynb #4600d389
+# %% ../nbs/20_evaluate.ipynb #2f171ef9
+def one_task(
+    data: MultiDomain,  # all parts, at least two domains
+    setting: str,  # "ID", "MDG" or "SDG"
+    name: str,  # the domain left out, or the one source of SDG
+) -> Split:  # known domains among the targets too, where the data hold images out
+    """MDG trains on the others and scores on `name`; ID trains on the others and scores on their
+    held-out images; SDG trains on `name` alone and scores on the others."""
+    number_of("setting", setting, ("ID", "MDG", "SDG"))
+    number_of("domain", name, data.domain_names)
+    if data.K == 1:
+        raise ValueError(f"{name!r} is the only domain; {setting} needs at least two.")
+    if setting == "SDG":
+        split = single_source(data, name)
+        return replace(split, targets=split.targets | held_out(data.only(name)))
+    others = [other for other in data.domain_names if other != name]
+    if setting == "ID":
+        return replace(in_domain(data, others), name=name)
+    source, unseen = data.leave_out(name)
+    return Split(name, source, {name: unseen, **held_out(data.only(*others))})
+
+# %% ../nbs/20_evaluate.ipynb #06a18228
 def leave_one_out(
     data: MultiDomain,  # all parts, at least two domains
     setting: str = "MDG",  # "ID", "MDG" or "SDG"
 ) -> Iterator[Split]:  # one task per domain
-    """For each domain in turn: MDG trains on the others and scores on it; ID trains on the others
-    and scores on their held-out images; SDG trains on it alone and scores on each other domain."""
-    if setting not in ("ID", "MDG", "SDG"):
-        raise ValueError(f"The setting {setting!r} is unknown; use ID, MDG or SDG.")
+    "The task of each domain in turn, see `one_task`."
     for name in data.domain_names:
-        if setting == "MDG":
-            source, target = data.leave_out(name)
-            yield Split(name, source, {name: target})
-        elif setting == "ID":
-            others = [n for n in data.domain_names if n != name]
-            yield replace(in_domain(data, others), name=name)
-        else:
-            yield single_source(data, name)
+        yield one_task(data, setting, name)
