@@ -24,7 +24,8 @@ from .images import BROKEN, to_rgb
 # %% auto #0
 __all__ = ['ADVICE', 'NOT_READ', 'ABOUT', 'Look', 'look_at', 'look_at_all', 'Report', 'describe', 'table', 'Finding', 'problem',
            'note', 'some', 'about_files', 'about_colour', 'about_copies', 'about_classes', 'about_order',
-           'about_levels', 'about_strays', 'knows_classes', 'guess_name', 'list_files', 'about_count', 'check']
+           'about_levels', 'about_strays', 'knows_classes', 'guess_name', 'list_files', 'about_count', 'known_folder',
+           'check']
 
 # %% ../nbs/55_check.ipynb #9383ec96
 class Look(NamedTuple):
@@ -443,6 +444,18 @@ def about_count(
 ABOUT = (about_levels, about_files, about_colour, about_copies, about_classes, about_order,
          about_strays)
 
+# %% ../nbs/55_check.ipynb #e2b14f42
+def known_folder(
+    root: str | Path,  # as given
+) -> Path:  # the same
+    "An `OSError` of one sentence where this is a file, or nothing."
+    if Path(root).is_file():
+        raise NotADirectoryError(f"{root} is a file; unpack it if it is an archive, then name the "
+                                 "folder of images.")
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f"there is no folder {root}; check the path.")
+    return Path(root)
+
 # %% ../nbs/55_check.ipynb #1a144c6a
 def check(
     root: str | Path,  # a folder of images, or one near it
@@ -455,9 +468,7 @@ def check(
     "Look through a folder of images and say what was found and what to do; nothing is changed."
     from joblib import Parallel, delayed
 
-    report = Report(Path(root))
-    if not report.root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; check the path.")
+    report = Report(known_folder(root))
     if name is not None:
         number_of("benchmark", name, list(FACTS))
     report.name = name or guess_name(report.root)

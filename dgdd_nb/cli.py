@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['app', 'METHODS', 'HANDED_ON', 'Folders', 'Folder', 'PerClass', 'Picture', 'STEP_SECONDS', 'NETWORK_SECONDS',
            'WHOLE_SECONDS', 'COMPARED', 'GridFile', 'Place', 'GridResults', 'Jobs', 'Backend', 'Address', 'Resume',
-           'Made', 'Baseline', 'Form', 'Csv', 'Packed', 'Over', 'Figure', 'Images', 'Known', 'Target', 'Force', 'ORDER',
-           'setting', 'DistillSettings', 'EvaluateSettings', 'DemoSettings', 'options', 'say', 'plain_errors',
-           'with_settings', 'load_data', 'split_data', 'one_source', 'method_name', 'method_of', 'make_set', 'Progress',
-           'save_settings', 'split_of', 'by_style', 'distill_command', 'task_of', 'evaluate_command', 'score',
-           'show_command', 'save_figure', 'demo_plan', 'demo_weights', 'demo_part', 'demo_folder', 'one_per_class',
-           'demo_figure', 'demo_command', 'run_command', 'table_command', 'pack_command', 'plot_command',
-           'check_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
+           'Made', 'Baseline', 'Form', 'Csv', 'Packed', 'Over', 'PlotFile', 'Images', 'Known', 'NewFolder', 'Force',
+           'ORDER', 'setting', 'DistillSettings', 'EvaluateSettings', 'DemoSettings', 'options', 'say', 'plain_errors',
+           'with_settings', 'load_data', 'split_data', 'one_source', 'method_name', 'method_of', 'named_set',
+           'Progress', 'save_settings', 'asked_split', 'by_style', 'distill_command', 'task_of', 'evaluate_command',
+           'score', 'show_command', 'save_figure', 'demo_plan', 'demo_weights', 'demo_part', 'demo_folder',
+           'one_per_class', 'demo_figure', 'demo_command', 'run_command', 'results_in', 'table_command', 'pack_command',
+           'plot_command', 'check_command', 'notebooks_home', 'take_home', 'notebooks_command', 'main']
 
 # %% ../nbs/61_cli.ipynb #ef3893a3
 import functools
@@ -264,7 +264,7 @@ def method_of(
     return Method(name, surgery={key: v for key, v in given.items() if v is not None} or None)
 
 
-def make_set(
+def named_set(
     method: str,  # one of METHODS
     source: Any,  # MultiDomain, the source domains
     *,
@@ -325,7 +325,7 @@ def save_settings(
     write_json(folder / f"{command}.json", settings_dict(settings))
 
 # %% ../nbs/61_cli.ipynb #b86d61fe
-def split_of(
+def asked_split(
     data: Any,  # MultiDomain
     settings: DistillSettings,  # source, target
 ) -> tuple[Any, dict[str, Any], str]:  # source, targets by name, what to call them
@@ -363,7 +363,7 @@ def distill_command(
     say("Loading, a few seconds ...")
     method, out = method_name(settings.method), Path(settings.out)
     data = load_data(settings.data, settings.size)
-    source, _, target = split_of(data, settings)
+    source, _, target = asked_split(data, settings)
     settings = replace(settings, method=method, target=target, size=data.size[0])
     source = by_style(source, settings)
     say(f"Learning from {', '.join(source.domain_names)}; left out: {target}.")
@@ -371,7 +371,7 @@ def distill_command(
     given = {name: value for name, value in given.items() if value is not None}
     given["checkpoint"] = checkpoint = out / "checkpoint.safetensors"
     with Progress(1) as progress:
-        made = make_set(method, source, **given, moved=progress.part(method, 1))
+        made = named_set(method, source, **given, moved=progress.part(method, 1))
     made.save(out)
     save_settings(out, "distill", settings)
     checkpoint.unlink(missing_ok=True)
@@ -394,7 +394,7 @@ def task_of(
     if target == "none":
         raise ValueError(f"no domain was left out for {folder}: name one with --target.")
     data, size = settings.data or known.data, settings.size or known.size
-    return split_of(load_data(data, size), replace(known, data=data, target=target))
+    return asked_split(load_data(data, size), replace(known, data=data, target=target))
 
 # %% ../nbs/61_cli.ipynb #cfdbae3f
 Folders = Annotated[list[Path], typer.Argument(help="folders written by dgdd distill or demo")]
@@ -518,7 +518,7 @@ def demo_part(
     if (folder / "card.json").exists():  # from the part of this demo that ran before a pause
         made = DistilledSet.load(folder)
     else:
-        made = make_set(
+        made = named_set(
             method, task[0], ipc=settings.ipc, seed=seed, steps=settings.steps,
             device=settings.device, checkpoint=folder / "checkpoint.safetensors", moved=moved)
         if method != "whole":
@@ -650,6 +650,21 @@ Form = Annotated[str, typer.Option("--format", help="markdown, csv or latex")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="write one line per network here")]
 
 
+def results_in(
+    folder: Path,  # as typed: of a run, or a file of `pack`
+) -> Path:  # the same
+    "`ValueError` where it holds no run: it names the runs inside, or says how to make one."
+    if folder.suffix == ".jsonl" or (folder / "grid.json").is_file():
+        return folder
+    inside = sorted(str(path.parent) for path in folder.glob("*/grid.json"))
+    if inside:
+        more = f" and {len(inside) - 5} more" * (len(inside) > 5)
+        raise ValueError(f"{folder} holds no run, but folders inside do: name one of "
+                         f"{', '.join(inside[:5])}{more}.")
+    raise ValueError(f"{folder} holds no results: run a grid first (dgdd run GRID), then name its "
+                     "results folder.")
+
+
 @app.command("table", epilog="Example: dgdd table results/main_mini --baseline random")
 def table_command(
     folder: Made,  # of a grid
@@ -662,6 +677,7 @@ def table_command(
         from dgdd_nb.stored import results, what_ran
         from dgdd_nb.tables import render
 
+        folder = results_in(folder)
         if csv:
             results(folder).to_csv(csv)
         say(what_ran(folder))
@@ -680,23 +696,24 @@ def pack_command(
     with plain_errors():
         from dgdd_nb.stored import pack
 
-        typer.echo(f"{pack(folder, path)} written")
+        typer.echo(f"{pack(results_in(folder), path)} written")
 
 # %% ../nbs/61_cli.ipynb #71319049
 Over = Annotated[str | None, typer.Option(help="a number to draw over, such as surgery.alpha")]
-Figure = Annotated[Path | None, typer.Option("--out", help="[default: beside the results]")]
+PlotFile = Annotated[Path | None, typer.Option("--out", help="[default: beside the results]")]
 
 
 @app.command("plot", epilog="Example: dgdd plot results/alpha --over surgery.alpha")
 def plot_command(
     folder: Made,  # of a grid
     over: Over = None,  # None: all methods
-    out: Figure = None,  # None: figure.png in the folder
+    out: PlotFile = None,  # None: figure.png in the folder
 ) -> None:
     "Draw the finished cells of a grid: all methods, or one option varied."
     with plain_errors():
         from dgdd_nb import result_plots
 
+        folder = results_in(folder)
         name = "figure.png" if over is None else f"figure-{over}.png"
         place = folder.with_suffix(".png") if folder.suffix == ".jsonl" else folder / name
         made = result_plots.save_plot(folder, over, out or place)
@@ -744,13 +761,13 @@ def take_home(
     copy.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-Target = Annotated[Path, typer.Argument(help="folder to make", metavar="DIR")]
+NewFolder = Annotated[Path, typer.Argument(help="folder to make", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="replace notebooks that are there already")]
 
 
 @app.command("notebooks", epilog="Example: dgdd notebooks my-notebooks")
 def notebooks_command(
-    folder: Target,  # made where it is missing
+    folder: NewFolder,  # made where it is missing
     force: Force = False,  # replace notebooks that are there
 ) -> None:
     "Copy the notebooks into a folder of yours."

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from .data import MultiDomain, draw_domain, number_of, photographs
 from .files import derive_seed
+from .folders import IMAGE_TYPES
 from .images import read_image
 
 # %% auto #0
-__all__ = ['FILES', 'Made', 'MADE', 'from_torchvision', 'original_digits', 'draw_per_class', 'to_side', 'crops_of', 'blend',
-           'taken', 'rendered', 'one_domain', 'torchvision_digits']
+__all__ = ['FILES', 'Made', 'MADE', 'from_torchvision', 'original_digits', 'draw_per_class', 'to_side', 'pictures_in', 'crops_of',
+           'blend', 'taken', 'rendered', 'one_domain', 'torchvision_digits']
 
 # %% ../nbs/09_digits.ipynb #dc74c7c4
 FILES = {"mnist": "MNIST/raw/ with the four unpacked files train-images-idx3-ubyte and so on",
@@ -96,6 +97,17 @@ def to_side(
              for image in images]
     return torch.from_numpy(np.stack([np.asarray(image) for image in sized])).permute(0, 3, 1, 2)
 
+# %% ../nbs/09_digits.ipynb #e48fbe58
+def pictures_in(
+    backgrounds: str | Path | None,  # a folder of photographs; None: the two of scikit-learn
+) -> list[np.ndarray]:  # uint8, (3, h, w) each
+    "All photographs of a folder; files of other kinds and inner folders are passed over."
+    if backgrounds is None:
+        return list((photographs() * 255).round().to(torch.uint8).numpy())
+    files = [p for p in sorted(Path(backgrounds).glob("*.*")) if not p.name.startswith(".")]
+    files = [p for p in files if p.suffix.lower() in IMAGE_TYPES and p.is_file()]
+    return [read_image(path) for path in files]
+
 # %% ../nbs/09_digits.ipynb #2e872feb
 def crops_of(
     backgrounds: str | Path | None,  # a folder of photographs; None: the two of scikit-learn
@@ -104,12 +116,10 @@ def crops_of(
     seed: int,  # decides photographs and places
 ) -> Tensor:  # uint8, (N, 3, size, size)
     "Random square crops, pixel by pixel as they are in the photographs."
-    if backgrounds is None:
-        photos = list((photographs() * 255).round().to(torch.uint8).numpy())
-    else:
-        files = sorted(p for p in Path(backgrounds).glob("*.*") if not p.name.startswith("."))
-        photos = [read_image(path) for path in files]
-    photos = [photo for photo in photos if min(photo.shape[1:]) >= size]
+    photos = [photo for photo in pictures_in(backgrounds) if min(photo.shape[1:]) >= size]
+    if not photos and backgrounds is None:
+        raise ValueError(f"The photographs of scikit-learn are smaller than {size}x{size} pixels; "
+                         "name a folder of larger ones in backgrounds.")
     if not photos:
         raise FileNotFoundError(f"{backgrounds} holds no photograph of at least {size}x{size} "
                                 "pixels; name another folder in backgrounds.")

@@ -280,3 +280,22 @@ def test_links_to_nowhere_and_folders_named_like_files(tmp_path):
         pytest.skip("this system makes no links")
     report = check(tmp_path, quiet=True)
     assert [path.name for path in report.broken] == ["link.png"] and not report.ok
+
+
+@pytest.mark.parametrize("name", ["pictures.tar", "notes"])
+def test_a_file_in_place_of_a_folder(tmp_path, name):
+    (tmp_path / name).write_text("x")
+    with pytest.raises(NotADirectoryError, match=f"{name} is a file; unpack it if it is an archive, then name the folder"):
+        check(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="there is no folder .*; check the path"):
+        check(tmp_path / "nowhere")
+
+
+def test_the_command_says_so_too(tmp_path):
+    from typer.testing import CliRunner
+
+    from dgdd_nb.cli import app
+
+    (tmp_path / "pictures.tar").touch()
+    done = CliRunner().invoke(app, ["check", str(tmp_path / "pictures.tar")])
+    assert done.exit_code == 1 and "is a file; unpack it" in done.output and "Traceback" not in done.output
