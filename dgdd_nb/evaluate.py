@@ -514,8 +514,9 @@ class Difference:
     @property
     def verdict(self) -> str:
         "A claim only from 5 distillation seeds x 10 networks on, and zero outside the interval."
-        if self.seeds < NEEDED[0] or self.networks < NEEDED[1]:
-            return "not enough seeds to claim a difference"
+        for there, needed, what in zip((self.seeds, self.networks), NEEDED, ("seeds", "networks")):
+            if there < needed:
+                return f"not enough {what} to claim a difference"
         if self.low <= 0 <= self.high:
             return "no difference shown"
         return f"{self.a} is {'better' if self.mean > 0 else 'worse'}"
