@@ -10,6 +10,7 @@ __all__ = ['mean_and_std', 'check_layers', 'style_statistics', 'zscore', 'check_
 
 # %% ../nbs/32_pseudo_domains.ipynb #fb312a28
 import hashlib
+import inspect
 import math
 import warnings
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .data import MultiDomain, Normalisation, unknown_name
+from .data import MultiDomain, Normalisation, number_of, unknown_name
 from .engine import default_real_batch
 from .files import pick_device
 from .networks import Encoder, network
@@ -381,6 +382,9 @@ def pseudo_domains(
     **encoder: Any,  # settings of `style_statistics`: width, depth, encoder, chunk, device
 ) -> MultiDomain:  # the same images with domains "style 0", "style 1", ..., dark first
     "Replace domain tags by clusters of style (SGS paper, single-source setting)."
+    own, more = (list(inspect.signature(f).parameters) for f in (pseudo_domains, style_statistics))
+    for name in encoder:
+        number_of("option of pseudo_domains", name, [*own[1:-1], *more[2:]])
     order = content_order(dataset)
     data = dataset.select(order.to(dataset.device))
     learned = data.select((train := training_mask(data)).to(data.device))

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from dgdd_nb.experiments import Grid, Judge, Method, cells, run_cell
 from dgdd_nb.runs import missing, run_grid, workers
@@ -94,15 +97,17 @@ def test_backends_agree_to_the_last_bit(backend, tmp_path, undisturbed):
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_killed_three_times(tmp_path, undisturbed, start):
-    folder = tmp_path / "out"
-    for more in (1, 2, 2):  # kill while the next cell is under way
+    folder, seed = tmp_path / "out", time.time_ns()
+    print("seed of the moments:", seed)
+    moments = random.Random(seed)
+    for kill in range(3):
         before, process = done(folder), start(folder)
         limit = time.monotonic() + 120
-        while done(folder) < before + more and process.poll() is None and time.monotonic() < limit:
+        while done(folder) < before + 1 and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.02)
-        time.sleep(0.05 * more)
+        time.sleep(moments.uniform(0, 0.4))  # the next cell, or the one after it, is under way
         end(process)
-        assert before < done(folder) < 8
+        assert before < done(folder) and (kill or done(folder) < 8)
     last = start(folder)
     assert last.wait(180) == 0, last.stdout.read()
     assert fresh(folder) == undisturbed
@@ -223,7 +228,7 @@ def test_other_versions_are_asked_about(tmp_path):
 
 
 @pytest.mark.parametrize("changed, says", [
-    ("where_it_ran", "torch: .* there, 0.1 here"), ("fingerprint", "other images than the data has now")])
+    ("where_it_ran", "torch: .* there, 0.1 here"), ("data_hash", "other images than the data has now")])
 def test_a_worker_with_other_versions_or_images_refuses(tmp_path, monkeypatch, changed, says):
     """What the driver cannot see: the machine of a worker is asked by the worker itself."""
     import dgdd_nb.experiments as module
@@ -280,13 +285,27 @@ def test_a_running_grid_holds_its_folder(tmp_path):
     assert not list((tmp_path / "work").glob("run-*"))
 
 
+def test_a_choice_that_changes_is_refused_before_it_is_written(tmp_path):
+    """Else the record would say what no cell was made with."""
+    from dgdd_nb.choice import run_study
+
+    def study(*rates):
+        method = Method("DM", choose={"options.lr": list(rates)})
+        return run_study(replace(ONE, choice_seeds=1, methods=(method,)), tmp_path, backend="sequential", progress=False)
+
+    (worse,), _ = study(3000.0)
+    before = (tmp_path / "choices.json").read_bytes()
+    with pytest.raises(ValueError, match="other options than are chosen now"):
+        study(3000.0, 1.0)
+    assert worse.options == {"options.lr": 3000.0} and (tmp_path / "choices.json").read_bytes() == before
+
+
 def test_choices_of_other_targets_stay(tmp_path):
     from dgdd_nb.choice import Choice, record
 
-    path = tmp_path / "choices.json"
-    record(path, [Choice("DM", "street", 1, {"lr": 1.0}, {}, "", 1), Choice("DM", "print", 1, {"lr": 1.0}, {}, "", 1)])
-    record(path, [Choice("DM", "print", 1, {"lr": 2.0}, {}, "", 1)])
-    found = json.loads(path.read_text(encoding="utf-8"))
+    record(tmp_path, [Choice("DM", name, 1, {"lr": 1.0}, {}, "", 1) for name in ("street", "print")])
+    record(tmp_path, [Choice("DM", "print", 1, {"lr": 2.0}, {}, "", 1)])
+    found = json.loads((tmp_path / "choices.json").read_text(encoding="utf-8"))
     assert [(c["target"], c["options"]["lr"]) for c in found] == [("street", 1.0), ("print", 2.0)]
 
 
@@ -353,11 +372,80 @@ def test_anyway_reaches_a_half_finished_cell(tmp_path):
     ({"data": {"name": "pacs", "root": "nowhere", "lsits": False}}, "did you mean 'lists'"),
     ({"methods": (Method("x", make="random"),), "ipc": (500,)}, "lower ipc"),
     ({"evaluate": Judge(architectures=("resnet81",), networks=1)}, "resnet18"),
+    ({"evaluate": Judge(networks=1, depth=9)}, "depth"),
+    ({"methods": (Method("x", prepare={"name": "pseudo_domains", "withd": 8}),)}, "did you mean 'width'"),
+    ({"methods": (Method("x", make="test_experiments:fall", options={"sede": 1}),)}, "did you mean 'seed'"),
+    ({"methods": (Method("x", make="whole", options={"ipc2": 1}),)}, "ipc2"),
+    ({"data": {"name": "mini_digits", "train": "sixty"}}, "value of the wrong type"),
 ])
 def test_a_mistake_is_found_before_anything_runs(tmp_path, changes, says):
     with pytest.raises(ValueError, match=says):
         run_grid(replace(TINY, **changes), tmp_path / "grid", backend="sequential", progress=False)
     assert not (tmp_path / "grid" / "grid.json").exists() and not list(tmp_path.rglob("cells/*"))
+
+
+@pytest.mark.parametrize("place", ["distill", "options", "choose"])
+@pytest.mark.parametrize("name", ["ipc", "seed", "only"])
+def test_what_a_cell_decides_cannot_be_set(place, name):
+    """Else cells would hold other sets than they say."""
+    with pytest.raises(ValueError, match=f"sets '{name}', which the grid decides"):
+        if place == "distill":
+            replace(TINY, distill={name: 1})
+        else:
+            replace(TINY, methods=(Method("x", **{place: {name: 1} if place == "options" else {f"options.{name}": [1]}}),))
+
+
+def test_a_method_without_cells_may_be_corrected(tmp_path):
+    """One that has cells, or is being run, may not."""
+    small = replace(ONE, methods=(Method("random", make="random"), Method("fails", make="test_experiments:fall",
+                                                                         options={})), seeds=2)
+    with pytest.raises(RuntimeError, match="1 of 4 cells failed"):
+        run_grid(small, tmp_path, backend="sequential", progress=False)
+    shutil.rmtree(tmp_path / "cells")
+    run_grid(replace(small, methods=(small.methods[0],)), tmp_path, backend="sequential", progress=False)
+    other = Method("fails", make="herding", options={"features": "pixels"})
+    run_grid(replace(small, methods=(other,)), tmp_path, backend="sequential", progress=False)
+    with pytest.raises(ValueError, match="another method called 'random'"):
+        run_grid(replace(small, methods=(replace(small.methods[0], make="k_centre"),)), tmp_path,
+                 backend="sequential", progress=False)
+
+
+def test_a_narrower_run_keeps_the_whole_table(tmp_path):
+    wide = replace(TINY, methods=(Method("random", make="random"),))
+    run_grid(wide, tmp_path, backend="sequential", progress=False)
+    assert run_grid(replace(wide, targets=("street",), seeds=1), tmp_path, backend="sequential", progress=False) == []
+    found = json.loads((tmp_path / "grid.json").read_text(encoding="utf-8"))
+    assert (found["targets"], found["seeds"], found["cells"]) == (["street", "print"], 2, 4)
+
+
+def test_a_file_is_no_folder_for_results(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(ValueError, match="name a folder for the results"):
+        run_grid(ONE, tmp_path / "out", backend="sequential", progress=False)
+
+
+def test_pseudo_domains_follow_the_seed():
+    """Five distillation seeds see five clusterings, as in the study of 32_pseudo_domains."""
+    from dgdd_nb.experiments import data_of, prepared
+
+    source = data_of(TINY.data).only("print").part("train")
+    method = Method("K", prepare={"name": "pseudo_domains", "K": 2, "width": 8, "min_size": 1})
+    first, again, second = (prepared(method, source, seed).domains for seed in (0, 0, 1))
+    assert bool((first == again).all()) and bool((first != second).any())
+    fixed = replace(method, prepare={**method.prepare, "seed": 0})
+    assert bool((prepared(fixed, source, 1).domains == first).all())
+
+
+@pytest.mark.parametrize("part", ["val", "crossval"])
+def test_the_held_out_part_is_what_options_are_chosen_on(part):
+    from dgdd_nb.data import MultiDomain
+    from dgdd_nb.experiments import split_of
+
+    images = torch.randint(256, (24, 3, 8, 8)).to(torch.uint8)
+    data = MultiDomain.from_tensors(images, ["a", "b"] * 12, ["x"] * 12 + ["y"] * 12, parts=(["train"] * 4 + [part] * 2) * 4,
+                                    part_names=("train", part))
+    split = split_of(data, "validation", "y")
+    assert len(split.source) == 8 and [len(p) for p in split.targets.values()] == [4]
 
 
 def test_a_mistyped_benchmark_of_the_paper_is_named():
