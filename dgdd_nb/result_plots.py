@@ -91,6 +91,13 @@ def sensitivity(
         raise ValueError(f"No method with {over} has every target so far: let the grid finish.")
     return found
 
+# %% ../nbs/27_result_plots.ipynb #ef0c3345
+AXES = {  # what the numbers of a setting mean
+    "MDG": "accuracy on the unseen domain, %", "SDG": "accuracy on unseen domains, by source, %",
+    "ID": "accuracy on new images of the same domains, %",
+    **dict.fromkeys(("validation", "SDG validation"), "accuracy on held-out source images, %"),
+}
+
 # %% ../nbs/27_result_plots.ipynb #fafecdd6
 def sensitivity_plot(
     folder: str | Path,  # of a grid
@@ -113,7 +120,7 @@ def sensitivity_plot(
     if grid.get("baseline") in methods_on(rows, None):
         level = summarise(rows, grid["baseline"]).mean
         ax.axhline(level, color=COLOURS["real"], linestyle="--", label=grid["baseline"])
-    ax.set(xlabel=over, ylabel="accuracy on the unseen domain, %")
+    ax.set(xlabel=over, ylabel=AXES[grid["setting"]])
     ax.legend()
     return ax
 
@@ -148,10 +155,3 @@ def save_plot(
             figure.savefig(temporary, format=path.suffix[1:] or "png")
         plt.close(figure)
     return path
-
-
-AXES = {  # what the numbers of a setting mean
-    "MDG": "accuracy on the unseen domain, %", "SDG": "accuracy on unseen domains, by source, %",
-    "ID": "accuracy on new images of the same domains, %",
-    **dict.fromkeys(("validation", "SDG validation"), "accuracy on held-out source images, %"),
-}
