@@ -15,6 +15,7 @@ from dgdd_nb.matching import DM
 from dgdd_nb.networks import ConvNet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import bench_cache  # noqa: E402
 import bench_step  # noqa: E402
 import public_loop  # noqa: E402
 
@@ -118,3 +119,66 @@ def test_smoke_run_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert all("naive K+1 passes" in {r["step"] for r in rows if r["case"] == c} for c in
                {row["case"] for row in rows if row["group"] == "growth"})  # fmt: skip
     assert "| case | step |" in capsys.readouterr().out
+
+
+def test_cache_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    from PIL import Image
+
+    for name in ("a/dog/0.png", "a/cat/0.png", "b/dog/0.png", "b/cat/0.png"):
+        path = tmp_path / "own" / name
+        path.parent.mkdir(parents=True)
+        Image.linear_gradient("L").save(path)
+    out = tmp_path / "cache.csv"
+    words = ["bench_cache.py", str(tmp_path / "own"), "--size", "8", "--rounds", "2", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", words)
+    bench_cache.main()
+    with out.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["round"], row["folder"], row["images"], row["side"]) for row in rows] == [(n, "own", "4", "8") for n in "01"]
+    assert all(float(row["decoded_s"]) > 0 < float(row["cached_s"]) for row in rows)
+    assert "(medians of 2)" in capsys.readouterr().out
+
+
+def ready(name: str):
+    from dgdd_nb.experiments import Grid
+    from dgdd_nb.files import load_settings
+
+    return load_settings(Grid, Path(bench_step.__file__).parent / "tables" / f"{name}.toml")
+
+
+@pytest.mark.parametrize("study", ["ablation", "init"])
+def test_studies_of_digits_dg(study: str):
+    """The methods of the built-in digits, the data and budget of the main table, the paper's number beside."""
+    from dgdd_nb.tables import published
+
+    small, main, full = ready(f"{study}_mini"), ready("main_digits_dg"), ready(f"{study}_digits_dg")
+    assert (full.methods, full.baseline) == (small.methods, small.baseline)
+    for name in ("data", "distill", "evaluate", "seeds", "setting", "paper", "threads"):
+        assert getattr(full, name) == getattr(main, name), name
+    numbers = {m.name: published(full.paper, full.setting, 10, m.name) for m in full.methods}
+    known = {"ablation": [65.1, 64.9, 44.7, 65.1, 67.7], "init": [None, None, None, 67.7, 66.2, 66.1]}
+    assert list(numbers.values()) == known[study]
+
+
+@pytest.mark.parametrize("name", ["main_digits_dg", "main_pacs", "main_core50_hard", "ablation_digits_dg", "init_digits_dg"])
+def test_full_tables_can_claim(name: str):
+    from dgdd_nb.evaluate import NEEDED
+
+    grid = ready(name)
+    assert grid.seeds >= NEEDED[0] and grid.evaluate.networks >= NEEDED[1]
+
+
+def test_every_method_has_as_many_candidates():
+    from dgdd_nb.choice import candidates
+
+    grid = ready("pacs_photo_gpu")
+    assert {len(candidates(method)) for method in grid.methods if method.choose} == {6}
+
+
+@pytest.mark.parametrize("name", ["SDG_mini", "K_mini"])
+def test_one_source_has_more_images_than_a_step_takes(name: str):
+    from dgdd_nb.data import mini_digits
+    from dgdd_nb.evaluate import single_source
+
+    source = single_source(mini_digits(size=16), "print").source
+    assert int(source.counts().min()) > ready(name).distill["real_batch"]
