@@ -190,9 +190,7 @@ def list_benchmark(
             listing.add(place, own, part_of(place.name) if parts else None)
         notes += [f"passed over {p.name} of {own}, which is no part" for p in inner
                   if parts and p not in parts]
-    empty = [own for own in folders if not listing.names(3, own)]
-    if empty and len(empty) < len(folders):
-        notes.append(f"no image in {', '.join(empty)}")
+    listing.empty = [own for own in folders if not listing.names(3, own)]
     names = {label: class_of(facts, label) for label in listing.names(3)}
     listing.rows = [row._replace(label=names[row.label]) for row in listing.rows]
     if base != root:
@@ -223,10 +221,9 @@ class Reader:
         for key in options:
             number_of("option", key, ["root", "size", "domains", "workers", "cache", "quiet", *own])
         listing, notes = self.list_files(self.facts, Path(root), domains, **options)
-        for note in notes:
-            if note.startswith("no image in"):
-                raise FileNotFoundError(f"{note}: fetch the whole set, or name the other domains "
-                                        "in domains=[...].")
+        if listing.rows and listing.empty:
+            raise FileNotFoundError(f"no image in {', '.join(listing.empty)}: fetch the whole set, "
+                                    "or name the other domains in domains=[...].")
         found = set(listing.names(3))
         data = from_listing(
             listing, size or self.facts.size, domains=domains or domains_of(listing),

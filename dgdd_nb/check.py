@@ -416,6 +416,10 @@ def list_files(
             report.listing = list_images(base)
         except (ValueError, OSError):
             return out
+    if report.listing.rows and report.listing.empty:
+        names = ", ".join(report.listing.empty)
+        out.append(problem(f"no image in {names}: fetch the whole set, or name the other domains "
+                           "when reading."))
     deep = any(len(r.path.relative_to(report.listing.root).parts) > 3 for r in report.listing.rows)
     lists = not deep and any(row.part for row in report.listing.rows)
     report.layout = "domain/part/class" if deep else "domain/class" + " with lists" * lists
@@ -429,8 +433,6 @@ def about_count(
     text: str,  # a note of a reader
 ) -> Finding:
     "A note of a reader; a count that is not the published one is a problem, with exceptions."
-    if text.startswith("no image in"):
-        return problem(f"{text}: fetch the whole set, or name the other domains when reading.")
     if "published are" not in text:
         return note(f"{text}.")
     if text.startswith("3,928 images of sketch"):

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SHORT', 'Plug', 'SETTINGS', 'PAPERS', 'GIVEN', 'CHEAP', 'find', 'ready', 'call', 'plug_name', 'Method', 'Judge',
            'check_given', 'Grid', 'expand', 'data_text', 'data_of', 'data_hash', 'targets_of', 'split_of',
-           'validation_split', 'Cell', 'cells', 'settled', 'plain', 'prepared', 'make_set', 'score_set',
-           'torch_threads', 'where_it_ran', 'check_alike', 'checkpoint_of', 'compute', 'stored_bytes', 'rehearse',
-           'rehearse_method', 'Outcome', 'run_cell']
+           'validation_split', 'Cell', 'cells', 'settled', 'draws_nothing', 'plain', 'prepared', 'make_set',
+           'score_set', 'torch_threads', 'where_it_ran', 'check_alike', 'checkpoint_of', 'compute', 'stored_bytes',
+           'rehearse', 'rehearse_method', 'Outcome', 'run_cell']
 
 # %% ../nbs/22_experiments.ipynb #ed39cc80
 import hashlib
@@ -356,6 +356,15 @@ def settled(
                          "dgdd_nb.choice.run_study.")  # fmt: skip
     return chosen or method
 
+# %% ../nbs/22_experiments.ipynb #d0a0629d
+def draws_nothing(
+    method: Method | dict[str, Any],  # of a grid, or its stored settings
+) -> bool:
+    "Whether a method leaves nothing to chance: it makes one set, whatever the seed."
+    if isinstance(method, Method):
+        method = settings_dict(method)
+    return method["make"] == "whole" or method["options"].get("features") == "pixels"
+
 # %% ../nbs/22_experiments.ipynb #d9788ac5
 def plain(
     cell: Cell,  # as the product gives it
@@ -364,8 +373,8 @@ def plain(
     for part in (cell.method.make, cell.method.objective, cell.method.surgery, cell.method.prepare):
         find(plug_name(part)) if part else None
     if cell.method.make == "whole":
-        cell = replace(cell, ipc=None, seed=0)
-    if cell.method.options.get("features") == "pixels":  # herding, k_centre: nothing is drawn
+        cell = replace(cell, ipc=None)
+    if draws_nothing(cell.method):
         cell = replace(cell, seed=0)
     return cell if cell.method.make == "distill" else replace(cell, distill={})
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['derive_seed', 'generator', 'did_you_mean', 'pick_device', 'replace_atomically', 'json_ready', 'write_json',
-           'read_json', 'settings_dict', 'load_settings', 'save_tensors', 'load_tensors']
+           'read_json', 'read_csv', 'settings_dict', 'load_settings', 'save_tensors', 'load_tensors']
 
 # %% ../nbs/01_files.ipynb #9ad1e2f0
+import csv
 import difflib
 import errno
 import hashlib
@@ -194,6 +195,17 @@ def read_json(
         return json.loads(_read(path).decode("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}.") from None
+
+# %% ../nbs/01_files.ipynb #fffd5881
+def read_csv(
+    path: str | Path,  # a table with a first line of names
+) -> list[dict[str, str]]:  # one per line; empty where there is no file
+    "Rows of a stored table, as text: a copy of the notebooks may lack stored results."
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
 
 # %% ../nbs/01_files.ipynb #ca72b328
 _WORDS = {

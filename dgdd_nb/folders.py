@@ -71,6 +71,7 @@ class Listing:
     rows: list[Row] = field(default_factory=list)  # the images
     ignored: list[Path] = field(default_factory=list)  # what was passed over
     selection: str = ""  # what was chosen among the files of these folders, such as "every=10"
+    empty: list[str] = field(default_factory=list)  # domains with a folder and no image
 
     def add(
         self,

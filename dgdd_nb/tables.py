@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .data import number_of
 from .evaluate import Difference, Row, Summary, paired_difference, shared_cells, summarise
-from .experiments import PAPERS
+from .experiments import PAPERS, draws_nothing
 from .stored import groups, read_cells, read_grid, rows_of
 
 # %% ../nbs/25_tables.ipynb #65144deb
@@ -111,8 +111,7 @@ def without_draw(
 ) -> set[str]:  # names of methods
     "Methods that leave nothing to chance: they make one set, whatever the seed."
     methods = [cell["cell"]["method"] for cell in found]
-    return {method["name"] for method in methods if method["make"] == "whole"
-            or method["options"].get("features") == "pixels"}  # fmt: skip
+    return {method["name"] for method in methods if draws_nothing(method)}
 
 # %% ../nbs/25_tables.ipynb #efc915fe
 def against(

@@ -214,3 +214,11 @@ def test_light_imports() -> None:
         "print(*{'matplotlib', 'sklearn', 'PIL', 'ipywidgets', 'joblib', 'typer'} & {*sys.modules})"
     )
     assert python(script).split() == []
+
+
+def test_rows_of_a_stored_table(tmp_path):
+    from dgdd_nb.files import read_csv
+
+    (tmp_path / "a.csv").write_text("name,n\r\n\"x, y\",1\r\n", encoding="utf-8", newline="")
+    assert read_csv(tmp_path / "a.csv") == [{"name": "x, y", "n": "1"}]
+    assert read_csv(tmp_path / "none.csv") == []
