@@ -131,7 +131,7 @@ def cutout(
     hole = row[:, :, None] & column[:, None]  # (n, H, W)
     return x.masked_fill(per_image(hole, owner, x)[:, None], 0)
 
-# %% ../nbs/03_augment.ipynb #5ffae8ad
+# %% ../nbs/03_augment.ipynb #a9f013c8
 def warp(
     x: Tensor,  # images, shape (N, 3, H, W)
     theta: Tensor,  # sampling matrices, output to input in [-1, 1] coordinates, shape (n, 2, 2)
@@ -143,7 +143,7 @@ def warp(
     grid = per_image(grid, owner, x).expand(len(x), -1, -1, -1)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
-
+# %% ../nbs/03_augment.ipynb #d52ca997
 def scale(
     x: Tensor,  # images, shape (N, 3, H, W)
     width: Tensor,  # factor of the sampling grid along the width; above 1 shrinks, shape (n,)
@@ -153,7 +153,7 @@ def scale(
     """Stretch or shrink about the centre."""
     return warp(x, torch.diag_embed(torch.stack([width, height], 1)), owner)
 
-
+# %% ../nbs/03_augment.ipynb #5ffae8ad
 def rotate(
     x: Tensor,  # images, shape (N, 3, H, W)
     angle: Tensor,  # in radians, shape (n,)
@@ -182,7 +182,7 @@ def split_strategy(
             raise ValueError(message)
     return names
 
-# %% ../nbs/03_augment.ipynb #b87be987
+# %% ../nbs/03_augment.ipynb #f65ea0d8
 @dataclass(frozen=True)
 class DSA:
     """Settings of differentiable siamese augmentation (Zhao and Bilen, 2021), as published."""
@@ -208,7 +208,7 @@ class DSA:
         """All operations but the flip."""
         return cls("color_crop_cutout_scale_rotate", **settings)
 
-
+# %% ../nbs/03_augment.ipynb #b87be987
 def as_dsa(
     strategy: DSA | str | None,  # settings, or names joined by "_", or None for no augmentation
 ) -> DSA:  # settings; a string gets the published ranges
@@ -248,7 +248,7 @@ class Params:
         }
         return Params(self.names, self.operation, moved)
 
-# %% ../nbs/03_augment.ipynb #4dd49e16
+# %% ../nbs/03_augment.ipynb #3b012425
 def whole(
     low: int,  # smallest value
     high: int,  # largest value
@@ -258,7 +258,7 @@ def whole(
     """Whole numbers, both ends included."""
     return torch.randint(low, high + 1, (n,), generator=generator, device=generator.device)
 
-
+# %% ../nbs/03_augment.ipynb #4dd49e16
 def draw_values(
     dsa: DSA,  # settings
     n: int,  # number of parameter sets
@@ -299,7 +299,7 @@ def draw(
     size = (size, size) if isinstance(size, int) else tuple(size)
     return Params(names, operation, draw_values(dsa, n, size, generator))
 
-# %% ../nbs/03_augment.ipynb #472db8ca
+# %% ../nbs/03_augment.ipynb #9c118622
 def image_owner(
     owner: Tensor | None,  # parameter set of each image, shape (N,), or None
     n: int,  # number of parameter sets
@@ -313,7 +313,7 @@ def image_owner(
         raise ValueError(f"{given} do not fit {images} images; give `owner`, one set per image.")
     return torch.arange(images) if owner is None else owner
 
-
+# %% ../nbs/03_augment.ipynb #472db8ca
 def apply(
     x: Tensor,  # normalised images, shape (N, 3, H, W)
     params: Params,  # n parameter sets

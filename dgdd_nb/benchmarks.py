@@ -78,14 +78,14 @@ FACTS = {facts.name: facts for facts in (
           {}, 24_788),
 )}
 
-# %% ../nbs/08_benchmarks.ipynb #6dd79082
+# %% ../nbs/08_benchmarks.ipynb #e60ce626
 def folder_names(
     facts: Facts,  # of the benchmark
 ) -> dict[str, str]:  # squeezed name of a folder: our name of the domain
     "All names that the folders of the domains have."
     return {squeeze(n): own for own, more in facts.domains.items() for n in (own, *more)}
 
-
+# %% ../nbs/08_benchmarks.ipynb #bd6e4375
 def domain_folders(
     facts: Facts,  # of the benchmark
     base: Path,  # the folder to look into
@@ -98,7 +98,7 @@ def domain_folders(
             found.setdefault(names[squeeze(folder.name)], folder)
     return {own: found[own] for own in facts.domains if own in found}
 
-
+# %% ../nbs/08_benchmarks.ipynb #6dd79082
 def find_base(
     facts: Facts,  # of the benchmark
     root: Path,  # what the user gave
@@ -133,7 +133,7 @@ def class_of(
         return facts.classes[int(folder)]
     raise unknown_name(f"class folder of {facts.name}", folder, facts.classes)
 
-# %% ../nbs/08_benchmarks.ipynb #1a46abc9
+# %% ../nbs/08_benchmarks.ipynb #0b30da76
 def choose_folders(
     facts: Facts,  # of the benchmark
     base: Path,  # the folder that holds the domains
@@ -153,7 +153,7 @@ def choose_folders(
         notes.append(f"not read: {', '.join(others)}; name it in domains=[...] if it is a domain")
     return published, notes
 
-
+# %% ../nbs/08_benchmarks.ipynb #238585f4
 def compare_counts(
     facts: Facts,  # of the benchmark
     listing: Listing,  # what was found
@@ -167,7 +167,7 @@ def compare_counts(
         notes.append(f"{n:,} images in all, published are {facts.total:,}")
     return notes
 
-
+# %% ../nbs/08_benchmarks.ipynb #1a46abc9
 def domains_of(
     listing: Listing,  # files with their domains
 ) -> list[str]:  # none twice
@@ -262,7 +262,7 @@ def read_list(
         paths.append(name)
     return paths, 1 if first is None else first
 
-# %% ../nbs/08_benchmarks.ipynb #94d5ab26
+# %% ../nbs/08_benchmarks.ipynb #857ace35
 def read_lists(
     folder: Path,  # where the lists are
     domains: Sequence[str],  # whose lists
@@ -280,7 +280,7 @@ def read_lists(
             raise FileNotFoundError(f"there is no list {path}; bring it or pass lists=False.")
     return names, firsts
 
-
+# %% ../nbs/08_benchmarks.ipynb #94d5ab26
 def in_parts(
     listing: Listing,  # all images of PACS
     lists: Mapping[str, Sequence[str]],  # paths, for "train" and "crossval"
@@ -350,7 +350,7 @@ def list_pacs(
 
 pacs = Reader(FACTS["pacs"], list_pacs)
 
-# %% ../nbs/08_benchmarks.ipynb #b7f92da4
+# %% ../nbs/08_benchmarks.ipynb #aea570fd
 FRAME = re.compile(r"C_(\d+)_(\d+)_(\d+)\.\w+")  # session, object, frame
 
 
@@ -368,7 +368,7 @@ def frame_of(
                          f"it into s{session}/o{thing} or delete it.")
     return session, thing, frame
 
-
+# %% ../nbs/08_benchmarks.ipynb #b7f92da4
 def list_core50(
     facts: Facts,  # of CORe50 or CORe50-Hard
     root: Path,  # the folder with the sessions, or one near it

@@ -56,7 +56,7 @@ def fair_block(
     size = lambda b: max(map(len, shares(per_class, parts, b)))  # noqa: E731
     return min(good, key=lambda b: (size(b), -b))
 
-# %% ../nbs/17_by_class.ipynb #8e1c3ba3
+# %% ../nbs/17_by_class.ipynb #2a523c76
 def run_part(
     source: MultiDomain,  # the source domains
     objective: Objective | Callable,  # such as DM()
@@ -72,7 +72,7 @@ def run_part(
     finally:
         torch.set_num_threads(before)
 
-
+# %% ../nbs/17_by_class.ipynb #8e1c3ba3
 def part_file(
     folder: str | Path | None,  # for the checkpoints of all parts, or None
     part: int,  # number of the part, from 0
@@ -106,7 +106,7 @@ def check_parts(
         if found.count(name) != 1:
             raise ValueError(f"class {name!r} is in {found.count(name)} parts, not in one")
 
-# %% ../nbs/17_by_class.ipynb #c84aa2a3
+# %% ../nbs/17_by_class.ipynb #f07737a3
 def merge_histories(
     sets: Sequence[DistilledSet],  # parts of one run
     order: Tensor,  # (N,) where each image of the whole stands in the parts, one after the other
@@ -123,7 +123,7 @@ def merge_histories(
         history["kept"] = torch.cat([one.history["kept"] for one in sets], 1)[:, order]
     return history
 
-
+# %% ../nbs/17_by_class.ipynb #c84aa2a3
 def merge(
     sets: Sequence[DistilledSet],  # parts of one run, made by `distill` with `only`
 ) -> DistilledSet:

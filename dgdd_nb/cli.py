@@ -182,7 +182,7 @@ app = typer.Typer(
     epilog="Each command has its own --help. DGDD_DEBUG=1 shows the traceback of an error.",
 )
 
-# %% ../nbs/61_cli.ipynb #add1cc44
+# %% ../nbs/61_cli.ipynb #c5329a35
 def load_data(
     data: str,  # "mini-digits" or a folder
     size: int | None,  # side in pixels; None: 16 for mini-digits, else as the pictures are
@@ -198,7 +198,7 @@ def load_data(
         raise FileNotFoundError(f"there is no folder {data}: name one, or mini-digits.")
     return from_folder(data, size)
 
-
+# %% ../nbs/61_cli.ipynb #add1cc44
 def split_data(
     data: Any,  # MultiDomain
     name: str,  # what it was loaded from, for the default
@@ -248,7 +248,7 @@ def method_name(
         raise unknown_name("method", text, METHODS)
     return same[text.lower()]
 
-# %% ../nbs/61_cli.ipynb #505ef3e4
+# %% ../nbs/61_cli.ipynb #a44124f1
 def method_of(
     name: str,  # one of METHODS
     alpha: float | None = None,  # None: the default of the surgery
@@ -263,7 +263,7 @@ def method_of(
     given = {"DM-matched": {"name": "MatchedDM", "alpha": alpha}, "DM+SGS": full}.get(name, {})
     return Method(name, surgery={key: v for key, v in given.items() if v is not None} or None)
 
-
+# %% ../nbs/61_cli.ipynb #505ef3e4
 def named_set(
     method: str,  # one of METHODS
     source: Any,  # MultiDomain, the source domains
@@ -442,7 +442,7 @@ def score(
     return evaluate(made, target, seeds=range(first, first + settings.networks),
                     recipe=settings.recipe, device=settings.device, progress=moved, **chosen)
 
-# %% ../nbs/61_cli.ipynb #33b36a76
+# %% ../nbs/61_cli.ipynb #24b4cf38
 Folder = Annotated[Path, typer.Argument(help="a folder written by dgdd distill or demo")]
 PerClass = Annotated[int, typer.Option(help="pictures of each class")]
 Picture = Annotated[Path | None, typer.Option(help="the file to write [default: in the folder]")]
@@ -468,7 +468,7 @@ def show_command(
         lines = [f"{key}: {value}" for key, value in kept.items()]
         typer.echo("\n".join([repr(made), *lines, f"picture: {path}"]))
 
-
+# %% ../nbs/61_cli.ipynb #33b36a76
 def save_figure(
     figure: Any,  # a matplotlib figure
     path: Path,  # where it goes
@@ -546,7 +546,7 @@ def demo_folder(
     save_settings(out, "demo", settings)
     return out
 
-# %% ../nbs/61_cli.ipynb #6310eaec
+# %% ../nbs/61_cli.ipynb #5557c180
 def one_per_class(
     made: Any,  # DistilledSet, images sorted by class and domain
     images: Any = None,  # other images in the same order and space; None: its own
@@ -556,7 +556,7 @@ def one_per_class(
     shown = [labels.index(c) + (c % made.K) * labels.count(c) // made.K for c in range(made.C)]
     return made.pictures()[shown] if images is None else made.normalisation.inverse(images[shown])
 
-
+# %% ../nbs/61_cli.ipynb #6310eaec
 def demo_figure(
     shown: dict[str, Any],  # method -> DistilledSet of the first seed
     source: Any,  # MultiDomain
@@ -643,7 +643,7 @@ def run_command(
         typer.echo(f"{len(done)} cells run, all are in {folder}")
         typer.echo(f"Next: dgdd table {folder}")
 
-# %% ../nbs/61_cli.ipynb #b76d1777
+# %% ../nbs/61_cli.ipynb #a81f5e92
 Made = Annotated[Path, typer.Argument(help="a folder written by dgdd run", metavar="RESULTS")]
 Baseline = Annotated[str | None, typer.Option(help="compare with it [default: the grid's]")]
 Form = Annotated[str, typer.Option("--format", help="markdown, csv or latex")]
@@ -664,7 +664,7 @@ def results_in(
     raise ValueError(f"{folder} holds no results: run a grid first (dgdd run GRID), then name its "
                      "results folder.")
 
-
+# %% ../nbs/61_cli.ipynb #b76d1777
 @app.command("table", epilog="Example: dgdd table results/main_mini --baseline random")
 def table_command(
     folder: Made,  # of a grid
@@ -736,7 +736,7 @@ def check_command(
         if not check(root, benchmark).ok:
             raise typer.Exit(1)
 
-# %% ../nbs/61_cli.ipynb #41897e4b
+# %% ../nbs/61_cli.ipynb #05f573b7
 def notebooks_home() -> Path:  # the folder that holds index.ipynb
     "Where the notebooks are: inside the installed package, or in the clone it is installed from."
     import dgdd_nb
@@ -747,7 +747,7 @@ def notebooks_home() -> Path:  # the folder that holds index.ipynb
             return folder
     raise FileNotFoundError("the notebooks were not installed: get them from the repository.")
 
-
+# %% ../nbs/61_cli.ipynb #8621f72c
 def take_home(
     source: Path,  # a notebook or a picture of the package
     copy: Path,  # where it goes
@@ -760,7 +760,7 @@ def take_home(
     book["cells"] = [c for c in book["cells"] if "import nbdev" not in "".join(c["source"])]
     copy.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
-
+# %% ../nbs/61_cli.ipynb #41897e4b
 NewFolder = Annotated[Path, typer.Argument(help="folder to make", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="replace notebooks that are there already")]
 

@@ -120,7 +120,7 @@ def checked_images(
                          f"{flat[0]}; remove them.")
     return x.expand(-1, 3, -1, -1).contiguous()
 
-# %% ../nbs/00_data.ipynb #7f1b3e97
+# %% ../nbs/00_data.ipynb #12cbbe32
 def checked_integers(
     kind: str,  # what the values are, for instance "class"
     values: Any,  # one integer per image
@@ -134,7 +134,7 @@ def checked_integers(
                          f"{values.dtype} of shape {tuple(values.shape)}.")
     return values.long()
 
-
+# %% ../nbs/00_data.ipynb #7f1b3e97
 def checked_names(
     kind: str,  # what is named, for instance "class"
     names: Sequence[str] | None,  # the names, or None for "0", "1", ...
@@ -588,7 +588,7 @@ def originals(
         chosen[here] = pool[torch.arange(int(here.sum())) % len(pool)]
     return chosen
 
-# %% ../nbs/00_data.ipynb #e3dc9f5d
+# %% ../nbs/00_data.ipynb #61cc3a17
 class Scene(NamedTuple):
     "What the N pictures of one part of one domain are made of."
 
@@ -598,7 +598,7 @@ class Scene(NamedTuple):
     canvas: int  # side of the canvas in pixels
     dice: Dice  # the random numbers
 
-
+# %% ../nbs/00_data.ipynb #02a4476a
 def pen(
     scene: Scene,  # what to draw
 ) -> Tensor:  # float64, shape (N, 1, canvas, canvas)
@@ -607,7 +607,7 @@ def pen(
     right, down = (scene.dice.uniform(-1, 1, 2) * (1.05 - scale)[:, None]).T
     return place(scene.strokes, scene.canvas, scale, scene.dice.uniform(-8, 8), right, down)
 
-
+# %% ../nbs/00_data.ipynb #2be42986
 def draw_scan(
     scene: Scene,  # what to draw
 ) -> Tensor:  # float64, shape (N, 3, canvas, canvas)
@@ -615,7 +615,7 @@ def draw_scan(
     ground, ink = scene.dice.uniform(0, 0.15, 1, 1, 1), scene.dice.uniform(0.75, 1, 1, 1, 1)
     return ground + (ink - ground) * pen(scene).expand(-1, 3, -1, -1)
 
-
+# %% ../nbs/00_data.ipynb #e3dc9f5d
 def draw_photo(
     scene: Scene,  # what to draw
 ) -> Tensor:  # float64, shape (N, 3, canvas, canvas)

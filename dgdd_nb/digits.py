@@ -21,7 +21,7 @@ from .images import read_image
 __all__ = ['FILES', 'Made', 'MADE', 'from_torchvision', 'original_digits', 'draw_per_class', 'to_side', 'pictures_in', 'crops_of',
            'blend', 'taken', 'rendered', 'one_domain', 'torchvision_digits']
 
-# %% ../nbs/09_digits.ipynb #dc74c7c4
+# %% ../nbs/09_digits.ipynb #06170925
 FILES = {"mnist": "MNIST/raw/ with the four unpacked files train-images-idx3-ubyte and so on",
          "usps": "usps.bz2 and usps.t.bz2", "svhn": "train_32x32.mat"}
 
@@ -43,7 +43,7 @@ def from_torchvision(
     labels = [part.labels if name == "svhn" else part.targets for part in found]
     return np.concatenate([part.data for part in found]), np.concatenate(labels).astype(int)
 
-
+# %% ../nbs/09_digits.ipynb #dc74c7c4
 def original_digits(
     name: str,  # "mnist", "usps" or "svhn"
     root: Path,  # the folder of torchvision's files
@@ -64,7 +64,7 @@ def original_digits(
         raise OSError(f"{name} {what} ({type(error).__name__}): {wanted}; delete what is there and "
                       "fetch it again.") from error
 
-# %% ../nbs/09_digits.ipynb #e0d22f07
+# %% ../nbs/09_digits.ipynb #35ed86a2
 def draw_per_class(
     labels: np.ndarray,  # the digits, shape (N,)
     per_class: int,  # images wanted of each
@@ -84,7 +84,7 @@ def draw_per_class(
         chosen.append(here[skip:skip + per_class])
     return np.concatenate(chosen)
 
-
+# %% ../nbs/09_digits.ipynb #e0d22f07
 def to_side(
     images: np.ndarray,  # uint8, (N, h, w) grey or (N, 3, h, w)
     size: int,  # side of the result in pixels
@@ -108,7 +108,7 @@ def pictures_in(
     files = [p for p in files if p.suffix.lower() in IMAGE_TYPES and p.is_file()]
     return [read_image(path) for path in files]
 
-# %% ../nbs/09_digits.ipynb #2e872feb
+# %% ../nbs/09_digits.ipynb #e598ace1
 def crops_of(
     backgrounds: str | Path | None,  # a folder of photographs; None: the two of scikit-learn
     count: int,  # N
@@ -130,7 +130,7 @@ def crops_of(
         crops.append(photos[which][:, top:top + size, left:left + size])
     return torch.from_numpy(np.stack(crops))
 
-
+# %% ../nbs/09_digits.ipynb #2e872feb
 def blend(
     digits: Tensor,  # uint8, (N, 3, H, W), white on black
     crops: Tensor,  # uint8, (N, 3, H, W)
@@ -138,7 +138,7 @@ def blend(
     "|crop - digit| in each channel, the recipe of MNIST-M."
     return (crops.int() - digits.int()).abs().to(torch.uint8)
 
-# %% ../nbs/09_digits.ipynb #86602d10
+# %% ../nbs/09_digits.ipynb #520cd94d
 Made = tuple[Tensor, Tensor]  # uint8 (10 * per_class, 3, size, size), and their originals
 
 
@@ -157,7 +157,7 @@ def taken(
     offset = 10**7 * (1 + ("mnist", "usps", "svhn").index(name))
     return to_side(x[index], size), torch.from_numpy(index) + offset
 
-
+# %% ../nbs/09_digits.ipynb #86602d10
 def rendered(
     per_class: int,  # images of each digit
     size: int,  # side in pixels

@@ -116,7 +116,7 @@ def decode(
     tiles = tiles.permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, H // factor, W // factor)
     return interpolate(tiles, size=(H, W), mode="bilinear", align_corners=False)
 
-# %% ../nbs/05_distilled.ipynb #36b6d261
+# %% ../nbs/05_distilled.ipynb #75a4de6c
 def _check_names(classes: tuple[str, ...], domain_names: tuple[str, ...]) -> None:
     "Names that are all different, or a sentence."
     for kind, names in (("class", classes), ("domain", domain_names)):
@@ -124,7 +124,7 @@ def _check_names(classes: tuple[str, ...], domain_names: tuple[str, ...]) -> Non
         if doubled:
             raise ValueError(f"the {kind} name {doubled[0]!r} stands twice: give each its own.")
 
-
+# %% ../nbs/05_distilled.ipynb #a595739c
 def _check_images(images: Tensor, decode_factor: int) -> None:
     "The images of a distilled set, or a sentence."
     if not isinstance(images, Tensor) or not images.is_floating_point():
@@ -138,7 +138,7 @@ def _check_images(images: Tensor, decode_factor: int) -> None:
         shape = tuple(images.shape[2:])
         raise ValueError(f"decode_factor {decode_factor} does not divide the side of {shape}.")
 
-
+# %% ../nbs/05_distilled.ipynb #9ce7c91f
 def _check_labels(labels: Tensor, N: int, C: int) -> None:
     "Hard or soft labels, or a sentence."
     if labels.dtype == torch.int64 and labels.shape == (N,):
@@ -151,7 +151,7 @@ def _check_labels(labels: Tensor, N: int, C: int) -> None:
         shown = f"{labels.dtype} {tuple(labels.shape)}"
         raise ValueError(f"labels must be int64 ({N},) or float ({N}, {C}), not {shown}.")
 
-
+# %% ../nbs/05_distilled.ipynb #36b6d261
 def _check_domains(domains: Tensor, N: int, K: int) -> None:
     "Domain tags, or a sentence."
     if domains.dtype != torch.int64 or domains.shape != (N,):
@@ -314,7 +314,7 @@ def _draw(distilled: DistilledSet, per_class: int, ax: Axes | None) -> Axes:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(seen))
     return ax
 
-# %% ../nbs/05_distilled.ipynb #ebbe1005
+# %% ../nbs/05_distilled.ipynb #3365d0f1
 def _file_names(names: Sequence[str]) -> list[str]:
     "Names that every file system takes, all different even where capitals do not count."
     safe, taken = [], {"", "con", "prn", "aux", "nul"}
@@ -326,7 +326,7 @@ def _file_names(names: Sequence[str]) -> list[str]:
         safe.append(plain)
     return safe
 
-
+# %% ../nbs/05_distilled.ipynb #ebbe1005
 def _write_pictures(distilled: DistilledSet, folder: Path) -> None:
     "One PNG per image, class/domain_number.png; replaces the folder."
     from PIL import Image
@@ -374,7 +374,7 @@ def _card(
         "sha256": digest,
     }
 
-# %% ../nbs/05_distilled.ipynb #3924f43f
+# %% ../nbs/05_distilled.ipynb #4f760b6c
 KIND = "distilled set"
 
 
@@ -402,7 +402,7 @@ def _save(distilled: DistilledSet, folder: Path, pictures: bool) -> Path:
     write_json(folder / "card.json", _card(s, digest))
     return folder
 
-
+# %% ../nbs/05_distilled.ipynb #3924f43f
 def _load(folder: Path, device: str | torch.device) -> dict:
     "The arguments of a DistilledSet, from its folder or its tensor file."
     path = folder if folder.suffix == ".safetensors" else folder / "distilled.safetensors"

@@ -66,7 +66,7 @@ def layout_of(
             )
     return Layout(tuple(map(tuple, counts)), tuple(per_class))
 
-# %% ../nbs/11_domain_gradients.ipynb #6f1b001a
+# %% ../nbs/11_domain_gradients.ipynb #b2362d4e
 def class_losses(
     objective: Objective,  # compares one class
     real: dict[str, Tensor],  # layer -> (M, ...) features, sorted by class and domain
@@ -93,7 +93,7 @@ def class_losses(
     ]
     return torch.stack([torch.stack(row) for row in table])
 
-
+# %% ../nbs/11_domain_gradients.ipynb #6f1b001a
 def _cell_loss(
     objective: Objective, slices: dict, groups: dict, k: int, c: int, K: int, draw: Any
 ) -> Tensor:

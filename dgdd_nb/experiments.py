@@ -217,7 +217,7 @@ def expand(
                          "the folder out.")  # fmt: skip
     return path
 
-# %% ../nbs/22_experiments.ipynb #ec109ee6
+# %% ../nbs/22_experiments.ipynb #c6b4a048
 @lru_cache(maxsize=4)
 def _data(text: str) -> MultiDomain:
     "Data of a plug, kept in memory by each process."
@@ -229,13 +229,13 @@ def _data(text: str) -> MultiDomain:
         raise ValueError(f"data = {text} gives a {type(made).__name__}, not a MultiDomain.")
     return made
 
-
+# %% ../nbs/22_experiments.ipynb #a875ed3c
 @lru_cache(maxsize=4)
 def _hash(text: str) -> str:
     "Fingerprint of the data of a plug."
     return fingerprint(_data(text))
 
-
+# %% ../nbs/22_experiments.ipynb #55801693
 def data_text(
     plug: Plug,  # `data` of a grid
 ) -> str:  # JSON
@@ -244,14 +244,14 @@ def data_text(
         plug = {**plug, "root": expand(plug["root"])}
     return json.dumps(json_ready(plug), sort_keys=True)
 
-
+# %% ../nbs/22_experiments.ipynb #80f38252
 def data_of(
     plug: Plug,  # `data` of a grid
 ) -> MultiDomain:
     "The data of a grid, read once by each process."
     return _data(data_text(plug))
 
-
+# %% ../nbs/22_experiments.ipynb #ec109ee6
 def data_hash(
     plug: Plug,  # `data` of a grid
 ) -> str:  # hexadecimal digits
@@ -378,7 +378,7 @@ def plain(
         cell = replace(cell, seed=0)
     return cell if cell.method.make == "distill" else replace(cell, distill={})
 
-# %% ../nbs/22_experiments.ipynb #fbba15d4
+# %% ../nbs/22_experiments.ipynb #7d9c8d64
 def prepared(
     method: Method,  # with or without something to prepare
     source: MultiDomain,  # of a task
@@ -390,7 +390,7 @@ def prepared(
     draws = "seed" in inspect.signature(find(plug_name(method.prepare))).parameters
     return call(method.prepare, source, **({"seed": seed} if draws else {}))
 
-
+# %% ../nbs/22_experiments.ipynb #fbba15d4
 def make_set(
     method: Method,  # how
     source: MultiDomain,  # of a task
@@ -503,7 +503,7 @@ def stored_bytes(
     labels = made.labels.numel() * (4 if made.labels.is_floating_point() else 1)
     return made.images.numel() + labels
 
-# %% ../nbs/22_experiments.ipynb #58793cbc
+# %% ../nbs/22_experiments.ipynb #35cdc9c5
 def rehearse(
     grid: Grid,  # about to run
 ) -> None:
@@ -515,7 +515,7 @@ def rehearse(
     for method in grid.methods:
         rehearse_method(method, grid, prepared(method, source, 0))
 
-
+# %% ../nbs/22_experiments.ipynb #58793cbc
 def rehearse_method(
     method: Method,  # to try
     grid: Grid,  # its sizes and the options of all distillations

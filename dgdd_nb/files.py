@@ -106,7 +106,7 @@ def _flush(path: Path) -> None:
     finally:
         os.close(descriptor)
 
-# %% ../nbs/01_files.ipynb #fdf91ade
+# %% ../nbs/01_files.ipynb #fa1eb206
 def _remove_leftovers(target: Path, age: float = 3600.0) -> None:
     "Delete what killed saves of this file left behind, once it is an hour old."
     for leftover in target.parent.glob(f".{target.name}.*.part"):
@@ -114,7 +114,7 @@ def _remove_leftovers(target: Path, age: float = 3600.0) -> None:
             if time.time() - leftover.stat().st_mtime > age:
                 leftover.unlink()
 
-
+# %% ../nbs/01_files.ipynb #fdf91ade
 @contextmanager
 def replace_atomically(
     path: str | Path,  # the file to write or replace

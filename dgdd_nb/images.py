@@ -61,7 +61,7 @@ def read_image(
 
 BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error)  # what decoders raise
 
-# %% ../nbs/06_images.ipynb #4d603021
+# %% ../nbs/06_images.ipynb #ccc830d0
 def header_size(
     path: Path,  # an image file
 ) -> tuple[int, int]:  # height and width, the right way up
@@ -76,7 +76,7 @@ def header_size(
         return read_image(path).shape[1:]  # raises the error that names the file
     return (width, height) if turned else (height, width)
 
-
+# %% ../nbs/06_images.ipynb #4d603021
 def common_size(
     paths: Sequence[Path],  # image files
 ) -> tuple[int, int]:  # height and width
@@ -121,7 +121,7 @@ def read_all(
         raise OSError(problems[0].rstrip(".") + more + ".")
     return torch.from_numpy(images)
 
-# %% ../nbs/06_images.ipynb #dd8f7aa1
+# %% ../nbs/06_images.ipynb #f208f9a3
 VERSION = 1  # raise it when `read_image` gives other pixels: every cache is then rebuilt
 
 
@@ -131,7 +131,7 @@ def digest(
     "SHA-256 of some lines."
     return hashlib.sha256(b"\0\n".join(map(os.fsencode, lines))).hexdigest()
 
-
+# %% ../nbs/06_images.ipynb #dd8f7aa1
 def stamp(
     paths: Sequence[Path],  # the image files, in order
     size: tuple[int, int] | None,  # height and width, None: as they are
@@ -180,7 +180,7 @@ def open_stored(
         return None
     return torch.from_numpy(np.array(images) if images.nbytes < IN_MEMORY else images)
 
-# %% ../nbs/06_images.ipynb #6a45ab97
+# %% ../nbs/06_images.ipynb #e810356c
 def cache_folder() -> Path:  # it need not exist yet
     "Where decoded images are kept: the folder DGDD_CACHE names, else the user's cache folder."
     if os.environ.get("DGDD_CACHE"):
@@ -189,7 +189,7 @@ def cache_folder() -> Path:  # it need not exist yet
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "dgdd_nb"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dgdd_nb"
 
-
+# %% ../nbs/06_images.ipynb #d2f00430
 def cache_files(
     folder: Path,  # the cache folder
 ) -> Iterator[Path]:  # finished files, and what killed builds left
@@ -198,7 +198,7 @@ def cache_files(
     if folder.is_dir():
         yield from (p for p in sorted(folder.iterdir()) if name.fullmatch(p.name) and p.is_file())
 
-
+# %% ../nbs/06_images.ipynb #6a45ab97
 def clear_cache(
     cache: bool | str | Path = True,  # True: `cache_folder()`, or another folder
 ) -> int:  # bytes that were freed
@@ -211,7 +211,7 @@ def clear_cache(
             freed += size
     return freed
 
-# %% ../nbs/06_images.ipynb #59e63a53
+# %% ../nbs/06_images.ipynb #41ba5ccd
 def remove_stale(
     folder: Path,  # the cache folder
     card: dict[str, str],  # of the images that are about to be written
@@ -227,7 +227,7 @@ def remove_stale(
                     path.with_suffix(".npy").unlink(missing_ok=True)
                     path.unlink()
 
-
+# %% ../nbs/06_images.ipynb #59e63a53
 def store(
     folder: Path,  # the cache folder, made if it is missing
     card: dict[str, str],  # what `stamp` said before the images were decoded
@@ -241,7 +241,7 @@ def store(
         out.write(pixels.data)
     write_json(file.with_suffix(".json"), card | {"check": spot_check(pixels)})
 
-# %% ../nbs/06_images.ipynb #148eff8f
+# %% ../nbs/06_images.ipynb #659aa77f
 def cached(
     paths: Sequence[Path],  # N image files
     size: tuple[int, int] | None,  # height and width to resize to; None: their common size
@@ -266,7 +266,7 @@ def cached(
             warnings.warn(not_kept(folder, error), stacklevel=2)
     return images
 
-
+# %% ../nbs/06_images.ipynb #148eff8f
 def not_kept(
     folder: Path,  # the cache folder
     error: OSError,  # why it could not be written

@@ -343,11 +343,11 @@ def build_quietly(
             module.p = 0.0
     return net
 
-# %% ../nbs/02_networks.ipynb #a18fa0a9
+# %% ../nbs/02_networks.ipynb #4d414237
 class LayerReached(Exception):
     """Raised inside a hook when the deepest wanted layer is there; it never leaves `read`."""
 
-
+# %% ../nbs/02_networks.ipynb #a18fa0a9
 def read_hooked(
     net: "Backbone",  # the wrapped network
     x: Tensor,  # normalised images, shape (N, 3, H, W)
@@ -376,7 +376,7 @@ def read_hooked(
             handle.remove()
     return {name: found[name] for name in layers}
 
-# %% ../nbs/02_networks.ipynb #5c544758
+# %% ../nbs/02_networks.ipynb #bff8187a
 def find_head(
     calls: list[tuple[str, nn.Module, Tensor]],  # from `record_calls`
     classes: int,  # number of classes C
@@ -387,7 +387,7 @@ def find_head(
             return name
     raise ValueError(f"No layer has {classes} outputs; build the network with that many classes.")
 
-
+# %% ../nbs/02_networks.ipynb #5c544758
 class Backbone(Encoder):
     """Any image classifier behind the interface of `ConvNet`."""
 
@@ -439,7 +439,7 @@ def network_names() -> tuple[str, ...]:  # ("convnet", "convnet-bn", "alexnet", 
 
     return ("convnet", "convnet-bn", *models.list_models(module=models))
 
-# %% ../nbs/02_networks.ipynb #f67c81f1
+# %% ../nbs/02_networks.ipynb #7819302d
 def network(
     name: str = "convnet",  # "convnet", "convnet-bn", or a classification network of torchvision
     *,
@@ -468,7 +468,7 @@ def network(
         message = f"{name} cannot take {height} x {width} images; use larger ones."
         raise ValueError(message) from error
 
-
+# %% ../nbs/02_networks.ipynb #f67c81f1
 def has_batch_norm(
     net: nn.Module,  # any network
 ) -> bool:  # True: images of one batch influence each other in training mode

@@ -49,14 +49,14 @@ def colour_of(
             return COLOURS[role]
     return COLOURS["g_dm"] if key.startswith("dm") else SPARE_COLOURS[position % 5]
 
-# %% ../nbs/04_plots.ipynb #812b4d69
+# %% ../nbs/04_plots.ipynb #7c4035b5
 class DomainStyle(NamedTuple):
     """How one domain is drawn: never by colour alone."""
 
     colour: str  # "#RRGGBB"
     marker: str  # a matplotlib marker
 
-
+# %% ../nbs/04_plots.ipynb #812b4d69
 DOMAIN_STYLES = tuple(map(DomainStyle, (
     "#882255", "#56B4E9", "#999933", "#332288", "#D55E00", "#CC79A7", "#44AA99", "#000000"
 ), "os^DvPX*"))
@@ -85,7 +85,7 @@ def domain_styles(
         styles[name] = DomainStyle(DOMAIN_STYLES[slot].colour, marker)
     return {name: styles[name] for name in names}
 
-# %% ../nbs/04_plots.ipynb #47c7e828
+# %% ../nbs/04_plots.ipynb #d96d7367
 def use_style(
     dpi: int = 100,  # dots per inch of figures on the screen and in files
 ) -> None:
@@ -101,7 +101,7 @@ def use_style(
         "image.interpolation": "nearest", "svg.hashsalt": "dgdd",
     })  # fmt: skip
 
-
+# %% ../nbs/04_plots.ipynb #239f80fc
 def panels(
     count: int,  # how many axes
     columns: int | None = None,  # axes per row, all in one row unless given
@@ -119,7 +119,7 @@ def panels(
     figure = plt.figure(figsize=(width, height * rows), layout="constrained")
     return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
-
+# %% ../nbs/04_plots.ipynb #47c7e828
 def _axes(ax: Axes | None, width: float = 6.5, height: float = 2.6) -> Axes:
     """The axes that were given, or those of a new figure (inches)."""
     return panels(1, width=width, height=height)[0] if ax is None else ax
@@ -246,7 +246,7 @@ def contact_sheet(
     ax.xaxis.tick_top()
     return ax
 
-# %% ../nbs/04_plots.ipynb #7317cc69
+# %% ../nbs/04_plots.ipynb #18a7a5c2
 def common_limit(
     *gradients: ArrayLike,  # any shapes
     share: float = 0.995,  # share of all |entries| that stay inside the limit
@@ -255,7 +255,7 @@ def common_limit(
     sizes = np.concatenate([np.abs(_array(gradient)).ravel() for gradient in gradients])
     return float(np.quantile(sizes, share)) or float(sizes.max()) or 1.0
 
-
+# %% ../nbs/04_plots.ipynb #7317cc69
 def show_gradient(
     gradient: ArrayLike,  # (3, H, W), or (H, W)
     ax: Axes | None = None,  # where to draw, a new figure if None
@@ -443,7 +443,7 @@ def score_spread(
         float(np.sqrt(np.mean(several))) if several else float("nan"),
     )
 
-# %% ../nbs/04_plots.ipynb #4ce7bc6c
+# %% ../nbs/04_plots.ipynb #243a35d8
 def _grouped(rows: Iterable[Sequence]) -> dict[str, list[list[float]]]:
     """Rows (method, ..., distillation seed, network seed, accuracy) -> method -> runs."""
     found: dict[str, dict] = {}
@@ -451,7 +451,7 @@ def _grouped(rows: Iterable[Sequence]) -> dict[str, list[list[float]]]:
         found.setdefault(method, {}).setdefault(seed, []).append(accuracy)
     return {method: list(runs.values()) for method, runs in found.items()}
 
-
+# %% ../nbs/04_plots.ipynb #4ce7bc6c
 def score_plot(
     rows: Iterable[Sequence] | Mapping[str, Sequence[ArrayLike]],  # rows, or method -> (S, N)
     ax: Axes | None = None,  # where to draw, a new figure if None

@@ -74,7 +74,7 @@ class Finding:
         interval = f"[{self.low:+.3f}, {self.high:+.3f}]"
         return f"{self.mean:+.3f} {interval}, n = {len(self.values)}: {self.words}"
 
-# %% ../nbs/31_premise.ipynb #f3858907
+# %% ../nbs/31_premise.ipynb #6cb38130
 def verdict(
     differences: Sequence[float],  # one per encoder or seed, positive where the claim is right
     smallest: float = 0.0,  # an effect below this would not matter
@@ -91,7 +91,7 @@ def verdict(
     values = tuple(values.tolist())
     return Finding(values, smallest, *student_interval(values), room)
 
-
+# %% ../nbs/31_premise.ipynb #f3858907
 def settle(
     finding: Finding,  # from `verdict`
 ) -> str:
@@ -417,7 +417,7 @@ def pulls(
     return {"R": mean_length(spectrum(g), g.shape[-1]), "consensus": energy(consensus),
             "deviations": energy(g - consensus)}
 
-# %% ../nbs/31_premise.ipynb #3387abe8
+# %% ../nbs/31_premise.ipynb #5b8c10db
 def seed_means(
     rows: Sequence[dict[str, str]],  # with the columns COLUMNS
     wanted: dict[str, str],  # column -> value
@@ -432,7 +432,7 @@ def seed_means(
         raise ValueError(f"No stored row has {text}: look at the columns with `rows`.")
     return torch.tensor([sum(v) / len(v) for _, v in sorted(by_seed.items())])
 
-
+# %% ../nbs/31_premise.ipynb #3387abe8
 COLUMNS = ("study", "data", "target", "start", "layer", "seed", "variant", "quantity", "value")
 
 

@@ -109,7 +109,7 @@ def check_features(
                          f"not {tuple(features.shape)}.")
     return features
 
-# %% ../nbs/32_pseudo_domains.ipynb #f4aec644
+# %% ../nbs/32_pseudo_domains.ipynb #7d9bc48a
 class Separation(NamedTuple):
     "How far tags can be read off the features."
 
@@ -118,7 +118,7 @@ class Separation(NamedTuple):
     chance: float  # the purity of random neighbours
     nmi: float  # 0 to 1: agreement of K-means clusters, as many as tags, with the tags
 
-
+# %% ../nbs/32_pseudo_domains.ipynb #f4aec644
 def separation(
     features: Tensor,  # z-scored, shape (N, D)
     tags: Tensor,  # domains or classes, int64 (N,)
