@@ -416,7 +416,7 @@ def list_files(
             report.listing = list_images(base)
         except (ValueError, OSError):
             return out
-    if report.listing.rows and report.listing.empty:
+    if report.name and report.listing.rows and report.listing.empty:
         names = ", ".join(report.listing.empty)
         out.append(problem(f"no image in {names}: fetch the whole set, or name the other domains "
                            "when reading."))

@@ -205,6 +205,7 @@ def list_images(
                                 "choose other domains.")
     empty = [p for name, p in folders.items() if not listing.names(3, name) and domains is None]
     listing.ignored += empty
+    listing.empty = [p.name for p in empty if subfolders(p)]  # others are no domains
     return listing
 
 # %% ../nbs/07_folders.ipynb #05dcde74
@@ -212,10 +213,9 @@ def check_full(
     listing: Listing,  # all domains of a folder
 ) -> None:
     "Refuse a domain that has folders for its classes and no image in them."
-    for path in listing.ignored:
-        if path.is_dir() and path.parent == listing.root and subfolders(path):
-            raise FileNotFoundError(f"domain {path.name} has class folders and no image: put "
-                                    "images in, or name the other domains in domains=[...].")
+    if listing.empty:
+        raise FileNotFoundError(f"domain {listing.empty[0]} has class folders and no image: put "
+                                "images in, or name the other domains in domains=[...].")
 
 # %% ../nbs/07_folders.ipynb #60cf5448
 def wanted(
