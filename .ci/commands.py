@@ -1,7 +1,8 @@
 """Print one of the two commands of README.md: the first ```bash block under its heading.
 
-    python3 .ci/commands.py README.md "Run it"
+python3 .ci/commands.py README.md "Run it"
 """
+
 import re
 import sys
 from pathlib import Path

@@ -1,9 +1,10 @@
 """Checks on the built sdist and wheel, one subcommand each; standard library only.
 
-    python .ci/packages.py contents DIST              what is inside, and what must not be
-    python .ci/packages.py unpack DIST TARGET         the wheel's files, without its requirements
-    python .ci/packages.py imports TARGET SOURCE      every module, imported from TARGET
+python .ci/packages.py contents DIST              what is inside, and what must not be
+python .ci/packages.py unpack DIST TARGET         the wheel's files, without its requirements
+python .ci/packages.py imports TARGET SOURCE      every module, imported from TARGET
 """
+
 import importlib
 import re
 import sys
@@ -13,14 +14,16 @@ from pathlib import Path
 
 ENDINGS = "tar|npz|npy|pt|pth|pkl|pickle|safetensors|zip|gz|jpg|jpeg"
 FOREIGN = re.compile(rf"\.({ENDINGS})$|(^|/)(shared|golden)/", flags=re.I)
-LIMIT = 20_000_000      # bytes, for either file
+LIMIT = 20_000_000  # bytes, for either file
 
 
 def pair(dist: str) -> tuple[Path, Path]:
     """The one wheel and the one sdist in a folder."""
     wheels, sdists = sorted(Path(dist).glob("*.whl")), sorted(Path(dist).glob("*.tar.gz"))
     if len(wheels) != 1 or len(sdists) != 1:
-        sys.exit(f"{len(wheels)} wheels and {len(sdists)} sdists in {dist}, one of each was wanted.")
+        sys.exit(
+            f"{len(wheels)} wheels and {len(sdists)} sdists in {dist}, one of each was wanted."
+        )
     return wheels[0], sdists[0]
 
 
@@ -36,9 +39,16 @@ def names_inside(path: Path) -> list[str]:
 def contents(dist: str) -> None:
     """Both hold all modules and notebooks of the repository (the current folder), and no data."""
     wheel, sdist = pair(dist)
-    modules = {path.as_posix() for ending in ("py", "html") for path in Path("dgdd_nb").rglob(f"*.{ending}")}
-    books = {path.relative_to("nbs").as_posix() for path in Path("nbs").rglob("*.ipynb")
-             if not any(part.startswith((".", "_")) for part in path.parts)}
+    modules = {
+        path.as_posix()
+        for ending in ("py", "html")
+        for path in Path("dgdd_nb").rglob(f"*.{ending}")
+    }
+    books = {
+        path.relative_to("nbs").as_posix()
+        for path in Path("nbs").rglob("*.ipynb")
+        if not any(part.startswith((".", "_")) for part in path.parts)
+    }
     shipped = {f"dgdd_nb/notebooks/{book}" for book in books}
     source = {f"nbs/{book}" for book in books} | {"settings.ini", "setup.py", "LICENSE"}
     for path, wanted in ((wheel, modules | shipped), (sdist, modules | source)):
@@ -63,8 +73,9 @@ def imports(target: str, source: str) -> None:
     if Path(source).resolve() in [here, *here.parents]:
         sys.exit("The imports must be tried from outside the source folder.")
     sys.path.insert(0, target)
-    names = sorted(path.stem for path in Path(target, "dgdd_nb").glob("*.py")
-                   if path.stem != "__init__")
+    names = sorted(
+        path.stem for path in Path(target, "dgdd_nb").glob("*.py") if path.stem != "__init__"
+    )
     for name in names:
         module = importlib.import_module(f"dgdd_nb.{name}")
         if not Path(module.__file__).resolve().is_relative_to(Path(target).resolve()):

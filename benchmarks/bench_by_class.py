@@ -37,7 +37,9 @@ def timed(parts: int, source, steps: int, real_batch: int) -> tuple[float, Disti
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs")
     parser.add_argument("--steps", type=int, default=60, help="distillation steps")
     parser.add_argument("--real-batch", type=int, default=96, help="real images per class and step")
@@ -53,12 +55,24 @@ def main() -> None:
             (one, whole), (two, halves) = found[1], found[2]
             if not torch.equal(whole.images, halves.images):
                 raise SystemExit("The images of one part and of two differ: this is a bug.")
-            rows.append([number, o.side, o.steps, o.real_batch, round(one, 2), round(two, 2), round(one / two, 3)])
+            rows.append(
+                [
+                    number,
+                    o.side,
+                    o.steps,
+                    o.real_batch,
+                    round(one, 2),
+                    round(two, 2),
+                    round(one / two, 3),
+                ]
+            )
             print(dict(zip(NAMES, rows[-1])), flush=True)
     with open(o.out, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([NAMES, *rows])
     ratios = [row[-1] for row in rows]
-    print(f"two workers are {statistics.median(ratios):.2f} times as fast (lowest {min(ratios):.2f}, highest {max(ratios):.2f})")
+    print(
+        f"two workers are {statistics.median(ratios):.2f} times as fast (lowest {min(ratios):.2f}, highest {max(ratios):.2f})"
+    )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ def measure(root: Path, size: int, rounds: int) -> list[list]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("root", type=Path, help="folder with domain/class/pictures")
     parser.add_argument("--size", type=int, default=64, help="side of the images, in pixels")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of reads")

@@ -70,10 +70,14 @@ class Case:
         """Random images, each class spread evenly over K domains; the same images for every K."""
         n = CLASSES * self.per_class
         generator = torch.Generator().manual_seed(0)
-        x = torch.randint(0, 256, (n, 3, self.size, self.size), generator=generator, dtype=torch.uint8)
+        x = torch.randint(
+            0, 256, (n, 3, self.size, self.size), generator=generator, dtype=torch.uint8
+        )
         number = torch.arange(n)
         names = [f"domain {k}" for k in range(K)]
-        return MultiDomain.from_tensors(x, number % CLASSES, number // CLASSES % K, domain_names=names)
+        return MultiDomain.from_tensors(
+            x, number % CLASSES, number // CLASSES % K, domain_names=names
+        )
 
     def flops(self, backward_passes: int) -> float:
         """Operations of the convolutions in one step (a multiplication and an addition are two)."""
@@ -95,12 +99,17 @@ def starting_images(case: Case, K: int) -> tuple[torch.Tensor, torch.Tensor, tor
     return synthetic.to(case.device), labels.to(case.device), domains.to(case.device)
 
 
-def settings_of(case: Case, compiled: bool = False, real_batch: int | None = None) -> EngineSettings:
+def settings_of(
+    case: Case, compiled: bool = False, real_batch: int | None = None
+) -> EngineSettings:
     """The engine as it is by default, but for the work that the case asks for."""
     return EngineSettings(
-        width=case.width, real_batch=real_batch or case.real, augment=STRATEGY,
-        device=case.device, compile=compiled,
-    )  # fmt: skip
+        width=case.width,
+        real_batch=real_batch or case.real,
+        augment=STRATEGY,
+        device=case.device,
+        compile=compiled,
+    )
 
 
 def engine_step(
@@ -164,7 +173,9 @@ def product_step(side: int, device: str, flops: float = 2e10) -> tuple[Step, flo
 # ---- the clock ----
 
 
-def measure(steps: dict[str, Step], rounds: int, device: str, warm_up: int = 2) -> dict[str, list[float]]:
+def measure(
+    steps: dict[str, Step], rounds: int, device: str, warm_up: int = 2
+) -> dict[str, list[float]]:
     """Seconds of each step in each round; the steps take turns."""
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     for step in steps.values():
@@ -195,10 +206,17 @@ def row(
     mine, other = seconds[name], seconds[base]
     ratios = [b / a if faster else a / b for a, b in zip(mine, other, strict=True)]
     return {
-        "group": group, "case": str(case), "step": name, "seconds": f"{statistics.median(mine):.4f}",
-        "ratio": f"{statistics.median(ratios):.3f}", "lowest": f"{min(ratios):.3f}", "highest": f"{max(ratios):.3f}",
-        "meaning": f"{base} / this" if faster else f"this / {base}", "rounds": len(mine), **more,
-    }  # fmt: skip
+        "group": group,
+        "case": str(case),
+        "step": name,
+        "seconds": f"{statistics.median(mine):.4f}",
+        "ratio": f"{statistics.median(ratios):.3f}",
+        "lowest": f"{min(ratios):.3f}",
+        "highest": f"{max(ratios):.3f}",
+        "meaning": f"{base} / this" if faster else f"this / {base}",
+        "rounds": len(mine),
+        **more,
+    }
 
 
 # ---- the groups ----
@@ -207,7 +225,9 @@ def row(
 def compiled_too(args: argparse.Namespace) -> bool:
     """Can and shall the compiled variant be measured?"""
     if args.no_compile or not has_compiler():
-        print("compilation is left out" + ("" if args.no_compile else ": no C++ compiler was found"))
+        print(
+            "compilation is left out" + ("" if args.no_compile else ": no C++ compiler was found")
+        )
         return False
     return True
 
@@ -225,12 +245,24 @@ def public_group(args: argparse.Namespace) -> list[dict[str, object]]:
             steps["DM, compiled"] = engine_step(case, compiled=True)
         steps |= {name: step for name, (step, _) in products.items()}
         seconds = measure(steps, args.rounds if case.size > 16 else 3 * args.rounds, args.device)
-        rate = max(flops / statistics.median(seconds[name]) for name, (_, flops) in products.items())
+        rate = max(
+            flops / statistics.median(seconds[name]) for name, (_, flops) in products.items()
+        )
         for name in steps:
             flops = products[name][1] if name in products else case.flops(1)
             speed = flops / statistics.median(seconds[name])
-            rows.append(row("public", case, name, seconds, "public loop", True,
-                            gflops=f"{speed / 1e9:.1f}", share_of_mm=f"{speed / rate:.2f}"))  # fmt: skip
+            rows.append(
+                row(
+                    "public",
+                    case,
+                    name,
+                    seconds,
+                    "public loop",
+                    True,
+                    gflops=f"{speed / 1e9:.1f}",
+                    share_of_mm=f"{speed / rate:.2f}",
+                )
+            )
     return rows
 
 
@@ -259,28 +291,62 @@ def growth_group(args: argparse.Namespace) -> list[dict[str, object]]:
         case = Case(size=16, width=32, K=K, device=args.device)
         if args.quick:
             case = replace(case, width=8, real_batch=12, ipc=K, per_class=48)
-        steps = {"DM": engine_step(case), "DM+SGS": engine_step(case, sgs=True), "naive K+1 passes": naive_step(case)}
+        steps = {
+            "DM": engine_step(case),
+            "DM+SGS": engine_step(case, sgs=True),
+            "naive K+1 passes": naive_step(case),
+        }
         seconds = measure(steps, args.rounds, args.device)
         for name in steps:
             counted = {"DM": 1.0, "DM+SGS": case.flops(K) / case.flops(1)}.get(name, "")
-            rows.append(row("growth", case, name, seconds, "DM", arithmetic=f"{counted:.3f}" if counted else ""))
+            rows.append(
+                row(
+                    "growth",
+                    case,
+                    name,
+                    seconds,
+                    "DM",
+                    arithmetic=f"{counted:.3f}" if counted else "",
+                )
+            )
     return rows
 
 
 # ---- results ----
 
-COLUMNS = ("group", "case", "step", "seconds", "ratio", "lowest", "highest", "meaning", "arithmetic", "gflops",
-           "share_of_mm", "rounds", "threads", "cpus", "device", "torch", "python", "processor")  # fmt: skip
+COLUMNS = (
+    "group",
+    "case",
+    "step",
+    "seconds",
+    "ratio",
+    "lowest",
+    "highest",
+    "meaning",
+    "arithmetic",
+    "gflops",
+    "share_of_mm",
+    "rounds",
+    "threads",
+    "cpus",
+    "device",
+    "torch",
+    "python",
+    "processor",
+)
 
 
 def surroundings(device: str) -> dict[str, object]:
     """What a reader needs to judge the seconds."""
     cuda = device.startswith("cuda")
     return {
-        "threads": torch.get_num_threads(), "cpus": os.cpu_count(), "torch": torch.__version__,
-        "python": platform.python_version(), "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": platform.machine(),
         "device": torch.cuda.get_device_name() if cuda else device,
-    }  # fmt: skip
+    }
 
 
 def write(rows: list[dict[str, object]], path: Path) -> None:
@@ -296,7 +362,17 @@ def write(rows: list[dict[str, object]], path: Path) -> None:
 
 def markdown(rows: list[dict[str, object]]) -> str:
     """The rows as Markdown tables, one per group."""
-    shown = ("case", "step", "seconds", "ratio", "lowest", "highest", "meaning", "arithmetic", "share_of_mm")
+    shown = (
+        "case",
+        "step",
+        "seconds",
+        "ratio",
+        "lowest",
+        "highest",
+        "meaning",
+        "arithmetic",
+        "share_of_mm",
+    )
     lines = []
     for group in dict.fromkeys(row["group"] for row in rows):
         mine = [row for row in rows if row["group"] == group]
@@ -311,13 +387,21 @@ GROUPS = {"public": public_group, "sgs": sgs_group, "growth": growth_group}
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="tiny settings, to see that everything runs")
-    parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="groups to measure")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny settings, to see that everything runs"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="groups to measure"
+    )
     parser.add_argument("--rounds", type=int, default=None, help="repetitions (7; with --quick 2)")
-    parser.add_argument("--threads", type=int, default=None, help="threads of torch (as many as it takes)")
+    parser.add_argument(
+        "--threads", type=int, default=None, help="threads of torch (as many as it takes)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--no-compile", action="store_true", help="leave the compiled variants out")
-    parser.add_argument("--out", type=Path, help="CSV (results/step.csv if all groups are measured in full)")
+    parser.add_argument(
+        "--out", type=Path, help="CSV (results/step.csv if all groups are measured in full)"
+    )
     args = parser.parse_args(arguments)
     args.rounds = args.rounds or (2 if args.quick else 7)
     if not args.out and not args.quick and len(args.only) == len(GROUPS):

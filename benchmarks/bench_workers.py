@@ -40,11 +40,15 @@ def timed(what: Grid, jobs: int, folder: Path) -> tuple[float, list]:
     "Seconds of a run, and its rows."
     start = time.perf_counter()
     run_grid(what, folder, jobs=jobs, progress=False)
-    return time.perf_counter() - start, [(cell["cell"], cell["rows"]) for cell in read_cells(folder)]
+    return time.perf_counter() - start, [
+        (cell["cell"], cell["rows"]) for cell in read_cells(folder)
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs")
     parser.add_argument("--steps", type=int, default=20, help="distillation steps per cell")
     o = parser.parse_args()
@@ -63,7 +67,9 @@ def main() -> None:
     with open(FILE, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([NAMES, *rows])
     ratios = [row[-1] for row in rows]
-    print(f"two workers are {statistics.median(ratios):.2f} times as fast (lowest {min(ratios):.2f}, highest {max(ratios):.2f})")
+    print(
+        f"two workers are {statistics.median(ratios):.2f} times as fast (lowest {min(ratios):.2f}, highest {max(ratios):.2f})"
+    )
 
 
 if __name__ == "__main__":

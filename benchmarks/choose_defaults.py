@@ -25,8 +25,22 @@ from dgdd_nb.matching import DM
 from dgdd_nb.surgery import SGS
 
 FILE = Path(__file__).parent / "results" / "choose_defaults.csv"
-FIELDS = ["stage", "target_set_aside", "held_out_source", "lr", "alpha", "beta", "distill_seed", "network_seed", "accuracy",
-          "steps", "ipc", "real_batch", "size", "recipe"]
+FIELDS = [
+    "stage",
+    "target_set_aside",
+    "held_out_source",
+    "lr",
+    "alpha",
+    "beta",
+    "distill_seed",
+    "network_seed",
+    "accuracy",
+    "steps",
+    "ipc",
+    "real_batch",
+    "size",
+    "recipe",
+]
 BUDGET = {"steps": 300, "ipc": 10, "real_batch": 96}
 RATES = (3.0, 10.0, 30.0)
 PAIRS = ((1.0, 0.0), (0.0, 0.03), (0.5, 0.01), (0.5, 0.03), (1.0, 0.03), (1.0, 0.1))
@@ -36,13 +50,20 @@ def run(job: dict, networks: int) -> list[dict]:
     "Distil two sources, score the third."
     torch.set_num_threads(1)
     data = mini_digits(size=16)
-    names = [n for n in data.domain_names if n not in (job["target_set_aside"], job["held_out_source"])]
+    names = [
+        n for n in data.domain_names if n not in (job["target_set_aside"], job["held_out_source"])
+    ]
     pair, held_out = data.only(*names).part("train"), data.only(job["held_out_source"]).part("test")
     surgery = SGS(alpha=job["alpha"], beta=job["beta"]) if job["alpha"] or job["beta"] else None
-    made = distill(pair, DM(), surgery, lr=job["lr"], seed=job["distill_seed"], progress=False, **BUDGET)
+    made = distill(
+        pair, DM(), surgery, lr=job["lr"], seed=job["distill_seed"], progress=False, **BUDGET
+    )
     scores = evaluate(made, held_out, seeds=networks, recipe="quick")
     rest = {**BUDGET, "size": 16, "recipe": "quick"}
-    return [{**job, "network_seed": i, "accuracy": round(float(a), 5), **rest} for i, a in enumerate(scores.values)]
+    return [
+        {**job, "network_seed": i, "accuracy": round(float(a), 5), **rest}
+        for i, a in enumerate(scores.values)
+    ]
 
 
 def done() -> list[dict]:
@@ -51,34 +72,57 @@ def done() -> list[dict]:
 
 
 def stage(
-    number: int, settings: list[tuple[float, ...]], target: str, seeds: int, networks: int, jobs: int
+    number: int,
+    settings: list[tuple[float, ...]],
+    target: str,
+    seeds: int,
+    networks: int,
+    jobs: int,
 ) -> list[tuple]:
     "Run what is missing; mean accuracy of each (lr, alpha, beta), best first."
     key = ("stage", "target_set_aside", "held_out_source", "lr", "alpha", "beta", "distill_seed")
     have = {tuple(str(r[k]) for k in key) for r in done()}
     sources = [n for n in ("scan", "photo", "street", "print") if n != target]
-    todo = [dict(zip(key, (number, target, h, *s, seed))) for s in settings for h in sources for seed in range(seeds)]
+    todo = [
+        dict(zip(key, (number, target, h, *s, seed)))
+        for s in settings
+        for h in sources
+        for seed in range(seeds)
+    ]
     todo = [j for j in todo if tuple(str(j[k]) for k in key) not in have]
     if not FILE.exists():
         FILE.parent.mkdir(exist_ok=True)
         csv.DictWriter(FILE.open("w", newline=""), FIELDS, lineterminator="\n").writeheader()
-    for rows in Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(run)(j, networks) for j in todo):
+    for rows in Parallel(n_jobs=jobs, return_as="generator_unordered")(
+        delayed(run)(j, networks) for j in todo
+    ):
         with FILE.open("a", newline="") as file:
             csv.DictWriter(file, FIELDS, lineterminator="\n").writerows(rows)
     means = []
     for s in settings:
-        rows = [r for r in done() if int(r["stage"]) == number and r["target_set_aside"] == target
-                and tuple(float(r[k]) for k in ("lr", "alpha", "beta")) == s]
+        rows = [
+            r
+            for r in done()
+            if int(r["stage"]) == number
+            and r["target_set_aside"] == target
+            and tuple(float(r[k]) for k in ("lr", "alpha", "beta")) == s
+        ]
         values = torch.tensor([float(r["accuracy"]) for r in rows])
         means.append((values.mean().item(), *s, len(rows)))
     for mean, lr, alpha, beta, n in sorted(means, reverse=True):
-        print(f"stage {number}: lr {lr:g} alpha {alpha:g} beta {beta:g}: {mean:.1f} % ({n} networks)")
+        print(
+            f"stage {number}: lr {lr:g} alpha {alpha:g} beta {beta:g}: {mean:.1f} % ({n} networks)"
+        )
     return sorted(means, reverse=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", default="street", help="domain that is set aside and never read")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--target", default="street", help="domain that is set aside and never read"
+    )
     parser.add_argument("--seeds", type=int, default=2, help="distillation seeds")
     parser.add_argument("--networks", type=int, default=3, help="networks per distilled set")
     parser.add_argument("--jobs", type=int, default=2, help="processes")

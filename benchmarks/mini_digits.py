@@ -24,7 +24,10 @@ from dgdd_nb.matching import DM
 from dgdd_nb.surgery import SGS, MatchedDM, OwnDomain
 
 FILE = Path(__file__).parent / "results" / "mini_digits.csv"
-STRONG = {"alpha": 2.0, "beta": 0.03}  # far from the defaults on purpose: an effect of R would show here
+STRONG = {
+    "alpha": 2.0,
+    "beta": 0.03,
+}  # far from the defaults on purpose: an effect of R would show here
 
 
 def variants(suffix: str, **step: float) -> dict:
@@ -58,23 +61,34 @@ def run(method: str, target: str, seed: int, networks: int) -> list[Row]:
     elif method == "random":
         made = random(source, 10, seed=seed, per_domain=True)
     else:
-        made = distill(source, DM(), SURGERY[method](), ipc=10, steps=300, seed=seed, progress=False)
+        made = distill(
+            source, DM(), SURGERY[method](), ipc=10, steps=300, seed=seed, progress=False
+        )
     scores = evaluate(made, test, seeds=networks, recipe="quick", device="cpu")
-    return [Row(method, target, seed, s, round(v, 3)) for s, v in zip(scores.seeds, scores.values.tolist())]
+    return [
+        Row(method, target, seed, s, round(v, 3))
+        for s, v in zip(scores.seeds, scores.values.tolist())
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--target", default="street", help="the domain left out")
     parser.add_argument("--seeds", type=int, default=5, help="distillation seeds")
     parser.add_argument("--networks", type=int, default=10, help="networks per distilled set")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="all by default")
+    parser.add_argument(
+        "--methods", nargs="+", default=METHODS, choices=METHODS, help="all by default"
+    )
     o = parser.parse_args()
     table = Results.from_csv(FILE) if FILE.exists() else Results()
     have = {(r.method, r.target, r.distillation_seed) for r in table.rows}
     seeds = {m: 1 if m == "whole" else o.seeds for m in o.methods}
-    todo = [(m, o.target, s) for m in o.methods for s in range(seeds[m]) if (m, o.target, s) not in have]
+    todo = [
+        (m, o.target, s) for m in o.methods for s in range(seeds[m]) if (m, o.target, s) not in have
+    ]
     work = (delayed(run)(*job, o.networks) for job in todo)
     for rows in Parallel(n_jobs=o.jobs, return_as="generator")(work):
         table.rows += rows

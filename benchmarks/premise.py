@@ -32,8 +32,24 @@ from dgdd_nb.folders import from_folder
 from dgdd_nb.fourier import radial_profile, spectrum, spectrum_mean
 from dgdd_nb.matching import DM
 from dgdd_nb.premise import (
-    COLUMNS, VARIANTS, batch_gradients, common_start, fresh_gradients, gaussian_null, mean_length, mean_map, mix_classes,
-    probe_left_out, probe_pieces, pulls, rank_correlation, relabel, share_correlations, split_energy, transfer, without_noise,
+    COLUMNS,
+    VARIANTS,
+    batch_gradients,
+    common_start,
+    fresh_gradients,
+    gaussian_null,
+    mean_length,
+    mean_map,
+    mix_classes,
+    probe_left_out,
+    probe_pieces,
+    pulls,
+    rank_correlation,
+    relabel,
+    share_correlations,
+    split_energy,
+    transfer,
+    without_noise,
 )
 from dgdd_nb.resultant import resultant_length
 
@@ -70,7 +86,9 @@ def maps(source, held, target, o, s):
     "R per class, layer and ring of frequencies, beside the Gaussian null of the same energies."
     images, labels = real_start(source, s["ipc"])
     for layer in LAYERS:
-        g = fresh_gradients(source, images, labels, o.encoders, layers=(layer,), real_batch=96, width=s["width"])
+        g = fresh_gradients(
+            source, images, labels, o.encoders, layers=(layer,), real_batch=96, width=s["width"]
+        )
         G, W = spectrum(g), g.shape[-1]
         R = resultant_length(G.movedim(1, 0)).mean(2)  # (E, N, H, W//2+1)
         nulls = [gaussian_null(G, W, generator(i, "null")) for i in range(4)]
@@ -89,15 +107,28 @@ def raw(source, held, target, o, s):
     images, labels = real_start(source, s["ipc"])
     g = fresh_gradients(source, images, labels, o.encoders, real_batch=96, width=s["width"])
     G = spectrum(g)
-    for variant, x in {"measured": G, "null": gaussian_null(G, g.shape[-1], generator(0, "null"))}.items():
+    for variant, x in {
+        "measured": G,
+        "null": gaussian_null(G, g.shape[-1], generator(0, "null")),
+    }.items():
         for e, one in enumerate(x.unflatten(2, (source.C, -1))):
-            yield "real", "embed", e, variant, "class", share_correlations(mean_map(one[None]), one[None])["class"]
+            yield (
+                "real",
+                "embed",
+                e,
+                variant,
+                "class",
+                share_correlations(mean_map(one[None]), one[None])["class"],
+            )
 
 
 def repeat(source, held, target, o, s):
     "Are the agreeing frequencies the same for other real images, and for another encoder? Rank correlation of R, image by image."
     images, labels = real_start(source, s["ipc"])
-    g = [batch_gradients(source, images, labels, 2, s["per_cell"], encoder=e, width=s["width"]) for e in range(o.encoders)]
+    g = [
+        batch_gradients(source, images, labels, 2, s["per_cell"], encoder=e, width=s["width"])
+        for e in range(o.encoders)
+    ]
     R = [resultant_length(spectrum(x).transpose(0, 1)) for x in g]  # (2, N, 3, H, W//2+1)
     for e in range(o.encoders):
         for variant, other in {"other images": R[e][1], "other encoder": R[e - 1][1]}.items():
@@ -112,9 +143,14 @@ def classes(source, held, target, o, s):
     """
     third = source.C // 3
     cases = {"same": (0, 0, 0), "different": (0, third, 2 * third), "wrong": (third,) * 3}
-    for start, (images, labels) in {"real": real_start(source, s["ipc"]), "common": common_start(source, 3)}.items():
+    for start, (images, labels) in {
+        "real": real_start(source, s["ipc"]),
+        "common": common_start(source, 3),
+    }.items():
         for case, shifts in cases.items():
-            g = fresh_gradients(relabel(source, shifts), images, labels, o.encoders, real_batch=96, width=s["width"])
+            g = fresh_gradients(
+                relabel(source, shifts), images, labels, o.encoders, real_batch=96, width=s["width"]
+            )
             for e, value in enumerate(mean_length(spectrum(g), g.shape[-1])):
                 yield start, "embed", e, case, "R", value
 
@@ -128,18 +164,29 @@ def shares(source, held, target, o, s):
             g = batch_gradients(source, images, labels, 4, s["per_cell"], encoder=e, **sizes)
             spectra.append(spectrum(g.unflatten(2, (source.C, 3))))
         W = g.shape[-1]
-        null = [gaussian_null(G[:1].flatten(2, 3), W, generator(e, "null")).unflatten(2, (source.C, 3))
-                for e, G in enumerate(spectra)]
+        null = [
+            gaussian_null(G[:1].flatten(2, 3), W, generator(e, "null")).unflatten(2, (source.C, 3))
+            for e, G in enumerate(spectra)
+        ]
         for e, G in enumerate(spectra):
             raw = {name: spectrum_mean(x, W).mean() for name, x in split_energy(G).items()}
             clean = without_noise(raw, G.shape[:3])
             for name in raw:
                 yield "common", layer, e, name, "share", raw[name] / sum(raw.values())
-                yield "common", layer, e, name, "share without noise", clean[name] / sum(clean.values())
+                yield (
+                    "common",
+                    layer,
+                    e,
+                    name,
+                    "share without noise",
+                    clean[name] / sum(clean.values()),
+                )
             here, there, n = G[:1], spectra[e - 1][1:2], o.encoders
-            for variant, R, same, other in (("measured", mean_map(here), here, there),
-                                            ("mixed", mean_map(mix_classes(here)), here, there),
-                                            ("null", mean_map(null[e]), null[e], null[(e - 1) % n])):
+            for variant, R, same, other in (
+                ("measured", mean_map(here), here, there),
+                ("mixed", mean_map(mix_classes(here)), here, there),
+                ("null", mean_map(null[e]), null[e], null[(e - 1) % n]),
+            ):
                 yield "common", layer, e, variant, "R", spectrum_mean(R, W).mean()
                 for where, x in {"same encoder": same, "other encoder": other}.items():
                     for part, value in share_correlations(R, x).items():
@@ -150,22 +197,51 @@ def probes(train, held, o, s):
     "Linear probes for class and domain, every target; trained and tested on disjoint real images."
     for e in range(o.encoders):
         images, labels = common_start(train, 1, seed=e)
-        g = [batch_gradients(part, images, labels, n, s["per_cell"], encoder=e, width=s["width"],
-                             normalise=train.normalisation()) for part, n in zip((train, held), s["batches"])]
+        g = [
+            batch_gradients(
+                part,
+                images,
+                labels,
+                n,
+                s["per_cell"],
+                encoder=e,
+                width=s["width"],
+                normalise=train.normalisation(),
+            )
+            for part, n in zip((train, held), s["batches"])
+        ]
         for variant in VARIANTS:
             for k, target in enumerate(train.domain_names):
                 kept = [i for i in range(train.K) if i != k]
                 for quantity, value in probe_pieces(g[0][:, kept], g[1][:, kept], variant).items():
                     yield target, "common", "embed", e, variant, quantity, value
-            yield "none", "common", "embed", e, variant, "g_cls domain left out", probe_left_out(*g, variant)
+            yield (
+                "none",
+                "common",
+                "embed",
+                e,
+                variant,
+                "g_cls domain left out",
+                probe_left_out(*g, variant),
+            )
 
 
 def run(source, held, target, o, s):
     "Cosines with the unseen domain's gradient, and R, along a DM run."
-    made = distill(source, DM(), ipc=s["ipc"], steps=s["steps"], keep_every=s["keep"], width=s["width"],
-                   real_batch=96, progress=False)
+    made = distill(
+        source,
+        DM(),
+        ipc=s["ipc"],
+        steps=s["steps"],
+        keep_every=s["keep"],
+        width=s["width"],
+        real_batch=96,
+        progress=False,
+    )
     for at, images in zip(made.history["kept_at"], made.history["kept"]):
-        g = fresh_gradients(source, images, made.labels, o.encoders, seed=1, real_batch=96, width=s["width"])
+        g = fresh_gradients(
+            source, images, made.labels, o.encoders, seed=1, real_batch=96, width=s["width"]
+        )
         for quantity, values in pulls(g).items():
             for e, value in enumerate(values):
                 yield f"step {at}", "embed", e, "DM", quantity, value
@@ -173,13 +249,27 @@ def run(source, held, target, o, s):
     n = min(32, int(unseen.counts().min()), int(source.counts().min()))
     for start, images in {"real": made.history["kept"][0], "distilled": made.images}.items():
         for e in range(o.encoders):
-            keys = {"encoder": e, "width": s["width"], "normalise": source.normalisation(), "seed": 2}
+            keys = {
+                "encoder": e,
+                "width": s["width"],
+                "normalise": source.normalisation(),
+                "seed": 2,
+            }
             three = (source, unseen, relabel(unseen, (source.C // 3,)))
-            own, right, wrong = (batch_gradients(d, images, made.labels, 1, n, **keys)[0] for d in three)
+            own, right, wrong = (
+                batch_gradients(d, images, made.labels, 1, n, **keys)[0] for d in three
+            )
             for name, theirs in {"": right[0], ", wrong class": wrong[0]}.items():
                 for variant, value in transfer(own, theirs, e).items():
                     quantity = "rank correlation" if variant == "rank" else "cosine"
-                    yield start, "embed", e, "spectral" if variant == "rank" else variant, quantity + name, value
+                    yield (
+                        start,
+                        "embed",
+                        e,
+                        "spectral" if variant == "rank" else variant,
+                        quantity + name,
+                        value,
+                    )
 
 
 def measure(study: str, data: str, target: str, o) -> list[tuple]:
@@ -197,16 +287,25 @@ def measure(study: str, data: str, target: str, o) -> list[tuple]:
 def write(rows: list[tuple]) -> None:
     "All rows, atomically."
     FILE.parent.mkdir(exist_ok=True)
-    with replace_atomically(FILE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        replace_atomically(FILE) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="mini", choices=list(SETTING), help="which images")
     parser.add_argument("--root", help="folder with one folder per domain, for pacs and digits")
-    parser.add_argument("--encoders", type=int, default=5, help="random encoders (seeds) of every measurement")
-    parser.add_argument("--studies", nargs="+", default=STUDIES, choices=STUDIES, help="all by default")
+    parser.add_argument(
+        "--encoders", type=int, default=5, help="random encoders (seeds) of every measurement"
+    )
+    parser.add_argument(
+        "--studies", nargs="+", default=STUDIES, choices=STUDIES, help="all by default"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     o = parser.parse_args()
     if o.data != "mini" and not o.root:
@@ -217,9 +316,15 @@ def main() -> None:
             rows = [tuple(row) for row in csv.reader(file)][1:]
     have = {row[:2] if row[0] == "probes" else row[:3] for row in rows}
     names = load(o.data, o.root)[0].domain_names
-    jobs = [(study, o.data, name) for study in o.studies for name in (["all"] if study == "probes" else names)]
+    jobs = [
+        (study, o.data, name)
+        for study in o.studies
+        for name in (["all"] if study == "probes" else names)
+    ]
     jobs = [job for job in jobs if (job[:2] if job[0] == "probes" else job) not in have]
-    for found in Parallel(n_jobs=o.jobs, return_as="generator")(delayed(measure)(*job, o) for job in jobs):
+    for found in Parallel(n_jobs=o.jobs, return_as="generator")(
+        delayed(measure)(*job, o) for job in jobs
+    ):
         rows += found
         write(rows)
         print(*found[0][:3], len(found), "rows", flush=True)

@@ -72,7 +72,9 @@ def _uniform(x: Tensor, seeds: Seeds) -> Tensor:
 
 def _whole(x: Tensor, low: int, high: int, seeds: Seeds) -> Tensor:
     """One whole number in [low, high) per image, shape (B, 1, 1)."""
-    return _first_for_all(torch.randint(low, high, (len(x), 1, 1), generator=next(seeds))).to(x.device)
+    return _first_for_all(torch.randint(low, high, (len(x), 1, 1), generator=next(seeds))).to(
+        x.device
+    )
 
 
 def _brightness(x: Tensor, seeds: Seeds) -> Tensor:
@@ -117,12 +119,16 @@ def _flip(x: Tensor, seeds: Seeds) -> Tensor:
 
 
 def _warp(x: Tensor, matrices: list[list[list[float]]]) -> Tensor:
-    grid = F.affine_grid(torch.tensor(matrices, dtype=x.dtype, device=x.device), x.shape, align_corners=False)
+    grid = F.affine_grid(
+        torch.tensor(matrices, dtype=x.dtype, device=x.device), x.shape, align_corners=False
+    )
     return F.grid_sample(x, grid, align_corners=False)
 
 
 def _scale(x: Tensor, seeds: Seeds) -> Tensor:
-    across, along = (torch.rand(len(x), generator=next(seeds)) * (1.2 - 1 / 1.2) + 1 / 1.2 for _ in range(2))
+    across, along = (
+        torch.rand(len(x), generator=next(seeds)) * (1.2 - 1 / 1.2) + 1 / 1.2 for _ in range(2)
+    )
     across, along = _first_for_all(across), _first_for_all(along)
     return _warp(x, [[[across[i], 0, 0], [0, along[i], 0]] for i in range(len(x))])
 
@@ -130,14 +136,21 @@ def _scale(x: Tensor, seeds: Seeds) -> Tensor:
 def _rotate(x: Tensor, seeds: Seeds) -> Tensor:
     angle = _first_for_all((torch.rand(len(x), generator=next(seeds)) - 0.5) * 2 * 15 / 180 * np.pi)
     cos, sin = torch.cos, torch.sin
-    rows = [[[cos(angle[i]), sin(-angle[i]), 0], [sin(angle[i]), cos(angle[i]), 0]] for i in range(len(x))]
+    rows = [
+        [[cos(angle[i]), sin(-angle[i]), 0], [sin(angle[i]), cos(angle[i]), 0]]
+        for i in range(len(x))
+    ]
     return _warp(x, rows)
 
 
 GROUPS = {
-    "color": (_brightness, _saturation, _contrast), "crop": (_crop,), "cutout": (_cutout,), "flip": (_flip,),
-    "scale": (_scale,), "rotate": (_rotate,),
-}  # fmt: skip
+    "color": (_brightness, _saturation, _contrast),
+    "crop": (_crop,),
+    "cutout": (_cutout,),
+    "flip": (_flip,),
+    "scale": (_scale,),
+    "rotate": (_rotate,),
+}
 
 
 def augment(

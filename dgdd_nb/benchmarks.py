@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .data import MultiDomain, number_of, unknown_name
-from .folders import (
-    IMAGE_TYPES, Listing, Row, by_number, from_listing, part_of, subfolders)
+from .folders import IMAGE_TYPES, Listing, Row, by_number, from_listing, part_of, subfolders
 
 # %% auto #0
 __all__ = ['DIGITS', 'PACS', 'VLCS', 'CORE50', 'TERRA', 'OFFICE_HOME', 'FACTS', 'digits_dg', 'vlcs', 'office_home',
@@ -39,17 +38,38 @@ class Facts:
 DIGITS = tuple("0123456789")
 PACS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 VLCS = ("bird", "car", "chair", "dog", "person")
-CORE50 = ("plug_adapter", "mobile_phone", "scissors", "light_bulb", "can", "glasses", "ball",
-          "marker", "cup", "remote_control")  # five objects each, in this order
-TERRA = ("bird", "bobcat", "cat", "coyote", "dog", "empty", "opossum", "rabbit", "raccoon",
-         "squirrel")
+CORE50 = (
+    "plug_adapter",
+    "mobile_phone",
+    "scissors",
+    "light_bulb",
+    "can",
+    "glasses",
+    "ball",
+    "marker",
+    "cup",
+    "remote_control",
+)  # five objects each, in this order
+TERRA = (
+    "bird",
+    "bobcat",
+    "cat",
+    "coyote",
+    "dog",
+    "empty",
+    "opossum",
+    "rabbit",
+    "raccoon",
+    "squirrel",
+)
 OFFICE_HOME = tuple(
     "Alarm_Clock Backpack Batteries Bed Bike Bottle Bucket Calculator Calendar Candles Chair "
     "Clipboards Computer Couch Curtains Desk_Lamp Drill Eraser Exit_Sign Fan File_Cabinet "
     "Flipflops Flowers Folder Fork Glasses Hammer Helmet Kettle Keyboard Knives Lamp_Shade Laptop "
     "Marker Monitor Mop Mouse Mug Notebook Oven Pan Paper_Clip Pen Pencil Postit_Notes Printer "
     "Push_Pin Radio Refrigerator Ruler Scissors Screwdriver Shelf Sink Sneakers Soda Speaker Spoon "
-    "TV Table Telephone ToothBrush Toys Trash_Can Webcam".split())
+    "TV Table Telephone ToothBrush Toys Trash_Can Webcam".split()
+)
 
 # %% ../nbs/08_benchmarks.ipynb #ee13b25e
 def squeeze(
@@ -59,24 +79,65 @@ def squeeze(
     return re.sub(r"[\W_]+", "", name.casefold())
 
 # %% ../nbs/08_benchmarks.ipynb #b29003ba
-FACTS = {facts.name: facts for facts in (
-    Facts("digits_dg", {"mnist": (), "mnist_m": (), "svhn": (), "syn": ()}, DIGITS, 32,
-          {"mnist": 6000, "mnist_m": 6000, "svhn": 6000, "syn": 6000}, 24_000),
-    Facts("pacs", {"art_painting": ("art",), "cartoon": (), "photo": (), "sketch": ()}, PACS, 64,
-          {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929}, 9991),
-    Facts("core50", {f"s{n}": () for n in range(1, 12)}, CORE50, 128, {}, 164_866),
-    Facts("core50_hard", {f"s{n}": () for n in (5, 7, 9, 10)}, CORE50, 128,
-          {"s5": 14_966, "s7": 14_994, "s9": 14_994, "s10": 14_986}, 59_940),
-    Facts("vlcs", {"caltech": ("Caltech101",), "labelme": (), "pascal": ("VOC2007",),
-                   "sun": ("SUN09",)}, VLCS, 64,
-          {"caltech": 1415, "labelme": 2656, "pascal": 3376, "sun": 3282}, 10_729),
-    Facts("office_home", {"art": (), "clipart": (), "product": (), "real_world": ("real",)},
-          OFFICE_HOME, 64,
-          {"art": 2427, "clipart": 4365, "product": 4439, "real_world": 4357}, 15_588),
-    Facts("terra_incognita", {"location_100": ("L100",), "location_38": ("L38",),
-                              "location_43": ("L43",), "location_46": ("L46",)}, TERRA, 64,
-          {}, 24_788),
-)}
+FACTS = {
+    facts.name: facts
+    for facts in (
+        Facts(
+            "digits_dg",
+            {"mnist": (), "mnist_m": (), "svhn": (), "syn": ()},
+            DIGITS,
+            32,
+            {"mnist": 6000, "mnist_m": 6000, "svhn": 6000, "syn": 6000},
+            24_000,
+        ),
+        Facts(
+            "pacs",
+            {"art_painting": ("art",), "cartoon": (), "photo": (), "sketch": ()},
+            PACS,
+            64,
+            {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929},
+            9991,
+        ),
+        Facts("core50", {f"s{n}": () for n in range(1, 12)}, CORE50, 128, {}, 164_866),
+        Facts(
+            "core50_hard",
+            {f"s{n}": () for n in (5, 7, 9, 10)},
+            CORE50,
+            128,
+            {"s5": 14_966, "s7": 14_994, "s9": 14_994, "s10": 14_986},
+            59_940,
+        ),
+        Facts(
+            "vlcs",
+            {"caltech": ("Caltech101",), "labelme": (), "pascal": ("VOC2007",), "sun": ("SUN09",)},
+            VLCS,
+            64,
+            {"caltech": 1415, "labelme": 2656, "pascal": 3376, "sun": 3282},
+            10_729,
+        ),
+        Facts(
+            "office_home",
+            {"art": (), "clipart": (), "product": (), "real_world": ("real",)},
+            OFFICE_HOME,
+            64,
+            {"art": 2427, "clipart": 4365, "product": 4439, "real_world": 4357},
+            15_588,
+        ),
+        Facts(
+            "terra_incognita",
+            {
+                "location_100": ("L100",),
+                "location_38": ("L38",),
+                "location_43": ("L43",),
+                "location_46": ("L46",),
+            },
+            TERRA,
+            64,
+            {},
+            24_788,
+        ),
+    )
+}
 
 # %% ../nbs/08_benchmarks.ipynb #e60ce626
 def folder_names(
@@ -110,14 +171,18 @@ def find_base(
     if len(domain_folders(facts, root)) < len(facts.domains):
         below = subfolders(root)
         tried += below + [deeper for folder in below for deeper in subfolders(folder)]
-        tried += [up for up, inside in zip(here.parents[:3], (here, *here.parents))
-                  if squeeze(inside.name) in folder_names(facts)]
+        tried += [
+            up
+            for up, inside in zip(here.parents[:3], (here, *here.parents))
+            if squeeze(inside.name) in folder_names(facts)
+        ]
     best = max(tried, key=lambda base: len(domain_folders(facts, base)))  # the first of the best
     if len(domain_folders(facts, best)) < 2:
         inside = ", ".join(p.name for p in subfolders(root)[:6]) or "no folder"
         raise FileNotFoundError(
             f"{root} holds {inside}, but {facts.name} is made of {', '.join(facts.domains)}; "
-            "check the path or the name of the benchmark.")
+            "check the path or the name of the benchmark."
+        )
     return best
 
 # %% ../nbs/08_benchmarks.ipynb #aef91236
@@ -160,8 +225,11 @@ def compare_counts(
 ) -> list[str]:  # sentences without a full stop
     "Where the number of images is not the published one."
     found = {own: sum(row.domain == own for row in listing.rows) for own in domains_of(listing)}
-    notes = [f"{n:,} images of {own}, published are {facts.counts[own]:,}"
-             for own, n in found.items() if n != facts.counts.get(own, n)]
+    notes = [
+        f"{n:,} images of {own}, published are {facts.counts[own]:,}"
+        for own, n in found.items()
+        if n != facts.counts.get(own, n)
+    ]
     n = sum(found.values())
     if set(found) == set(facts.domains) and n != facts.total and not notes:
         notes.append(f"{n:,} images in all, published are {facts.total:,}")
@@ -188,8 +256,11 @@ def list_benchmark(
         parts = [p for p in inner if part_of(p.name)]
         for place in parts or [folder]:
             listing.add(place, own, part_of(place.name) if parts else None)
-        notes += [f"passed over {p.name} of {own}, which is no part" for p in inner
-                  if parts and p not in parts]
+        notes += [
+            f"passed over {p.name} of {own}, which is no part"
+            for p in inner
+            if parts and p not in parts
+        ]
     listing.empty = [own for own in folders if not listing.names(3, own)]
     names = {label: class_of(facts, label) for label in listing.names(3)}
     listing.rows = [row._replace(label=names[row.label]) for row in listing.rows]
@@ -222,20 +293,28 @@ class Reader:
             number_of("option", key, ["root", "size", "domains", "workers", "cache", "quiet", *own])
         listing, notes = self.list_files(self.facts, Path(root), domains, **options)
         if listing.rows and listing.empty:
-            raise FileNotFoundError(f"no image in {', '.join(listing.empty)}: fetch the whole set, "
-                                    "or name the other domains in domains=[...].")
+            raise FileNotFoundError(
+                f"no image in {', '.join(listing.empty)}: fetch the whole set, "
+                "or name the other domains in domains=[...]."
+            )
         found = set(listing.names(3))
         data = from_listing(
-            listing, size or self.facts.size, domains=domains or domains_of(listing),
-            classes=[c for c in self.facts.classes if c in found], workers=workers, cache=cache,
-            quiet=quiet)
+            listing,
+            size or self.facts.size,
+            domains=domains or domains_of(listing),
+            classes=[c for c in self.facts.classes if c in found],
+            workers=workers,
+            cache=cache,
+            quiet=quiet,
+        )
         if notes and not quiet:
             print(*(f"note: {note}" for note in notes), sep="\n")
         return data
 
 
 digits_dg, vlcs, office_home, terra_incognita = (
-    Reader(FACTS[name]) for name in ("digits_dg", "vlcs", "office_home", "terra_incognita"))
+    Reader(FACTS[name]) for name in ("digits_dg", "vlcs", "office_home", "terra_incognita")
+)
 
 # %% ../nbs/08_benchmarks.ipynb #84bba5f7
 BROKEN_SKETCH = "sketch/dog/n02103406_4068-1.png"  # left out by Dassl: 9,990 of 9,991 images
@@ -256,9 +335,11 @@ def read_list(
         first = shift if first is None else first
         if shift != first or shift not in (0, 1):
             start = first if first in (0, 1) else 1
-            raise ValueError(f"line {number} of {path} says {line.strip()!r}, but labels should "
-                             f"run from {start} in the order {', '.join(classes)}; use the "
-                             "official list, or pass lists=False.")
+            raise ValueError(
+                f"line {number} of {path} says {line.strip()!r}, but labels should "
+                f"run from {start} in the order {', '.join(classes)}; use the "
+                "official list, or pass lists=False."
+            )
         paths.append(name)
     return paths, 1 if first is None else first
 
@@ -291,11 +372,14 @@ def in_parts(
     for part, names in lists.items():
         for name in names:
             if name != BROKEN_SKETCH and name not in found:
-                raise FileNotFoundError(f"the {part} lists name {name}, which is not below "
-                                        f"{listing.root}; complete it or pass lists=False.")
+                raise FileNotFoundError(
+                    f"the {part} lists name {name}, which is not below "
+                    f"{listing.root}; complete it or pass lists=False."
+                )
             if name in rows:
-                raise ValueError(f"the lists name {name} twice; use the official lists or pass "
-                                 "lists=False.")
+                raise ValueError(
+                    f"the lists name {name} twice; use the official lists or pass lists=False."
+                )
             if name != BROKEN_SKETCH:
                 rows[name] = found[name]._replace(part=part)
     return rows
@@ -339,8 +423,10 @@ def list_pacs(
     places = [base / "splits", base.parent / "splits", base.parent, base]
     places = [place for place in places if any(place.glob("*_train_kfold.txt"))]
     if lists and not places:
-        raise FileNotFoundError(f"there is no splits folder with lists in or beside {base}; "
-                                "bring the lists or pass lists=False.")
+        raise FileNotFoundError(
+            f"there is no splits folder with lists in or beside {base}; "
+            "bring the lists or pass lists=False."
+        )
     if places and lists is not False:
         notes = [note for note in notes if "published are" not in note]
         notes += apply_lists(listing, places[0]) + compare_counts(facts, listing)
@@ -364,8 +450,10 @@ def frame_of(
     session, thing, frame = map(int, found.groups())
     folders = [re.sub(r"\D", "", p.name) for p in (path.parents[1], path.parent)]
     if folders != [str(session), str(thing)] or not 1 <= thing <= 50:
-        raise ValueError(f"{path} says session {session}, object {thing}, but lies elsewhere; put "
-                         f"it into s{session}/o{thing} or delete it.")
+        raise ValueError(
+            f"{path} says session {session}, object {thing}, but lies elsewhere; put "
+            f"it into s{session}/o{thing} or delete it."
+        )
     return session, thing, frame
 
 # %% ../nbs/08_benchmarks.ipynb #b7f92da4
@@ -397,8 +485,14 @@ core50, core50_hard = (Reader(FACTS[name], list_core50) for name in ("core50", "
 
 # %% ../nbs/08_benchmarks.ipynb #03de25e9
 READERS: dict[str, Callable[..., MultiDomain]] = {
-    "digits_dg": digits_dg, "pacs": pacs, "core50": core50, "core50_hard": core50_hard,
-    "vlcs": vlcs, "office_home": office_home, "terra_incognita": terra_incognita}
+    "digits_dg": digits_dg,
+    "pacs": pacs,
+    "core50": core50,
+    "core50_hard": core50_hard,
+    "vlcs": vlcs,
+    "office_home": office_home,
+    "terra_incognita": terra_incognita,
+}
 
 
 def read(
@@ -409,7 +503,9 @@ def read(
 ) -> MultiDomain:
     "Read a benchmark by its name."
     if name == "torchvision_digits":
-        raise ValueError("torchvision_digits makes domains from original files instead of reading "
-                         "folders; call dgdd_nb.digits.torchvision_digits(root).")
+        raise ValueError(
+            "torchvision_digits makes domains from original files instead of reading "
+            "folders; call dgdd_nb.digits.torchvision_digits(root)."
+        )
     number_of("benchmark", name, list(READERS))
     return READERS[name](root, size, **options)

@@ -30,9 +30,11 @@ def with_option(
     inside = getattr(method, part, None) if part in PLUGS else None
     if inside is None or not name or "." in name:
         hint = "" if name else f" (did you mean 'options.{path}'?)"
-        raise ValueError(f"{method.name!r} cannot choose {path!r}{hint}: write one of "
-                         f"{', '.join(PLUGS)}, a dot and the name of an option, for a part that "
-                         "the method has.")  # fmt: skip
+        raise ValueError(
+            f"{method.name!r} cannot choose {path!r}{hint}: write one of "
+            f"{', '.join(PLUGS)}, a dot and the name of an option, for a part that "
+            "the method has."
+        )
     table = dict(inside) if isinstance(inside, dict) else {"name": inside}
     return replace(method, **{part: {**table, name: value}})
 
@@ -61,12 +63,21 @@ def validation_grid(
     grid: Grid,  # whose methods have something to choose
 ) -> Grid:  # of all their candidates
     "The same data, budget and networks, scored on held-out images of the source domains."
-    tried = [made for method in grid.methods if method.choose
-             for made, _ in candidates(method).values()]  # fmt: skip
+    tried = [
+        made for method in grid.methods if method.choose for made, _ in candidates(method).values()
+    ]
     setting = "SDG validation" if grid.setting == "SDG" else "validation"
     judge = replace(grid.evaluate, architectures=grid.evaluate.architectures[:1])
-    return replace(grid, name=f"{grid.name}: choice", setting=setting, methods=tuple(tried),
-                   seeds=grid.choice_seeds, evaluate=judge, baseline=None, paper=None)  # fmt: skip
+    return replace(
+        grid,
+        name=f"{grid.name}: choice",
+        setting=setting,
+        methods=tuple(tried),
+        seeds=grid.choice_seeds,
+        evaluate=judge,
+        baseline=None,
+        paper=None,
+    )
 
 # %% ../nbs/26_choice.ipynb #28e8a3bc
 @dataclass(frozen=True)
@@ -121,8 +132,10 @@ def check_choice(
         cell = found["cell"]
         now = chosen.get((cell["method"]["name"], cell["target"], cell["ipc"]))
         if now is not None and settings_dict(now) != cell["method"]:
-            raise ValueError(f"{path.name} was made with other options than are chosen now: "
-                             "choose another folder, or delete it.")  # fmt: skip
+            raise ValueError(
+                f"{path.name} was made with other options than are chosen now: "
+                "choose another folder, or delete it."
+            )
 
 # %% ../nbs/26_choice.ipynb #a85fc20c
 def record(

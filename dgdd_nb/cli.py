@@ -117,7 +117,8 @@ def options(
 def _keyword(name: str, kind: Any, option: Any) -> inspect.Parameter:
     "A keyword that is None until somebody types it."
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+    )
 
 # %% ../nbs/61_cli.ipynb #6cac3402
 def say(
@@ -174,7 +175,10 @@ def with_settings(
 
 # %% ../nbs/61_cli.ipynb #eff518fa
 app = typer.Typer(
-    name="dgdd", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    name="dgdd",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Domain-generalizable dataset distillation: shrink images from several domains to a few "
     "per class, so that a network trained on the few works on a domain that nobody has seen.\n\n"
@@ -345,13 +349,26 @@ def by_style(
 
         return pseudo_domains(source, settings.pseudo_domains)
     if source.K == 1 and settings.method in ("DM+SGS", "DM-matched"):
-        raise ValueError(f"{settings.method} compares domains and there is one: add "
-                         "--pseudo-domains 3 to split it by style, or take --method DM.")
+        raise ValueError(
+            f"{settings.method} compares domains and there is one: add "
+            "--pseudo-domains 3 to split it by style, or take --method DM."
+        )
     return source
 
 # %% ../nbs/61_cli.ipynb #0dfbaca6
-HANDED_ON = ("ipc", "seed", "alpha", "beta", "steps", "lr", "network", "width", "depth", "device",
-             "resume")
+HANDED_ON = (
+    "ipc",
+    "seed",
+    "alpha",
+    "beta",
+    "steps",
+    "lr",
+    "network",
+    "width",
+    "depth",
+    "device",
+    "resume",
+)
 
 
 @app.command("distill", epilog="Example: dgdd distill --target photo --ipc 5 --out mine")
@@ -439,8 +456,15 @@ def score(
     names = ("network", "width", "depth")
     chosen = {n: getattr(settings, n) for n in names if hasattr(settings, n)}
     chosen["workers"] = min(settings.networks, settings.workers or joblib.cpu_count())
-    return evaluate(made, target, seeds=range(first, first + settings.networks),
-                    recipe=settings.recipe, device=settings.device, progress=moved, **chosen)
+    return evaluate(
+        made,
+        target,
+        seeds=range(first, first + settings.networks),
+        recipe=settings.recipe,
+        device=settings.device,
+        progress=moved,
+        **chosen,
+    )
 
 # %% ../nbs/61_cli.ipynb #24b4cf38
 Folder = Annotated[Path, typer.Argument(help="a folder written by dgdd distill or demo")]
@@ -519,8 +543,15 @@ def demo_part(
         made = DistilledSet.load(folder)
     else:
         made = named_set(
-            method, task[0], ipc=settings.ipc, seed=seed, steps=settings.steps,
-            device=settings.device, checkpoint=folder / "checkpoint.safetensors", moved=moved)
+            method,
+            task[0],
+            ipc=settings.ipc,
+            seed=seed,
+            steps=settings.steps,
+            device=settings.device,
+            checkpoint=folder / "checkpoint.safetensors",
+            moved=moved,
+        )
         if method != "whole":
             made.save(folder)
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -596,8 +627,10 @@ def demo_command(
     out = demo_folder(settings)
     digits = mini_digits(settings.size, train=settings.train)
     source, target = digits.leave_out(settings.target)
-    say(f"{settings.ipc} images per class from {', '.join(source.domain_names)}; "
-        f"unseen: {settings.target}. Results go to {out}/.")
+    say(
+        f"{settings.ipc} images per class from {', '.join(source.domain_names)}; "
+        f"unseen: {settings.target}. Results go to {out}/."
+    )
     results, shown, plan = Results(), {}, demo_plan(settings)
     with Progress(sum(sum(demo_weights(settings, method)) for method, _ in plan)) as progress:
         for method, seed in plan:
@@ -659,10 +692,14 @@ def results_in(
     inside = sorted(str(path.parent) for path in folder.glob("*/grid.json"))
     if inside:
         more = f" and {len(inside) - 5} more" * (len(inside) > 5)
-        raise ValueError(f"{folder} holds no run, but folders inside do: name one of "
-                         f"{', '.join(inside[:5])}{more}.")
-    raise ValueError(f"{folder} holds no results: run a grid first (dgdd run GRID), then name its "
-                     "results folder.")
+        raise ValueError(
+            f"{folder} holds no run, but folders inside do: name one of "
+            f"{', '.join(inside[:5])}{more}."
+        )
+    raise ValueError(
+        f"{folder} holds no results: run a grid first (dgdd run GRID), then name its "
+        "results folder."
+    )
 
 # %% ../nbs/61_cli.ipynb #b76d1777
 @app.command("table", epilog="Example: dgdd table results/main_mini --baseline random")
@@ -777,8 +814,10 @@ def notebooks_command(
         inside = sorted(p for p in inside if not any(x.startswith((".", "_")) for x in p.parts))
         there = [p for p in inside if (folder / p).exists()]
         if there and not force:
-            raise FileExistsError(f"{folder}/{there[0]} is there already: choose another folder, "
-                                  "or replace what is there with --force.")
+            raise FileExistsError(
+                f"{folder}/{there[0]} is there already: choose another folder, "
+                "or replace what is there with --force."
+            )
         for path in inside:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             take_home(home / path, folder / path)
@@ -787,7 +826,16 @@ def notebooks_command(
 
 # %% ../nbs/61_cli.ipynb #29cdd7bd
 ORDER = (  # as --help lists them
-    "demo", "distill", "evaluate", "show", "run", "table", "plot", "pack", "check", "notebooks",
+    "demo",
+    "distill",
+    "evaluate",
+    "show",
+    "run",
+    "table",
+    "plot",
+    "pack",
+    "check",
+    "notebooks",
 )
 app.registered_commands.sort(key=lambda command: ORDER.index(command.name))
 

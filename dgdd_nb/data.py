@@ -116,8 +116,10 @@ def checked_images(
         raise TypeError(f"images must be uint8 (0 to 255), not {x.dtype}; {how_to_convert(x)}.")
     flat = (x.flatten(2).amin(2) == x.flatten(2).amax(2)).all(1).nonzero().flatten().tolist()
     if flat:
-        raise ValueError(f"{len(flat)} of {len(x)} images are one flat colour, the first has index "
-                         f"{flat[0]}; remove them.")
+        raise ValueError(
+            f"{len(flat)} of {len(x)} images are one flat colour, the first has index "
+            f"{flat[0]}; remove them."
+        )
     return x.expand(-1, 3, -1, -1).contiguous()
 
 # %% ../nbs/00_data.ipynb #12cbbe32
@@ -130,8 +132,10 @@ def checked_integers(
     values = torch.as_tensor(values)
     whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
     if not whole or tuple(values.shape) != (count,):
-        raise ValueError(f"{kind} must be one integer per image, {count} in a row, not "
-                         f"{values.dtype} of shape {tuple(values.shape)}.")
+        raise ValueError(
+            f"{kind} must be one integer per image, {count} in a row, not "
+            f"{values.dtype} of shape {tuple(values.shape)}."
+        )
     return values.long()
 
 # %% ../nbs/00_data.ipynb #7f1b3e97
@@ -147,8 +151,10 @@ def checked_names(
     if twice is not None:
         raise ValueError(f"the {kind} name {twice!r} is given twice; give every {kind} its own.")
     if low < 0 or high >= len(names):
-        raise ValueError(f"{kind} number {low if low < 0 else high} has no name; with {len(names)} "
-                         f"names the numbers go from 0 to {len(names) - 1}.")
+        raise ValueError(
+            f"{kind} number {low if low < 0 else high} has no name; with {len(names)} "
+            f"names the numbers go from 0 to {len(names) - 1}."
+        )
     return names
 
 # %% ../nbs/00_data.ipynb #2b8015eb
@@ -213,15 +219,16 @@ def held_out_mask(
     cell, groups = cell.cpu(), groups.cpu()
     unique, member, size = groups.unique(return_inverse=True, return_counts=True)
     first = torch.full((len(unique),), len(cell)).scatter_reduce(
-        0, member, torch.arange(len(cell)), "amin")
+        0, member, torch.arange(len(cell)), "amin"
+    )
     order = torch.rand(len(unique), generator=generator).argsort()
-    order = order[cell[first][order].argsort(stable=True)]    # groups, cell by cell, shuffled
+    order = order[cell[first][order].argsort(stable=True)]  # groups, cell by cell, shuffled
     home, size = cell[first][order], size[order]
     images = torch.zeros(int(cell.max()) + 1, dtype=torch.long).scatter_add(0, home, size)
-    before = size.cumsum(0) - size - (images.cumsum(0) - images)[home]   # images earlier in cell
+    before = size.cumsum(0) - size - (images.cumsum(0) - images)[home]  # images earlier in cell
     wanted = (fraction * images).round().clamp(min=1)[home]
     held = (before + size / 2 <= wanted) | (before == 0)
-    held &= before + size < images[home]                      # the last group of a cell stays
+    held &= before + size < images[home]  # the last group of a cell stays
     return torch.zeros(len(unique), dtype=torch.bool).scatter(0, order, held)[member]
 
 # %% ../nbs/00_data.ipynb #33c21a1c
@@ -347,15 +354,15 @@ def contact_sheet(
 
     height, width = data.size
     order, starts = data.cell.argsort(stable=True).tolist(), np.cumsum((0, *data.cell_sizes))
-    band = per_class * height + max(1, height // 12)          # a white gap between two domains
+    band = per_class * height + max(1, height // 12)  # a white gap between two domains
     sheet = np.full((data.K * band, data.C * width, 3), 255, dtype=np.uint8)
     for cell, n in enumerate(data.cell_sizes):
         c, k = divmod(cell, data.K)
-        column = sheet[k * band:k * band + per_class * height, c * width:(c + 1) * width]
+        column = sheet[k * band : k * band + per_class * height, c * width : (c + 1) * width]
         column[:] = 200
         for i in range(min(n, per_class)):
             picture = data.images[order[starts[cell] + i]].permute(1, 2, 0).cpu().numpy()
-            column[i * height:(i + 1) * height] = picture
+            column[i * height : (i + 1) * height] = picture
     if ax is None:
         ax = plt.subplots(figsize=(6.5, 6 * sheet.shape[0] / sheet.shape[1] + 0.3))[1]
     ax.imshow(sheet, interpolation="nearest")
@@ -457,11 +464,27 @@ def photographs() -> Tensor:  # float64 (2, 3, 427, 640) in 0..1
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).double() / 255
 
 # %% ../nbs/00_data.ipynb #43efd62a
-BOLD_FONTS = ("DejaVuSans-Bold", "DejaVuSans-BoldOblique", "DejaVuSansMono-Bold",
-              "DejaVuSerif-Bold", "STIXGeneralBol", "cmb10")
-TEXT_FONTS = ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif",
-              "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralItalic", "cmr10", "cmss10",
-              "cmtt10", "cmti10")
+BOLD_FONTS = (
+    "DejaVuSans-Bold",
+    "DejaVuSans-BoldOblique",
+    "DejaVuSansMono-Bold",
+    "DejaVuSerif-Bold",
+    "STIXGeneralBol",
+    "cmb10",
+)
+TEXT_FONTS = (
+    "DejaVuSans",
+    "DejaVuSans-Oblique",
+    "DejaVuSansMono",
+    "DejaVuSerif",
+    "DejaVuSerif-Italic",
+    "STIXGeneral",
+    "STIXGeneralItalic",
+    "cmr10",
+    "cmss10",
+    "cmtt10",
+    "cmti10",
+)
 
 
 @lru_cache(maxsize=2)
@@ -525,7 +548,8 @@ def place(
     "Draw each mask on its own black canvas: scaled, turned and shifted."
     angle = torch.deg2rad(degrees)
     cos, sin, scale, right, down = (
-        v.view(-1, 1, 1) for v in (angle.cos(), angle.sin(), scale, right, down))
+        v.view(-1, 1, 1) for v in (angle.cos(), angle.sin(), scale, right, down)
+    )
     centre = (2 * torch.arange(canvas).double() + 1) / canvas - 1
     x, y = centre - right, centre[:, None] - down
     column, row = (cos * x + sin * y) / scale, (cos * y - sin * x) / scale
@@ -549,7 +573,7 @@ def photo_crops(
     step = (torch.arange(canvas).double() + 0.5) / canvas * side
     row, column = 2 * (row + step) / (2 * height) - 1, 2 * (column + step) / width - 1
     grid = torch.stack(torch.broadcast_tensors(column[:, None, :], row[:, :, None]), -1)
-    tower = photos.transpose(0, 1).reshape(1, 3, 2 * height, width)   # one above the other
+    tower = photos.transpose(0, 1).reshape(1, 3, 2 * height, width)  # one above the other
     crops = F.grid_sample(tower, grid.view(1, -1, canvas, 2), align_corners=False)
     return crops.view(3, -1, canvas, canvas).transpose(0, 1)
 
@@ -583,7 +607,7 @@ def originals(
     chosen = torch.empty_like(labels)
     for c in labels.unique():
         pool = shuffled[classes[shuffled] == c]
-        pool = pool[round(border[share] * len(pool)):round(border[share + 1] * len(pool))]
+        pool = pool[round(border[share] * len(pool)) : round(border[share + 1] * len(pool))]
         here = labels == c
         chosen[here] = pool[torch.arange(int(here.sum())) % len(pool)]
     return chosen
@@ -631,9 +655,14 @@ def draw_street(
     dice, canvas = scene.dice, scene.canvas
     font, bold = dice.integers(len(BOLD_FONTS)) * 10, glyphs(BOLD_FONTS)[..., 12:52]
     digits = (dice.integers(10), scene.labels, dice.integers(10))
-    text = place(torch.cat([bold[font + d] for d in digits], -1), canvas,
-                 dice.uniform(0.85, 1.2), dice.uniform(-6, 6),
-                 dice.uniform(-0.12, 0.12), dice.uniform(-0.15, 0.15))
+    text = place(
+        torch.cat([bold[font + d] for d in digits], -1),
+        canvas,
+        dice.uniform(0.85, 1.2),
+        dice.uniform(-6, 6),
+        dice.uniform(-0.12, 0.12),
+        dice.uniform(-0.15, 0.15),
+    )
     slope = dice.uniform(-0.15, 0.15, 2, 1, 1, 1) * torch.linspace(-1, 1, canvas).double()
     light = slope[:, 0] + slope[:, 1].transpose(2, 3)
     grain = 0.4 * (photo_crops(dice, scene.part, canvas) - 0.4)
@@ -651,10 +680,16 @@ def draw_print(
     font, text = dice.integers(len(TEXT_FONTS)) * 10, glyphs(TEXT_FONTS)
 
     def ink_of(digit: Tensor, reach: float) -> Tensor:
-        return place(text[font + digit], canvas, dice.uniform(0.75, 1.2), dice.uniform(-20, 20),
-                     dice.uniform(-reach, reach), dice.uniform(-reach, reach))
+        return place(
+            text[font + digit],
+            canvas,
+            dice.uniform(0.75, 1.2),
+            dice.uniform(-20, 20),
+            dice.uniform(-reach, reach),
+            dice.uniform(-reach, reach),
+        )
 
-    bare = 1 - ink_of(scene.labels, 0.2)                      # share of the paper that shows
+    bare = 1 - ink_of(scene.labels, 0.2)  # share of the paper that shows
     for _ in range(3):
         bare = bare * (1 - dice.uniform(0.15, 0.5, 1, 1, 1) * ink_of(dice.integers(10), 1))
     paper, ink = dice.uniform(0, 1, 3, 1, 1), dice.uniform(0, 1, 3, 1, 1)
@@ -696,8 +731,10 @@ def mini_digits(
 ) -> MultiDomain:  # parts "train" and "test", classes "0" to "9"
     "Ten digits in four domains, made on the spot from what scikit-learn and matplotlib bring."
     if size < 8 or train < 10 or test < 0 or seed < 0:
-        raise ValueError(f"mini_digits needs size >= 8, train >= 10, test >= 0 and seed >= 0, not "
-                         f"size={size}, train={train}, test={test}, seed={seed}.")
+        raise ValueError(
+            f"mini_digits needs size >= 8, train >= 10, test >= 0 and seed >= 0, not "
+            f"size={size}, train={train}, test={test}, seed={seed}."
+        )
     rows = []
     for k, name in enumerate(domains):
         number_of("domain", name, tuple(RECIPES))
@@ -707,5 +744,12 @@ def mini_digits(
             rows.append((images, labels, *torch.tensor([[k], [part]]).expand(2, n), groups))
     x, y, domain, parts, groups = (torch.cat(column) for column in zip(*rows))
     return MultiDomain.from_tensors(
-        x, y, domain, classes="0123456789", domain_names=domains, parts=parts,
-        part_names=("train", "test"), groups=groups)
+        x,
+        y,
+        domain,
+        classes="0123456789",
+        domain_names=domains,
+        parts=parts,
+        part_names=("train", "test"),
+        groups=groups,
+    )

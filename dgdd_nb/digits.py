@@ -22,8 +22,11 @@ __all__ = ['FILES', 'Made', 'MADE', 'from_torchvision', 'original_digits', 'draw
            'blend', 'taken', 'rendered', 'one_domain', 'torchvision_digits']
 
 # %% ../nbs/09_digits.ipynb #06170925
-FILES = {"mnist": "MNIST/raw/ with the four unpacked files train-images-idx3-ubyte and so on",
-         "usps": "usps.bz2 and usps.t.bz2", "svhn": "train_32x32.mat"}
+FILES = {
+    "mnist": "MNIST/raw/ with the four unpacked files train-images-idx3-ubyte and so on",
+    "usps": "usps.bz2 and usps.t.bz2",
+    "svhn": "train_32x32.mat",
+}
 
 
 def from_torchvision(
@@ -55,14 +58,19 @@ def original_digits(
         return from_torchvision(name, root, download)
     except (FileNotFoundError, RuntimeError) as error:
         if download:
-            raise OSError(f"{name} could not be downloaded ({error}); where there is no network, "
-                          f"{wanted}.") from error
-        raise FileNotFoundError(f"{name} was not found: {wanted}; bring the files, or pass "
-                                "download=True where there is a network.") from error
+            raise OSError(
+                f"{name} could not be downloaded ({error}); where there is no network, {wanted}."
+            ) from error
+        raise FileNotFoundError(
+            f"{name} was not found: {wanted}; bring the files, or pass "
+            "download=True where there is a network."
+        ) from error
     except (OSError, ValueError, EOFError, AssertionError, TypeError) as error:
         what = "could not be downloaded" if download else "is damaged"
-        raise OSError(f"{name} {what} ({type(error).__name__}): {wanted}; delete what is there and "
-                      "fetch it again.") from error
+        raise OSError(
+            f"{name} {what} ({type(error).__name__}): {wanted}; delete what is there and "
+            "fetch it again."
+        ) from error
 
 # %% ../nbs/09_digits.ipynb #35ed86a2
 def draw_per_class(
@@ -78,10 +86,12 @@ def draw_per_class(
     for digit in range(10):
         here = order[labels[order] == digit]
         if len(here) < skip + per_class:
-            raise ValueError(f"{name} has {len(here)} images of digit {digit}, but "
-                             f"{skip + per_class} are needed; lower per_class to at most "
-                             f"{per_class * len(here) // (skip + per_class)}.")
-        chosen.append(here[skip:skip + per_class])
+            raise ValueError(
+                f"{name} has {len(here)} images of digit {digit}, but "
+                f"{skip + per_class} are needed; lower per_class to at most "
+                f"{per_class * len(here) // (skip + per_class)}."
+            )
+        chosen.append(here[skip : skip + per_class])
     return np.concatenate(chosen)
 
 # %% ../nbs/09_digits.ipynb #e0d22f07
@@ -93,8 +103,10 @@ def to_side(
     from PIL import Image
 
     images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
-    sized = [Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS).convert("RGB")
-             for image in images]
+    sized = [
+        Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS).convert("RGB")
+        for image in images
+    ]
     return torch.from_numpy(np.stack([np.asarray(image) for image in sized])).permute(0, 3, 1, 2)
 
 # %% ../nbs/09_digits.ipynb #e48fbe58
@@ -118,16 +130,20 @@ def crops_of(
     "Random square crops, pixel by pixel as they are in the photographs."
     photos = [photo for photo in pictures_in(backgrounds) if min(photo.shape[1:]) >= size]
     if not photos and backgrounds is None:
-        raise ValueError(f"The photographs of scikit-learn are smaller than {size}x{size} pixels; "
-                         "name a folder of larger ones in backgrounds.")
+        raise ValueError(
+            f"The photographs of scikit-learn are smaller than {size}x{size} pixels; "
+            "name a folder of larger ones in backgrounds."
+        )
     if not photos:
-        raise FileNotFoundError(f"{backgrounds} holds no photograph of at least {size}x{size} "
-                                "pixels; name another folder in backgrounds.")
+        raise FileNotFoundError(
+            f"{backgrounds} holds no photograph of at least {size}x{size} "
+            "pixels; name another folder in backgrounds."
+        )
     dice, crops = np.random.default_rng(seed), []
     for which, down, right in zip(dice.integers(len(photos), size=count), *dice.random((2, count))):
         height, width = np.array(photos[which].shape[1:]) - size + 1
         top, left = int(down * height), int(right * width)
-        crops.append(photos[which][:, top:top + size, left:left + size])
+        crops.append(photos[which][:, top : top + size, left : left + size])
     return torch.from_numpy(np.stack(crops))
 
 # %% ../nbs/09_digits.ipynb #2e872feb
@@ -165,8 +181,10 @@ def rendered(
 ) -> Made:
     "Digits of fonts, a few hundred at a time since they are drawn large."
     labels = torch.arange(10).repeat_interleave(per_class)
-    images = [draw_domain("print", part, 0, size, derive_seed(seed, "syn", number))[0]
-              for number, part in enumerate(labels.split(500))]
+    images = [
+        draw_domain("print", part, 0, size, derive_seed(seed, "syn", number))[0]
+        for number, part in enumerate(labels.split(500))
+    ]
     return torch.cat(images), torch.arange(len(labels)) + 9 * 10**7
 
 # %% ../nbs/09_digits.ipynb #c74435d4
@@ -209,15 +227,22 @@ def torchvision_digits(
     for name in names:
         number_of("digit domain", name, every)
     if per_class < 2 or size < 8:
-        raise ValueError(f"per_class must be at least 2 and size at least 8, not {per_class} and "
-                         f"{size}.")
+        raise ValueError(
+            f"per_class must be at least 2 and size at least 8, not {per_class} and {size}."
+        )
     made = [one_domain(name, root, per_class, size, seed, download, backgrounds) for name in names]
     labels, n = torch.arange(10).repeat_interleave(per_class), len(names)
     part = (torch.arange(per_class) >= round(0.8 * per_class)).long().repeat(10)
     data = MultiDomain.from_tensors(
-        torch.cat([images for images, _ in made]), labels.repeat(n),
-        torch.arange(n).repeat_interleave(len(labels)), classes="0123456789", domain_names=names,
-        parts=part.repeat(n), part_names=("train", "val"), groups=torch.cat([g for _, g in made]))
+        torch.cat([images for images, _ in made]),
+        labels.repeat(n),
+        torch.arange(n).repeat_interleave(len(labels)),
+        classes="0123456789",
+        domain_names=names,
+        parts=part.repeat(n),
+        part_names=("train", "val"),
+        groups=torch.cat([g for _, g in made]),
+    )
     if not quiet:
         print(data)
     return data

@@ -66,7 +66,7 @@ def pick(
 ) -> Tensor:  # (N,) index into the real images
     "A random member of each wanted group, none twice before all of the group were used."
     key = torch.rand(len(group), generator=generator, dtype=torch.float64)
-    order = (group + key).argsort()                                     # shuffled inside each group
+    order = (group + key).argsort()  # shuffled inside each group
     sizes = torch.bincount(group, minlength=int(wanted.max()) + 1)
     first = sizes.cumsum(0) - sizes
     rank = torch.arange(len(wanted)) - torch.searchsorted(wanted, wanted)
@@ -433,8 +433,9 @@ def result(
         classes=source.classes,
         domain_names=source.domain_names,
         normalisation=run.engine.normalise,
-        recipe=recipe, history=history,
-    )  # fmt: skip
+        recipe=recipe,
+        history=history,
+    )
     return whole if run.engine.only is None else restrict(whole, sorted(run.engine.only))
 
 # %% ../nbs/16_distill.ipynb #4b8a3a0d

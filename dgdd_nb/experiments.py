@@ -32,7 +32,12 @@ from .distill import differences, fingerprint
 from .distilled import DistilledSet
 from .evaluate import Recipe, Split, by_domain, evaluate, get_recipe, one_task
 from dgdd_nb.files import (
-    did_you_mean, json_ready, load_settings, read_json, settings_dict, write_json,
+    did_you_mean,
+    json_ready,
+    load_settings,
+    read_json,
+    settings_dict,
+    write_json,
 )
 from .networks import network
 
@@ -41,8 +46,18 @@ SHORT = {  # short names of what a grid can plug together
     "mini_digits": "dgdd_nb.data:mini_digits",
     "torchvision_digits": "dgdd_nb.digits:torchvision_digits",
     "from_folder": "dgdd_nb.folders:from_folder",
-    **{name: f"dgdd_nb.benchmarks:{name}" for name in (
-        "digits_dg", "pacs", "core50", "core50_hard", "vlcs", "office_home", "terra_incognita")},
+    **{
+        name: f"dgdd_nb.benchmarks:{name}"
+        for name in (
+            "digits_dg",
+            "pacs",
+            "core50",
+            "core50_hard",
+            "vlcs",
+            "office_home",
+            "terra_incognita",
+        )
+    },
     "DM": "dgdd_nb.matching:DM",
     "SGS": "dgdd_nb.surgery:SGS",
     "MatchedDM": "dgdd_nb.surgery:MatchedDM",
@@ -69,8 +84,9 @@ def find(
     try:
         return resolve_name(where)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name!r} cannot be imported ({error}): check it, and install it where "
-                         "the cells run.") from None  # fmt: skip
+        raise ValueError(
+            f"{name!r} cannot be imported ({error}): check it, and install it where the cells run."
+        ) from None
 
 # %% ../nbs/22_experiments.ipynb #9847322d
 def ready(
@@ -107,7 +123,7 @@ def plug_name(
     "The name in a plug; ValueError where a table has none."
     name = plug.get("name") if isinstance(plug, dict) else plug
     if not isinstance(name, str):
-        raise ValueError(f"The table {plug} needs a name: add name = \"...\".")
+        raise ValueError(f'The table {plug} needs a name: add name = "...".')
     return name
 
 # %% ../nbs/22_experiments.ipynb #e2f17484
@@ -163,8 +179,10 @@ def check_given(
     "ValueError for an argument that would make a cell something else than it says."
     for name in options:
         if name in GIVEN:
-            raise ValueError(f"{place} sets {name!r}, which the grid decides for each cell: remove "
-                             "it, and set ipc and seeds at the top.")  # fmt: skip
+            raise ValueError(
+                f"{place} sets {name!r}, which the grid decides for each cell: remove "
+                "it, and set ipc and seeds at the top."
+            )
 
 # %% ../nbs/22_experiments.ipynb #c5cb79cc
 @dataclass(frozen=True)
@@ -213,8 +231,9 @@ def expand(
     "Where data are; ValueError for a variable that is not set."
     path = os.path.expanduser(os.path.expandvars(str(root)))
     if "$" in path:
-        raise ValueError(f"The folder {root} names a variable that is not set: set it, or write "
-                         "the folder out.")  # fmt: skip
+        raise ValueError(
+            f"The folder {root} names a variable that is not set: set it, or write the folder out."
+        )
     return path
 
 # %% ../nbs/22_experiments.ipynb #c6b4a048
@@ -323,8 +342,10 @@ class Cell:
     @property
     def stem(self) -> str:
         "Name of its file, for humans and machines."
-        target, method = (re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
-                          for name in (self.target, self.method.name))  # fmt: skip
+        target, method = (
+            re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+            for name in (self.target, self.method.name)
+        )
         return f"{target}_{method}_ipc{self.ipc or 'all'}_seed{self.seed}_{self.key}"
 
 # %% ../nbs/22_experiments.ipynb #9035c1a1
@@ -339,8 +360,17 @@ def cells(
             for target in targets:
                 for method in grid.methods:
                     method = settled(method, (chosen or {}).get((method.name, target, ipc)))
-                    cell = Cell(grid.data, grid.setting, target, method, ipc, seed,
-                                grid.distill, grid.evaluate, grid.threads)  # fmt: skip
+                    cell = Cell(
+                        grid.data,
+                        grid.setting,
+                        target,
+                        method,
+                        ipc,
+                        seed,
+                        grid.distill,
+                        grid.evaluate,
+                        grid.threads,
+                    )
                     cell = plain(cell)
                     found[cell.key] = cell
     return list(found.values())
@@ -352,8 +382,10 @@ def settled(
 ) -> Method:
     "What runs; ValueError where a choice is still open."
     if method.choose and chosen is None:
-        raise ValueError(f"{method.name!r} has options to choose first: use dgdd run, or "
-                         "dgdd_nb.choice.run_study.")  # fmt: skip
+        raise ValueError(
+            f"{method.name!r} has options to choose first: use dgdd run, or "
+            "dgdd_nb.choice.run_study."
+        )
     return chosen or method
 
 # %% ../nbs/22_experiments.ipynb #d0a0629d
@@ -419,10 +451,19 @@ def score_set(
     judge, rows = cell.evaluate, []
     for name in judge.architectures:
         first = 1000 * cell.seed  # other networks for each set, the same for each method
-        scores = evaluate(made, targets, seeds=range(first, first + judge.networks),
-                          recipe=judge.how(), network=name, **judge.sizes(name))  # fmt: skip
-        rows += [[name, target, seed, round(value, 4)] for target, found in scores.items()
-                 for seed, value in zip(found.seeds, found.values.tolist())]  # fmt: skip
+        scores = evaluate(
+            made,
+            targets,
+            seeds=range(first, first + judge.networks),
+            recipe=judge.how(),
+            network=name,
+            **judge.sizes(name),
+        )
+        rows += [
+            [name, target, seed, round(value, 4)]
+            for target, found in scores.items()
+            for seed, value in zip(found.seeds, found.values.tolist())
+        ]
     return rows
 
 # %% ../nbs/22_experiments.ipynb #7fabcbf1
@@ -444,8 +485,12 @@ def where_it_ran() -> dict[str, str]:  # name -> version or device
     import dgdd_nb
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return {"dgdd_nb": dgdd_nb.__version__, "torch": torch.__version__, "device": device,
-            "python": platform.python_version()}  # fmt: skip
+    return {
+        "dgdd_nb": dgdd_nb.__version__,
+        "torch": torch.__version__,
+        "device": device,
+        "python": platform.python_version(),
+    }
 
 # %% ../nbs/22_experiments.ipynb #011638f4
 def check_alike(
@@ -456,12 +501,15 @@ def check_alike(
 ) -> None:
     "ValueError where a cell was made with other images, or other versions (other last digits)."
     if found.get("data") != images:
-        raise ValueError(f"{name} was made with other images than the data has now: "
-                         "choose another folder.")  # fmt: skip
+        raise ValueError(
+            f"{name} was made with other images than the data has now: choose another folder."
+        )
     other = differences(found.get("ran", {}), here) if here else ""
     if other:
-        raise ValueError(f"{name} was made elsewhere ({other}): choose another folder, or "
-                         "mix them with resume='anyway'.")  # fmt: skip
+        raise ValueError(
+            f"{name} was made elsewhere ({other}): choose another folder, or "
+            "mix them with resume='anyway'."
+        )
 
 # %% ../nbs/22_experiments.ipynb #534fcdb3
 def checkpoint_of(
@@ -484,16 +532,31 @@ def compute(
     resumed = path.exists()
     with torch_threads(cell.threads):
         start = time.perf_counter()
-        made = make_set(cell.method, split.source, ipc=cell.ipc, seed=cell.seed,
-                        checkpoint=path, resume=resume, **cell.distill)  # fmt: skip
+        made = make_set(
+            cell.method,
+            split.source,
+            ipc=cell.ipc,
+            seed=cell.seed,
+            checkpoint=path,
+            resume=resume,
+            **cell.distill,
+        )
         middle = time.perf_counter()
         if cell.ipc is not None:
             made.save(folder / "sets" / cell.stem, pictures=False)
         rows = score_set(cell, made, split.targets)
     seconds = {"make": round(middle - start, 2), "score": round(time.perf_counter() - middle, 2)}
-    return {"kind": "dgdd_nb cell", "cell": settings_dict(cell), "rows": rows, "seconds": seconds,
-            "images": len(made.images), "bytes": stored_bytes(made), "data": data_hash(cell.data),
-            "ran": where_it_ran(), "resumed": resumed}
+    return {
+        "kind": "dgdd_nb cell",
+        "cell": settings_dict(cell),
+        "rows": rows,
+        "seconds": seconds,
+        "images": len(made.images),
+        "bytes": stored_bytes(made),
+        "data": data_hash(cell.data),
+        "ran": where_it_ran(),
+        "resumed": resumed,
+    }
 
 # %% ../nbs/22_experiments.ipynb #88e4caaf
 def stored_bytes(

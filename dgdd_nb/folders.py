@@ -123,8 +123,10 @@ def look_above(
             return f"perhaps you mean {domain.parent}"
     except OSError:
         pass  # a folder above that nobody may read
-    return ("these look like classes without a domain above them: put each domain's classes into "
-            "a folder of its own")
+    return (
+        "these look like classes without a domain above them: put each domain's classes into "
+        "a folder of its own"
+    )
 
 # %% ../nbs/07_folders.ipynb #4e40585d
 def advice(
@@ -144,7 +146,7 @@ def advice(
     if at == 0 and deep == 2:
         return look_above(here, names[1])
     if at is not None and at >= 2 and deep == 2:
-        return f"perhaps you mean {root.joinpath(*names[:at - 1])}"
+        return f"perhaps you mean {root.joinpath(*names[: at - 1])}"
     if at is not None and deep == 3:
         part, domain, label = names[at:]
         return f"the domain comes first: rename {part}/{domain}/{label} to {domain}/{part}/{label}"
@@ -156,13 +158,17 @@ def what_is_there(
 ) -> str:  # one sentence
     "Say why no image was found, and what to do if that can be guessed."
     expected = f"no images in {root / 'DOMAIN' / 'CLASS'} or {root / 'DOMAIN' / 'train' / 'CLASS'}"
-    files = [p for p in sorted(root.rglob("*")) if p.suffix
-             and not any(n.startswith((".", "__")) for n in p.relative_to(root).parts)]
+    files = [
+        p
+        for p in sorted(root.rglob("*"))
+        if p.suffix and not any(n.startswith((".", "__")) for n in p.relative_to(root).parts)
+    ]
     images = [p for p in files if p.suffix.lower() in IMAGE_TYPES]
     if not images:
         there = f" (there is {files[0]})" if files else ""
-        return (f"{expected}, nor anywhere below{there}; image names end in "
-                f"{', '.join(IMAGE_TYPES)}.")
+        return (
+            f"{expected}, nor anywhere below{there}; image names end in {', '.join(IMAGE_TYPES)}."
+        )
     found = max(images, key=lambda p: len(p.parts))  # the first of the deepest
     return f"{expected}, but there is {found}; {advice(root, found)}."
 
@@ -177,10 +183,12 @@ def places_of(
         return [(p, part_of(p.name)) for p in parts]
     others = [p.name for p in inner if p not in parts]
     if any(subfolders(p) for p in parts):
-        raise ValueError(f"{domain} has the part{'s' * (len(parts) > 1)} "
-                         f"{', '.join(p.name for p in parts)}, but {', '.join(others[:3])} beside "
-                         "is no part; move it away, or give it the name of a part: "
-                         f"{', '.join(PART_NAMES)}.")
+        raise ValueError(
+            f"{domain} has the part{'s' * (len(parts) > 1)} "
+            f"{', '.join(p.name for p in parts)}, but {', '.join(others[:3])} beside "
+            "is no part; move it away, or give it the name of a part: "
+            f"{', '.join(PART_NAMES)}."
+        )
     return [(domain, None)]
 
 # %% ../nbs/07_folders.ipynb #8051faec
@@ -201,8 +209,9 @@ def list_images(
     if not listing.rows and domains is None:
         raise FileNotFoundError(what_is_there(root))
     if not listing.rows:
-        raise FileNotFoundError(f"no images in CLASS folders of {', '.join(domains)} in {root}; "
-                                "choose other domains.")
+        raise FileNotFoundError(
+            f"no images in CLASS folders of {', '.join(domains)} in {root}; choose other domains."
+        )
     empty = [p for name, p in folders.items() if not listing.names(3, name) and domains is None]
     listing.ignored += empty
     listing.empty = [p.name for p in empty if subfolders(p)]  # others are no domains
@@ -214,8 +223,10 @@ def check_full(
 ) -> None:
     "Refuse a domain that has folders for its classes and no image in them."
     if listing.empty:
-        raise FileNotFoundError(f"domain {listing.empty[0]} has class folders and no image: put "
-                                "images in, or name the other domains in domains=[...].")
+        raise FileNotFoundError(
+            f"domain {listing.empty[0]} has class folders and no image: put "
+            "images in, or name the other domains in domains=[...]."
+        )
 
 # %% ../nbs/07_folders.ipynb #60cf5448
 def wanted(
@@ -253,9 +264,11 @@ def check_spelling(
     for own in (c for c in everywhere if len(places[c]) == 1):
         (place,) = places[own]
         for other in (c for c in everywhere if place not in places[c] and look_alike(own, c)):
-            raise ValueError(f"class {own!r} is in {place!r} alone, which has no {other!r}; "
-                             "if they are the same give both folders one name, else pass "
-                             "classes=[...] with all the names.")
+            raise ValueError(
+                f"class {own!r} is in {place!r} alone, which has no {other!r}; "
+                "if they are the same give both folders one name, else pass "
+                "classes=[...] with all the names."
+            )
 
 # %% ../nbs/07_folders.ipynb #7ce57dfc
 def check_domain_names(
@@ -266,8 +279,10 @@ def check_domain_names(
     for name in listing.names(1):
         other = seen.setdefault("".join(name.casefold().split()), name)
         if other != name:
-            raise ValueError(f"domains {other!r} and {name!r} differ in case or blanks alone; if "
-                             "they are the same put them into one folder, else rename one.")
+            raise ValueError(
+                f"domains {other!r} and {name!r} differ in case or blanks alone; if "
+                "they are the same put them into one folder, else rename one."
+            )
 
 # %% ../nbs/07_folders.ipynb #55cd4cc1
 def notes_about(
@@ -278,8 +293,10 @@ def notes_about(
     notes = []
     if listing.ignored:
         n, name = len(listing.ignored), listing.ignored[0].relative_to(listing.root).as_posix()
-        notes.append(f"passed over {n} path{'s' * (n > 1)} that hold{'s' * (n == 1)} no image, "
-                     f"such as {name}")
+        notes.append(
+            f"passed over {n} path{'s' * (n > 1)} that hold{'s' * (n == 1)} no image, "
+            f"such as {name}"
+        )
     for domain in listing.names(1):
         lacking = [c for c in classes if c not in listing.names(3, domain)]
         if lacking:
@@ -312,8 +329,10 @@ def chosen_rows(
     rows = [r._replace(part=r.part or parts[0]) for r in listing.rows]
     rows = [r for r in rows if r.label in classes and r.domain in domains and r.part in parts]
     if not rows:
-        raise FileNotFoundError(f"no image below {listing.root} has one of these domains, classes "
-                                "and parts at once; choose others.")
+        raise FileNotFoundError(
+            f"no image below {listing.root} has one of these domains, classes "
+            "and parts at once; choose others."
+        )
     seen: set[tuple[Path, str | None]] = set()
     for row in rows:
         if (row.path, row.part) in seen:
@@ -341,13 +360,28 @@ def from_listing(
     parts = wanted("part", part_names, listing.parts())
     rows = chosen_rows(listing, domains, classes, parts)
     numbers: dict[str | int, int] = {}
-    groups = [numbers.setdefault(i if r.group is None else r.group, len(numbers))
-              for i, r in enumerate(rows)]
-    images = cached([r.path for r in rows], height_and_width(size), root=listing.root,
-                    selection=listing.selection, workers=workers, cache=cache)
+    groups = [
+        numbers.setdefault(i if r.group is None else r.group, len(numbers))
+        for i, r in enumerate(rows)
+    ]
+    images = cached(
+        [r.path for r in rows],
+        height_and_width(size),
+        root=listing.root,
+        selection=listing.selection,
+        workers=workers,
+        cache=cache,
+    )
     data = MultiDomain.from_tensors(
-        images, [r.label for r in rows], [r.domain for r in rows], classes=classes,
-        domain_names=domains, parts=[r.part for r in rows], part_names=parts, groups=groups)
+        images,
+        [r.label for r in rows],
+        [r.domain for r in rows],
+        classes=classes,
+        domain_names=domains,
+        parts=[r.part for r in rows],
+        part_names=parts,
+        groups=groups,
+    )
     if not quiet:
         numbered = ", ".join(f"{i} {name}" for i, name in enumerate(classes))
         shown = str(data)
@@ -374,5 +408,13 @@ def from_folder(
     check_domain_names(listing)
     if classes is None:
         check_spelling(listing)
-    return from_listing(listing, size, classes=classes, domains=domains, part_names=part_names,
-                        workers=workers, cache=cache, quiet=quiet)
+    return from_listing(
+        listing,
+        size,
+        classes=classes,
+        domains=domains,
+        part_names=part_names,
+        workers=workers,
+        cache=cache,
+        quiet=quiet,
+    )

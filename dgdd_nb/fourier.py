@@ -47,8 +47,10 @@ def inverse_spectrum(
     height, width = size
     if tuple(G.shape[-2:]) != (height, width // 2 + 1):
         bins = f"{G.shape[-2]} x {G.shape[-1]} bins"
-        raise ValueError(f"A half spectrum of {bins} does not belong to an image of {height} x "
-                         f"{width}: pass the size of the image that it was made of.")
+        raise ValueError(
+            f"A half spectrum of {bins} does not belong to an image of {height} x "
+            f"{width}: pass the size of the image that it was made of."
+        )
     return torch.fft.irfft2(G, s=(height, width))
 
 # %% ../nbs/12_fourier.ipynb #a3384b0b

@@ -93,12 +93,19 @@ def pack_scene(
         of[str(K)] = {name: to_text(quantise(g, units[0])) for name, g in kept.items()}
         of[str(K)] |= {"R": to_text(quantise(parts.R, units[2])), "noise": noise_for(s, K)}
     return {
-        "class": s.class_name, "image_number": number, "domain": s.domain, "lr": s.lr,
-        "mean": s.normalisation.mean, "std": s.normalisation.std, "shown": s.real.shape[1],
-        "units": units, "real": to_text(s.real.numpy()), "of": of,
+        "class": s.class_name,
+        "image_number": number,
+        "domain": s.domain,
+        "lr": s.lr,
+        "mean": s.normalisation.mean,
+        "std": s.normalisation.std,
+        "shown": s.real.shape[1],
+        "units": units,
+        "real": to_text(s.real.numpy()),
+        "of": of,
         "image": to_text(quantise(s.image, units[1])),
         "g_domain": to_text(quantise(s.g_domain, units[0])),
-    }  # fmt: skip
+    }
 
 # %% ../nbs/62_page.ipynb #b9cb9a1e
 def template() -> str:
@@ -120,6 +127,7 @@ def fill(
 @dataclass(frozen=True, repr=False)
 class Page:
     "A web page in one piece of text; a notebook shows it, a browser opens the saved file."
+
     html: str  # the whole document
     title: str  # what it is
     height: int = 1150  # in pixels, until the page inside has measured itself
@@ -129,8 +137,10 @@ class Page:
 
     def _repr_html_(self) -> str:
         "A frame that holds the page; its script reads the notebook's colours and sets its height."
-        return (f'<iframe title="{escape(self.title)}" srcdoc="{escape(self.html)}" loading="lazy" '
-                f'style="width: 100%; height: {self.height}px; border: 0"></iframe>')
+        return (
+            f'<iframe title="{escape(self.title)}" srcdoc="{escape(self.html)}" loading="lazy" '
+            f'style="width: 100%; height: {self.height}px; border: 0"></iframe>'
+        )
 
     def save(
         self,
@@ -141,12 +151,18 @@ class Page:
             temporary.write_text(self.html, encoding="utf-8", newline="\n")
 
 # %% ../nbs/62_page.ipynb #af29aeaf
-LOOK = ("What to look for: move alpha and read length and angle. Is it a new direction, or only a "
-        "longer step? Then move beta, and see whose domain pulls. A bright frequency in R is one "
-        "that the domains agree on.")
+LOOK = (
+    "What to look for: move alpha and read length and angle. Is it a new direction, or only a "
+    "longer step? Then move beta, and see whose domain pulls. A bright frequency in R is one "
+    "that the domains agree on."
+)
 MARKS = dict(zip("os^DvPX*", "●■▲◆▼✚✖★"))  # matplotlib's markers as letters
-PRESETS = [["DM", 0, 0], ["alpha = 2", 2, 0], ["beta = 1", 0, 1],
-           ["alpha = beta", 1, 1]]  # name, alpha, beta; g_dm is always in it
+PRESETS = [
+    ["DM", 0, 0],
+    ["alpha = 2", 2, 0],
+    ["beta = 1", 0, 1],
+    ["alpha = beta", 1, 1],
+]  # name, alpha, beta; g_dm is always in it
 
 
 def page_data(
@@ -158,19 +174,26 @@ def page_data(
     "All that the script needs to know."
     kinds = {(s.domain_names, tuple(s.image.shape)) for s in scenes}
     if len(kinds) != 1:
-        raise ValueError("a page needs at least one scene, and all of the same domains and size: "
-                         f"these are of {len(kinds)} kinds.")
+        raise ValueError(
+            "a page needs at least one scene, and all of the same domains and size: "
+            f"these are of {len(kinds)} kinds."
+        )
     names, shape = kinds.pop()
     if numbers is None:
-        numbers = [sum(t.class_name == s.class_name for t in scenes[:i])
-                   for i, s in enumerate(scenes)]
+        numbers = [
+            sum(t.class_name == s.class_name for t in scenes[:i]) for i, s in enumerate(scenes)
+        ]
     return {
-        "size": shape[1:], "roles": COLOURS, "start": {"alpha": alpha, "beta": beta, "step": 1},
+        "size": shape[1:],
+        "roles": COLOURS,
+        "start": {"alpha": alpha, "beta": beta, "step": 1},
         "presets": [["default", DEFAULTS["alpha"], DEFAULTS["beta"]], *PRESETS],
-        "domains": [{"name": name, "colour": style.colour, "mark": MARKS[style.marker]}
-                    for name, style in domain_styles(names).items()],
+        "domains": [
+            {"name": name, "colour": style.colour, "mark": MARKS[style.marker]}
+            for name, style in domain_styles(names).items()
+        ],
         "scenes": [pack_scene(s, number) for s, number in zip(scenes, numbers)],
-    }  # fmt: skip
+    }
 
 # %% ../nbs/62_page.ipynb #2d8629b6
 LARGEST = 64  # pixels of a side: the script transforms a gradient at every move
@@ -184,8 +207,10 @@ def which_scenes(
 ) -> list[tuple[int | str, int]]:  # class and image of each scene
     "What a page of a source shows. Error: `ValueError` for images above 64 pixels."
     if max(source.size) > LARGEST:
-        raise ValueError(f"a page shows images up to {LARGEST}x{LARGEST}, these have "
-                         f"{source.size[0]}x{source.size[1]}: use widgets.explore.")
+        raise ValueError(
+            f"a page shows images up to {LARGEST}x{LARGEST}, these have "
+            f"{source.size[0]}x{source.size[1]}: use widgets.explore."
+        )
     if labels is None:
         labels = source.present.all(0).nonzero()[:4, 0].tolist() or [0]
     made, wanted = options.get("distilled"), []
@@ -213,8 +238,9 @@ def explorer_page(
         scenes = [scene(scenes, c, image=i, **options) for c, i in wanted]
         numbers = [i for _, i in wanted]
     elif labels is not None or options:
-        raise TypeError("labels and options for scenes go with a source: pass source domains, or "
-                        "scenes alone.")
+        raise TypeError(
+            "labels and options for scenes go with a source: pass source domains, or scenes alone."
+        )
     start = [check_number(name, value, 0, 2) for name, value in (("alpha", alpha), ("beta", beta))]
     data = page_data(scenes, *start, numbers)
     return Page(fill(template(), data, title=title, look=LOOK), title)

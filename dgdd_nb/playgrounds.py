@@ -65,10 +65,23 @@ def _arrow_panel(ax: Axes, scale: float = 1) -> list[Any]:
     ax.spines[:].set_visible(False)
     styles = domain_styles([f"domain {k + 1}" for k in range(MOST_ARROWS)]).values()
     looks = [(style.colour, 2, 14, 3) for style in styles] + [(COLOURS["g_cls"], 6, 24, 2)]
-    return [ax.add_patch(FancyArrowPatch(
-        (0, 0), (0, 0), arrowstyle="-|>", mutation_scale=head * scale, zorder=order,
-        color=colour, linewidth=width * scale, shrinkA=0, shrinkB=0, visible=False,
-    )) for colour, width, head, order in looks]
+    return [
+        ax.add_patch(
+            FancyArrowPatch(
+                (0, 0),
+                (0, 0),
+                arrowstyle="-|>",
+                mutation_scale=head * scale,
+                zorder=order,
+                color=colour,
+                linewidth=width * scale,
+                shrinkA=0,
+                shrinkB=0,
+                visible=False,
+            )
+        )
+        for colour, width, head, order in looks
+    ]
 
 # %% ../nbs/58_playgrounds.ipynb #1075b967
 def _move_arrows(arrows: Sequence[Any], start: np.ndarray, end: np.ndarray) -> None:
@@ -141,9 +154,11 @@ def _arrow_words(R: float, null: NullLevel) -> str:
     "What the bar shows, in words."
     low, _, high = null.quantiles
     place = "inside" if low <= R <= high else "above" if R > high else "below"
-    return (f"Dashed: {null.mean:.2f}, the mean for {null.K} arrows of noise.\n"
-            f"Grey: {low:.2f} to {high:.2f}, nine in ten of them.\n"
-            f"These arrows lie {place} the grey band.")
+    return (
+        f"Dashed: {null.mean:.2f}, the mean for {null.K} arrows of noise.\n"
+        f"Grey: {low:.2f} to {high:.2f}, nine in ten of them.\n"
+        f"These arrows lie {place} the grey band."
+    )
 
 # %% ../nbs/58_playgrounds.ipynb #7231c20d
 ARROW_CASES = {  # name -> angles in degrees, lengths
@@ -174,14 +189,18 @@ def saved_steps(
         raise ValueError("a player needs at least one run: pass a dict of name and distilled set.")
     for name, run in runs.items():
         if not run.history or "kept" not in run.history:
-            raise ValueError(f"the run {name!r} kept no images on its way: distil it again with "
-                             "keep_every, as in distill(..., keep_every=10).")
+            raise ValueError(
+                f"the run {name!r} kept no images on its way: distil it again with "
+                "keep_every, as in distill(..., keep_every=10)."
+            )
     steps = {name: list(run.history["kept_at"]) for name, run in runs.items()}
     first, *others = steps
     for name in others:
         if steps[name] != steps[first]:
-            raise ValueError(f"{name!r} kept other steps than {first!r}: distil both with the "
-                             "same steps and keep_every.")
+            raise ValueError(
+                f"{name!r} kept other steps than {first!r}: distil both with the "
+                "same steps and keep_every."
+            )
     return steps[first]
 
 # %% ../nbs/58_playgrounds.ipynb #9761fbae
@@ -222,8 +241,15 @@ def _cursor_panel(ax: Axes, lines: Mapping[str, tuple[Any, Any]], text: str, mar
         dash, colour = ("-", "--", "-.", ":")[number % 4] + mark, colour_of(name, number)
         ax.plot(x, y, dash, color=colour, label=name, linewidth=1.3, markersize=4)
     title(ax, text)
-    legend = ax.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.02, 1.01),
-                       ncols=2, borderpad=0, columnspacing=1)
+    legend = ax.legend(
+        fontsize=8,
+        frameon=False,
+        loc="lower right",
+        bbox_to_anchor=(1.02, 1.01),
+        ncols=2,
+        borderpad=0,
+        columnspacing=1,
+    )
     for words in legend.get_texts():
         words.set_parse_math(False)  # names of runs are no formulas
     return moving(ax.axvline(0, color="black", linewidth=1))
@@ -232,8 +258,11 @@ def _cursor_panel(ax: Axes, lines: Mapping[str, tuple[Any, Any]], text: str, mar
 class PlayerView:
     "Runs side by side: images at a saved step, losses, accuracies where they are given."
 
-    def __init__(self, runs: Mapping[str, DistilledSet],
-                 accuracy: Mapping[str, Sequence[tuple[int, float]]] | None = None):
+    def __init__(
+        self,
+        runs: Mapping[str, DistilledSet],
+        accuracy: Mapping[str, Sequence[tuple[int, float]]] | None = None,
+    ):
         self.runs, self.steps = dict(runs), saved_steps(runs)
         for name, points in (accuracy or {}).items():
             number_of("run", name, tuple(runs))
@@ -262,8 +291,12 @@ class PlayerView:
             cursor.set_xdata([step, step])
 
 # %% ../nbs/58_playgrounds.ipynb #84249f61
-def _player_curves(figure: Figure, left: float, runs: Mapping[str, DistilledSet],
-                   accuracy: Mapping[str, Sequence[tuple[int, float]]]) -> list[Any]:
+def _player_curves(
+    figure: Figure,
+    left: float,
+    runs: Mapping[str, DistilledSet],
+    accuracy: Mapping[str, Sequence[tuple[int, float]]],
+) -> list[Any]:
     "Losses and, where given, accuracies on the right side of the player."
     from matplotlib.ticker import MaxNLocator
 

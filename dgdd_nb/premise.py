@@ -35,6 +35,7 @@ from .surgery import agreement_map, shuffle_bins, transforms
 @dataclass(frozen=True)
 class Finding:
     "Paired differences that speak for a claim where they are positive, and what they amount to."
+
     values: tuple[float, ...]  # one difference per encoder or seed
     smallest: float  # an effect below this would not matter
     low: float  # lower end of the 95 % interval of the mean
@@ -84,8 +85,9 @@ def verdict(
     values = torch.as_tensor(differences, dtype=torch.float64).flatten()
     n = len(values)
     if n < 5:
-        raise ValueError(f"A claim needs an interval over at least 5 encoders or seeds, not {n}: "
-                         "measure more.")
+        raise ValueError(
+            f"A claim needs an interval over at least 5 encoders or seeds, not {n}: measure more."
+        )
     if not bool(values.isfinite().all()):
         raise ValueError("A difference is NaN or infinite: look for an empty group.")
     values = tuple(values.tolist())
@@ -116,8 +118,10 @@ def check_several(
 ) -> None:
     "Error: `ValueError` where there is a single domain."
     if K < 2:
-        raise ValueError("Agreement needs at least two domains: a single one agrees with itself, "
-                         "R = 1 everywhere.")
+        raise ValueError(
+            "Agreement needs at least two domains: a single one agrees with itself, "
+            "R = 1 everywhere."
+        )
 
 # %% ../nbs/31_premise.ipynb #972e06de
 def fresh_gradients(
@@ -192,9 +196,11 @@ def disjoint_batches(
     small = (data.counts() < need).nonzero()
     if len(small):
         k, c = small[0].tolist()
-        raise ValueError(f"{batches} batches of {per_cell} need {need} images of every class and "
-                         f"domain, and {data.domain_names[k]!r} has {int(data.counts()[k, c])} of "
-                         f"{data.classes[c]!r}: ask for fewer or smaller batches.")
+        raise ValueError(
+            f"{batches} batches of {per_cell} need {need} images of every class and "
+            f"domain, and {data.domain_names[k]!r} has {int(data.counts()[k, c])} of "
+            f"{data.classes[c]!r}: ask for fewer or smaller batches."
+        )
     index = data.sample(need, dice).view(-1, batches, per_cell)
     return index.transpose(0, 1).reshape(batches, -1)
 
@@ -236,8 +242,10 @@ def split_energy(
     rest = cell - common - of_class[None] - of_domain[:, None]
     energy = lambda x, axes: x.abs().square().mean(axes)  # noqa: E731
     return {
-        "common": common.abs().square(), "class": energy(of_class, 0),
-        "domain": energy(of_domain, 0), "interaction": energy(rest, (0, 1)),
+        "common": common.abs().square(),
+        "class": energy(of_class, 0),
+        "domain": energy(of_domain, 0),
+        "interaction": energy(rest, (0, 1)),
         "noise": energy(G - cell, (0, 1, 2)),
     }
 
@@ -278,8 +286,10 @@ def share_correlations(
     "Rank correlation over bins of R with the share of each part in the energy."
     energy = {name: x.mean(0) for name, x in split_energy(G).items()}
     total = sum(energy.values())
-    return {name: rank_correlation(R, energy[name] / total)
-            for name in ("common", "class", "domain", "interaction")}
+    return {
+        name: rank_correlation(R, energy[name] / total)
+        for name in ("common", "class", "domain", "interaction")
+    }
 
 # %% ../nbs/31_premise.ipynb #18cf0827
 def mix_classes(
@@ -295,6 +305,7 @@ VARIANTS = ("spectral", "shuffled", "random", "averaged", "pixel", "constant")  
 
 class Pieces(NamedTuple):
     "Domain gradients taken apart with one kind of R."
+
     passed: Tensor  # what R lets through of each domain, (K, N, 3, H, W)
     g_cls: Tensor  # what it lets through of the mean, (N, 3, H, W)
     g_dom: Tensor  # what is left of each domain, (K, N, 3, H, W)
@@ -354,7 +365,8 @@ def named(
     c, k = torch.arange(C).repeat(B), torch.arange(K).repeat_interleave(B * C)
     both = {"passed": made.passed, "g_dom": made.g_dom}
     return {"g_cls": (made.g_cls, c, torch.zeros_like(c))} | {
-        name: (x.flatten(0, 1), c.repeat(K), k) for name, x in both.items()}
+        name: (x.flatten(0, 1), c.repeat(K), k) for name, x in both.items()
+    }
 
 
 def probe_pieces(
@@ -366,8 +378,9 @@ def probe_pieces(
     fixed = fixed_maps(train.transpose(0, 1).flatten(1, 2), generator(0, "random-map"))
     a, b = named(train, variant, fixed, 0), named(test, variant, fixed, 1)
     found = {f"{n} class": probe((a[n][0], a[n][1]), (b[n][0], b[n][1])) for n in a}
-    return found | {f"{n} domain": probe((a[n][0], a[n][2]), (b[n][0], b[n][2]))
-                    for n in ("passed", "g_dom")}
+    return found | {
+        f"{n} domain": probe((a[n][0], a[n][2]), (b[n][0], b[n][2])) for n in ("passed", "g_dom")
+    }
 
 # %% ../nbs/31_premise.ipynb #f3d59fe2
 def probe_left_out(
@@ -414,8 +427,11 @@ def pulls(
     "Mean R, energy of the consensus and of the deviations from it, per encoder."
     consensus = g.mean(1, keepdim=True)
     energy = lambda x: x.square().flatten(1).mean(1)  # noqa: E731
-    return {"R": mean_length(spectrum(g), g.shape[-1]), "consensus": energy(consensus),
-            "deviations": energy(g - consensus)}
+    return {
+        "R": mean_length(spectrum(g), g.shape[-1]),
+        "consensus": energy(consensus),
+        "deviations": energy(g - consensus),
+    }
 
 # %% ../nbs/31_premise.ipynb #5b8c10db
 def seed_means(
@@ -439,6 +455,7 @@ COLUMNS = ("study", "data", "target", "start", "layer", "seed", "variant", "quan
 @dataclass(frozen=True)
 class Measurements:
     "Stored numbers of one data set, asked for by column."
+
     rows: tuple[dict[str, str], ...]  # one number each, with the columns COLUMNS
 
     @classmethod
@@ -447,8 +464,10 @@ class Measurements:
         with open(path, newline="", encoding="utf-8") as file:
             table = csv.DictReader(file)
             if tuple(table.fieldnames or ()) != COLUMNS:
-                raise ValueError(f"{path} is no table of measurements: its first line must be "
-                                 f"{','.join(COLUMNS)}.")
+                raise ValueError(
+                    f"{path} is no table of measurements: its first line must be "
+                    f"{','.join(COLUMNS)}."
+                )
             rows = list(table)
         names = dict.fromkeys(row["data"] for row in rows)
         return {name: cls(tuple(r for r in rows if r["data"] == name)) for name in names}
@@ -460,6 +479,7 @@ class Measurements:
 # %% ../nbs/31_premise.ipynb #2c1530f8
 class Claim(NamedTuple):
     "A sentence that can fail, and the difference that decides it."
+
     text: str  # the claim
     test: str  # what is subtracted from what
     smallest: float  # the smallest effect that would matter

@@ -84,6 +84,7 @@ def coefficients(
 # %% ../nbs/30_proofs.ipynb #1926f34e
 class Estimate(NamedTuple):
     "A mean over draws."
+
     mean: float  # of the draws
     error: float  # its standard error
 
@@ -103,6 +104,7 @@ def estimate(
 @dataclass(frozen=True)
 class Filtered:
     "What averaging and the filter make of coefficients, each a mean over the draws."
+
     K: int  # number of domains
     arrow: Estimate  # real part of the mean arrow (the mean direction is 0)
     energy: Estimate  # squared length of the mean arrow
@@ -121,15 +123,26 @@ def measure_filter(
 ) -> Filtered:
     "Averages over draws of what the proposition speaks of."
     if G.ndim != 2 or not G.sum().isfinite():
-        raise ValueError("measure_filter needs finite coefficients of shape (K, samples), "
-                         f"not of shape {tuple(G.shape)} or with NaN in them.")
+        raise ValueError(
+            "measure_filter needs finite coefficients of shape (K, samples), "
+            f"not of shape {tuple(G.shape)} or with NaN in them."
+        )
     K, mean, R = len(G), consensus(G), resultant_length(G, eps=0)  # (8), (9)
     size = G.abs()
     length, q = size.mean(0), size.square().sum(0) / size.sum(0).square()
     kept = (R * mean).abs()
     surplus = kept - (rho**2 + (1 - rho**2) * q) * length
-    values = (mean.real, mean.abs() ** 2, length, R, R**2, unbiased_square(G, eps=0), kept, surplus,
-              (R - rho) ** 2)
+    values = (
+        mean.real,
+        mean.abs() ** 2,
+        length,
+        R,
+        R**2,
+        unbiased_square(G, eps=0),
+        kept,
+        surplus,
+        (R - rho) ** 2,
+    )
     return Filtered(K, *map(estimate, values))
 
 # %% ../nbs/30_proofs.ipynb #b3665fef
@@ -147,8 +160,10 @@ def sweep(
 ) -> list[Filtered]:  # one entry per number of domains
     "The measurements of `measure_filter` over numbers of domains."
     drawn = ((K, np.random.default_rng([seed, K, stream])) for K in sizes)
-    return [measure_filter(coefficients(K, samples, rho, generator, length, real), rho)
-            for K, generator in drawn]
+    return [
+        measure_filter(coefficients(K, samples, rho, generator, length, real), rho)
+        for K, generator in drawn
+    ]
 
 # %% ../nbs/30_proofs.ipynb #73ad8ffa
 def fit_rate(
@@ -158,14 +173,17 @@ def fit_rate(
     "Slope of the least-squares line through the logarithms."
     x, y = np.asarray(sizes, dtype=float), np.asarray(values, dtype=float)
     if x.shape != y.shape or len(np.unique(x)) < 2 or not (np.r_[x, y] > 0).all():
-        raise ValueError("A rate needs positive values at two or more different sizes, as many "
-                         f"values as sizes; not sizes {x.tolist()} and values {y.tolist()}.")
+        raise ValueError(
+            "A rate needs positive values at two or more different sizes, as many "
+            f"values as sizes; not sizes {x.tolist()} and values {y.tolist()}."
+        )
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 # %% ../nbs/30_proofs.ipynb #3ee818c0
 @dataclass(frozen=True)
 class Check:
     "One claim against what was measured."
+
     claim: str  # in words or symbols
     worst: float  # largest difference met, not negative
     tolerance: float  # largest difference that still agrees with the claim
@@ -174,8 +192,10 @@ class Check:
 
     def __post_init__(self) -> None:
         if self.worst < 0 or not 0 <= self.tolerance < math.inf:
-            raise ValueError(f"A check needs a difference and a finite tolerance, neither below 0, "
-                             f"not {self.worst} and {self.tolerance}.")
+            raise ValueError(
+                f"A check needs a difference and a finite tolerance, neither below 0, "
+                f"not {self.worst} and {self.tolerance}."
+            )
 
     @property
     def verdict(self) -> str:
@@ -193,8 +213,17 @@ def check_table(
 ) -> str:  # Markdown, columns aligned
     "All checks in one table."
     head = ("claim", "premises", "worst difference", "tolerance", "unit", "verdict")
-    rows = [(c.claim.replace("|", "\\|"), c.premises, _short(c.worst), _short(c.tolerance), c.unit,
-             c.verdict) for c in checks]
+    rows = [
+        (
+            c.claim.replace("|", "\\|"),
+            c.premises,
+            _short(c.worst),
+            _short(c.tolerance),
+            c.unit,
+            c.verdict,
+        )
+        for c in checks
+    ]
     width = [max(map(len, column)) for column in zip(head, *rows)]
     rows = [head, tuple("-" * n for n in width), *rows]
     return "\n".join(f"| {' | '.join(map(str.ljust, row, width))} |" for row in rows)
@@ -202,6 +231,7 @@ def check_table(
 # %% ../nbs/30_proofs.ipynb #e34fa059
 class UnionGap(NamedTuple):
     "The gradient of the union against the weighted mean of the domain gradients."
+
     share: float  # length of the difference over the length of the union gradient
     cosine: float  # of the angle between the two
 

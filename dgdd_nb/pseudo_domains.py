@@ -37,8 +37,10 @@ def mean_and_std(
 ) -> Tensor:  # means, then standard deviations, shape (N, 2 * channels)
     "Mean and standard deviation of each channel of each image over its pixels."
     if x.ndim != 4:
-        raise ValueError(f"a style is read from maps (N, channels, H, W), not {tuple(x.shape)}: "
-                         "choose a layer that keeps its pixels.")
+        raise ValueError(
+            f"a style is read from maps (N, channels, H, W), not {tuple(x.shape)}: "
+            "choose a layer that keeps its pixels."
+        )
     std, mean = torch.std_mean(x, (2, 3), correction=0)
     return torch.cat([mean, std], 1)
 
@@ -105,8 +107,10 @@ def check_features(
     "`ValueError` where the rows do not fit the images or hold NaN."
     features = torch.as_tensor(features).cpu()
     if features.ndim != 2 or len(features) != count or not bool(features.isfinite().all()):
-        raise ValueError(f"features must be finite numbers, a row for each of the {count} images, "
-                         f"not {tuple(features.shape)}.")
+        raise ValueError(
+            f"features must be finite numbers, a row for each of the {count} images, "
+            f"not {tuple(features.shape)}."
+        )
     return features
 
 # %% ../nbs/32_pseudo_domains.ipynb #7d9bc48a
@@ -165,11 +169,15 @@ def umap_embed(
     try:
         from umap import UMAP
     except ImportError as error:
-        raise ImportError("the picture needs umap-learn: pip install 'dgdd_nb[notebooks]'; every "
-                          "number on this page does without.") from error  # fmt: skip
+        raise ImportError(
+            "the picture needs umap-learn: pip install 'dgdd_nb[notebooks]'; every "
+            "number on this page does without."
+        ) from error
     if len(features) <= neighbours:
-        raise ValueError(f"UMAP with {neighbours} neighbours needs more than {len(features)} "
-                         "images: lower neighbours.")
+        raise ValueError(
+            f"UMAP with {neighbours} neighbours needs more than {len(features)} "
+            "images: lower neighbours."
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its own parallelism and options
         made = UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1, init="pca")
@@ -188,8 +196,17 @@ def scatter_tags(
     for k, (name, style) in enumerate(domain_styles(names).items()):
         marker = f"${name}$" if len(name) == 1 else style.marker
         x, y = points[tags == k].T
-        ax.plot(x, y, linestyle="", marker=marker, color=style.colour, markersize=4, alpha=0.7,
-                markeredgewidth=0.3, label=name)  # fmt: skip
+        ax.plot(
+            x,
+            y,
+            linestyle="",
+            marker=marker,
+            color=style.colour,
+            markersize=4,
+            alpha=0.7,
+            markeredgewidth=0.3,
+            label=name,
+        )
     ax.set(xticks=[], yticks=[], title=title)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
     return ax
@@ -210,8 +227,10 @@ def style_clusters(
     tags, centres = run_kmeans(features.numpy(), K, seed)
     found = len(np.unique(tags))
     if found < K:
-        raise ValueError(f"{what} holds {found} different styles, so with K={K} a cluster would "
-                         f"be empty: lower K to {found} or bring more varied images.")
+        raise ValueError(
+            f"{what} holds {found} different styles, so with K={K} a cluster would "
+            f"be empty: lower K to {found} or bring more varied images."
+        )
     return tags, centres
 
 # %% ../nbs/32_pseudo_domains.ipynb #1d8e395a
@@ -264,18 +283,24 @@ def check_styles(
 ) -> None:
     "`ValueError` where K or `min_size` cannot be met."
     if K < 2:
-        raise ValueError(f"K={K} divides nothing: distil the data as they are with surgery=None, "
-                         "or ask for K=2 styles or more.")
+        raise ValueError(
+            f"K={K} divides nothing: distil the data as they are with surgery=None, "
+            "or ask for K=2 styles or more."
+        )
     if K > len(dataset):
         raise ValueError(f"{len(dataset)} training images cannot have K={K} styles: lower K.")
     sizes = torch.bincount(dataset.labels.cpu(), minlength=dataset.C)
     least, name = int(sizes.min()), dataset.classes[int(sizes.argmin())]
     if per_class and K > least:
-        raise ValueError(f"class {name!r} has {least} training images, too few for K={K} styles: "
-                         "lower K or cluster all classes at once with per_class=False.")
+        raise ValueError(
+            f"class {name!r} has {least} training images, too few for K={K} styles: "
+            "lower K or cluster all classes at once with per_class=False."
+        )
     if min_size is not None and not 1 <= min_size <= least // 2:
-        raise ValueError(f"min_size={min_size} cannot be met by two styles of class {name!r}, "
-                         f"which has {least} training images: use 1 to {max(1, least // 2)}.")
+        raise ValueError(
+            f"min_size={min_size} cannot be met by two styles of class {name!r}, "
+            f"which has {least} training images: use 1 to {max(1, least // 2)}."
+        )
 
 # %% ../nbs/32_pseudo_domains.ipynb #fc48ac77
 def content_order(
@@ -283,8 +308,9 @@ def content_order(
 ) -> Tensor:  # int64 (N,): an order of the images that depends on pixels and classes alone
     "The same order for the same images, however they are shuffled."
     pixels, labels = dataset.images.cpu().numpy(), dataset.labels.tolist()
-    names = [(hashlib.blake2b(x.tobytes(), digest_size=16).digest(), c)
-             for x, c in zip(pixels, labels)]  # fmt: skip
+    names = [
+        (hashlib.blake2b(x.tobytes(), digest_size=16).digest(), c) for x, c in zip(pixels, labels)
+    ]
     return torch.tensor(sorted(range(len(names)), key=names.__getitem__))
 
 
@@ -328,8 +354,10 @@ def retag(
     "Other domain tags for the same images; `ValueError` where only one style is left."
     kept, tags = tags.unique(return_inverse=True)
     if len(kept) < 2:
-        raise ValueError("only one style is left after merging small cells: lower min_size or K, "
-                         "or distil the data as they are with surgery=None.")
+        raise ValueError(
+            "only one style is left after merging small cells: lower min_size or K, "
+            "or distil the data as they are with surgery=None."
+        )
     names = tuple(f"style {k}" for k in range(len(kept)))
     return replace(dataset, domains=tags.to(dataset.device), domain_names=names)
 
@@ -360,13 +388,19 @@ def enlarge_cells(
         mine = labels == c
         sizes = torch.bincount(tags[mine & train], minlength=centres.shape[1]).tolist()
         target = merge_small(sizes, centres[c], min_size)
-        said += [f"class {name!r} style {k} ({sizes[k]}) into {t}"
-                 for k, t in enumerate(target) if k != t and sizes[k]]  # fmt: skip
+        said += [
+            f"class {name!r} style {k} ({sizes[k]}) into {t}"
+            for k, t in enumerate(target)
+            if k != t and sizes[k]
+        ]
         tags[mine] = torch.tensor(target)[tags[mine]]
     if said:
         more = f" and {len(said) - 3} more" if len(said) > 3 else ""
-        warnings.warn(f"cells with fewer than {min_size} training images were merged into the "
-                      f"nearest style of their class: {', '.join(said[:3])}{more}.", stacklevel=3)
+        warnings.warn(
+            f"cells with fewer than {min_size} training images were merged into the "
+            f"nearest style of their class: {', '.join(said[:3])}{more}.",
+            stacklevel=3,
+        )
     return tags
 
 # %% ../nbs/32_pseudo_domains.ipynb #f36ace35
@@ -419,8 +453,10 @@ class ClusterReport:
         head = ["silhouette", "NMI with class", "NMI with domain", "ARI with domain"]
         row = [f"{self.silhouette:.2f}", f"{self.nmi_class:.2f}", *true]
         lines = [head, ["---"] * 4, row]
-        sizes = (f"{name} {n.sum()} (per class {n.min()} to {n.max()})"
-                 for name, n in zip(self.names, self.sizes.T))  # fmt: skip
+        sizes = (
+            f"{name} {n.sum()} (per class {n.min()} to {n.max()})"
+            for name, n in zip(self.names, self.sizes.T)
+        )
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"{table}\n\nimages: {', '.join(sizes)}"
 
@@ -444,8 +480,9 @@ def cluster_report(
     if features is None:
         features = style_statistics(tagged, layers, seed=seed, **encoder)
     features = zscore(check_features(features, len(tags))).numpy()
-    shape = metrics.silhouette_score(features, tags, sample_size=min(3000, len(tags)),
-                                     random_state=seed)  # fmt: skip
+    shape = metrics.silhouette_score(
+        features, tags, sample_size=min(3000, len(tags)), random_state=seed
+    )
     scores = [float(shape), metrics.normalized_mutual_info_score(labels, tags), None, None]
     if original.K > 1:
         true = original.domains.cpu().numpy()

@@ -33,14 +33,28 @@ def method_plot(
     ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
     for target, style in domain_styles(targets).items():
         mine = [line.accuracy for line in found if line.accuracy.target == target]
-        ax.plot([a.mean for a in mine], [methods.index(a.method) for a in mine], style.marker,
-                color=style.colour, alpha=0.7, label=target)  # fmt: skip
+        ax.plot(
+            [a.mean for a in mine],
+            [methods.index(a.method) for a in mine],
+            style.marker,
+            color=style.colour,
+            alpha=0.7,
+            label=target,
+        )
     average = [line.accuracy for line in found if line.accuracy.target == "average"]
     if average:
         spread = [0 if a.seeds < 2 else a.std_seeds for a in average]
-        ax.errorbar([a.mean for a in average], [methods.index(a.method) for a in average],
-                    xerr=spread, fmt="D", color="black", markersize=5, linewidth=2, capsize=4,
-                    label="average ± std over seeds")  # fmt: skip
+        ax.errorbar(
+            [a.mean for a in average],
+            [methods.index(a.method) for a in average],
+            xerr=spread,
+            fmt="D",
+            color="black",
+            markersize=5,
+            linewidth=2,
+            capsize=4,
+            label="average ± std over seeds",
+        )
     ax.set_yticks(range(len(methods)), methods)
     ax.set(xlabel=xlabel, ylim=(len(methods) - 0.4, -0.6))
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), title=marks)
@@ -65,8 +79,10 @@ def paired_plot(
     "A dot per distillation seed, the mean and its 95 % interval (none below two seeds)."
     from dgdd_nb.plots import difference_plot
 
-    return difference_plot({name: (d.values, d.low, d.high) for name, d in found.items()},
-                           xlabel=f"{xlabel}, percentage points")  # fmt: skip
+    return difference_plot(
+        {name: (d.values, d.low, d.high) for name, d in found.items()},
+        xlabel=f"{xlabel}, percentage points",
+    )
 
 # %% ../nbs/27_result_plots.ipynb #60a7f9da
 def setting_of(
@@ -94,8 +110,10 @@ def varied(
         if value is not None:
             names[value] = method["name"]
     if not names:
-        raise ValueError(f"No method in the table has a number {over!r}: write the part, a dot and "
-                         "the option, such as surgery.alpha or options.lr.")  # fmt: skip
+        raise ValueError(
+            f"No method in the table has a number {over!r}: write the part, a dot and "
+            "the option, such as surgery.alpha or options.lr."
+        )
     return dict(sorted(names.items()))
 
 # %% ../nbs/27_result_plots.ipynb #74111940
@@ -116,7 +134,8 @@ def sensitivity(
 
 # %% ../nbs/27_result_plots.ipynb #ef0c3345
 AXES = {  # what the numbers of a setting mean
-    "MDG": "accuracy on the unseen domain, %", "SDG": "accuracy on unseen domains, by source, %",
+    "MDG": "accuracy on the unseen domain, %",
+    "SDG": "accuracy on unseen domains, by source, %",
     "ID": "accuracy on new images of the same domains, %",
     **dict.fromkeys(("validation", "SDG validation"), "accuracy on held-out source images, %"),
 }
@@ -136,8 +155,15 @@ def sensitivity_plot(
     ax = ax or plt.subplots(figsize=(6.5, 3))[1]
     spread = [0 if s.seeds < 2 else s.std_seeds for s in found.values()]
     places = range(len(found))
-    ax.errorbar(places, [s.mean for s in found.values()], spread, fmt="o-", capsize=4,
-                color=COLOURS["g_cls"], label=over)  # fmt: skip
+    ax.errorbar(
+        places,
+        [s.mean for s in found.values()],
+        spread,
+        fmt="o-",
+        capsize=4,
+        color=COLOURS["g_cls"],
+        label=over,
+    )
     ax.set_xticks(places, [f"{value:g}" for value in found])
     rows = results(folder).rows
     if grid.get("baseline") in methods_on(rows, None):
@@ -164,8 +190,9 @@ def save_plot(
     height = 3.2 if over else len(titles) * (1.1 + 0.4 * len({x.accuracy.method for x in found}))
     with plt.rc_context():
         use_style(dpi=150)
-        figure, axes = plt.subplots(1 if over else len(titles), figsize=(7.5, height),
-                                    squeeze=False, layout="constrained")  # fmt: skip
+        figure, axes = plt.subplots(
+            1 if over else len(titles), figsize=(7.5, height), squeeze=False, layout="constrained"
+        )
         for ax, title in zip(axes[:, 0], titles):
             if over is None:
                 mine = [line for line in found if line.table == title]

@@ -25,8 +25,10 @@ def align_weight(
     if weight is None:
         return None
     if weight.ndim > values.ndim or weight.shape[0] != values.shape[0]:
-        raise ValueError(f"A weight of shape {tuple(weight.shape)} does not fit values of shape "
-                         f"{tuple(values.shape)}: it must have their first axes, domains first.")
+        raise ValueError(
+            f"A weight of shape {tuple(weight.shape)} does not fit values of shape "
+            f"{tuple(values.shape)}: it must have their first axes, domains first."
+        )
     real = values.real.dtype if values.is_complex() else values.dtype
     return weight.to(real).reshape(weight.shape + (1,) * (values.ndim - weight.ndim))
 
@@ -81,6 +83,7 @@ def null_arrows(
 @dataclass(frozen=True)
 class NullLevel:
     "What `resultant_length` reads where domains share nothing, estimated by Monte Carlo."
+
     K: int  # number of domains
     mean: float  # mean of R
     standard_error: float  # of that mean

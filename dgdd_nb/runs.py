@@ -18,7 +18,15 @@ from uuid import uuid4
 
 from .data import number_of
 from dgdd_nb.experiments import (
-    Cell, Grid, Outcome, cells, check_alike, data_hash, rehearse, run_cell, where_it_ran,
+    Cell,
+    Grid,
+    Outcome,
+    cells,
+    check_alike,
+    data_hash,
+    rehearse,
+    run_cell,
+    where_it_ran,
 )
 from .files import read_json, settings_dict, write_json
 
@@ -65,14 +73,16 @@ def dask_cluster(
     try:
         from dask.distributed import Client
     except ImportError:
-        raise ImportError("Dask is missing: python -m pip install \"dgdd_nb[cluster]\".") from None
+        raise ImportError('Dask is missing: python -m pip install "dgdd_nb[cluster]".') from None
     local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
     with Client(address) if address else Client(**local) as client:
         try:
             client.wait_for_workers(1, timeout=60)
         except TimeoutError:
-            raise RuntimeError(f"The scheduler {address} has no worker after a minute: start "
-                               "dask worker on the machines.") from None  # fmt: skip
+            raise RuntimeError(
+                f"The scheduler {address} has no worker after a minute: start "
+                "dask worker on the machines."
+            ) from None
         yield max(2, sum(client.nthreads().values()))  # with 1, joblib would work here instead
 
 # %% ../nbs/23_runs.ipynb #6d239444
@@ -86,7 +96,7 @@ def ray_cluster(
         import ray
         from ray.util.joblib import register_ray
     except ImportError:
-        raise ImportError("Ray is missing: python -m pip install \"dgdd_nb[cluster]\".") from None
+        raise ImportError('Ray is missing: python -m pip install "dgdd_nb[cluster]".') from None
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     local = {"num_cpus": jobs, "_node_ip_address": "127.0.0.1", "object_store_memory": 10**8}
     ray.init(**quiet, **({"address": address} if address else local))
@@ -165,11 +175,14 @@ def together(
     used = {cell["cell"]["method"]["name"] for _, cell in there}
     old = [method for method in before["methods"] if shared or method["name"] in used]
     targets = [*before["targets"], *now["targets"]]
-    return {**now, "methods": all_methods(old, now["methods"], folder),
-            "targets": list(dict.fromkeys(targets)) if before["targets"] and now["targets"] else [],
-            "ipc": list(dict.fromkeys([*before["ipc"], *now["ipc"]])),
-            "seeds": max(before["seeds"], now["seeds"]),
-            "cells": max(before["cells"], now["cells"], len(there))}
+    return {
+        **now,
+        "methods": all_methods(old, now["methods"], folder),
+        "targets": list(dict.fromkeys(targets)) if before["targets"] and now["targets"] else [],
+        "ipc": list(dict.fromkeys([*before["ipc"], *now["ipc"]])),
+        "seeds": max(before["seeds"], now["seeds"]),
+        "cells": max(before["cells"], now["cells"], len(there)),
+    }
 
 # %% ../nbs/23_runs.ipynb #ff7d6ee1
 def agree(
@@ -182,8 +195,10 @@ def agree(
         raise ValueError(f"{folder / 'grid.json'} is damaged: choose another folder.")
     for name in ("data", "setting", "distill", "evaluate", "threads", "choice_seeds"):
         if before.get(name) != now[name]:
-            raise ValueError(f"{folder} was made with {name} = {before.get(name)}, this grid "
-                             f"has {now[name]}: choose another folder.")  # fmt: skip
+            raise ValueError(
+                f"{folder} was made with {name} = {before.get(name)}, this grid "
+                f"has {now[name]}: choose another folder."
+            )
 
 # %% ../nbs/23_runs.ipynb #e77ed9a2
 def all_methods(
@@ -201,8 +216,10 @@ def all_methods(
         if old.get("choose") and method["choose"]:
             old = {**old, "choose": method["choose"]}
         if old != method:
-            raise ValueError(f"{folder} has another method called {method['name']!r}: give this "
-                             "one its own name, or choose another folder.")  # fmt: skip
+            raise ValueError(
+                f"{folder} has another method called {method['name']!r}: give this "
+                "one its own name, or choose another folder."
+            )
     return [*now, *known.values()]
 
 # %% ../nbs/23_runs.ipynb #b7fa057c
@@ -297,8 +314,10 @@ def run_grid(
                 outcomes = run_all(todo, folder, resume)
     failed = [outcome for outcome in outcomes if outcome.word == "failed"]
     if failed:
-        raise RuntimeError(f"{len(failed)} of {len(outcomes)} cells failed, the others are kept; "
-                           f"the first, {failed[0].stem}: {failed[0].why}")  # fmt: skip
+        raise RuntimeError(
+            f"{len(failed)} of {len(outcomes)} cells failed, the others are kept; "
+            f"the first, {failed[0].stem}: {failed[0].why}"
+        )
     return outcomes
 
 # %% ../nbs/23_runs.ipynb #62be80dd
@@ -330,9 +349,11 @@ def hand_out(
         return Parallel()(delayed(run_cell)(cell, folder, resume) for cell in todo)
     except Exception as error:
         kind, words = type(error).__name__, " ".join(str(error).split())[:200]
-        raise RuntimeError(f"The workers stopped ({kind}: {words}). Finished cells are kept: run "
-                           "the same command again; if a worker died for lack of memory, with "
-                           "fewer jobs.") from error  # fmt: skip
+        raise RuntimeError(
+            f"The workers stopped ({kind}: {words}). Finished cells are kept: run "
+            "the same command again; if a worker died for lack of memory, with "
+            "fewer jobs."
+        ) from error
 
 # %% ../nbs/23_runs.ipynb #4c40180e
 def check_arrival(
@@ -340,8 +361,13 @@ def check_arrival(
     folder: Path,  # of the grid, as this process sees it
 ) -> None:
     "RuntimeError where workers wrote cells that this process does not see."
-    lost = [o.stem for o in outcomes
-            if o.word == "done" and not (folder / "cells" / f"{o.stem}.json").exists()]  # fmt: skip
+    lost = [
+        o.stem
+        for o in outcomes
+        if o.word == "done" and not (folder / "cells" / f"{o.stem}.json").exists()
+    ]
     if lost:
-        raise RuntimeError(f"{len(lost)} cells were run and are not in {folder}: the workers do "
-                           "not share this folder; give one that all machines see.")  # fmt: skip
+        raise RuntimeError(
+            f"{len(lost)} cells were run and are not in {folder}: the workers do "
+            "not share this folder; give one that all machines see."
+        )

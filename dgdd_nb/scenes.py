@@ -61,6 +61,7 @@ def check_index(
 @dataclass(frozen=True, eq=False)
 class Stack:
     "The gradients of one synthetic image, for one K and one reading of (10)."
+
     g_dm: Tensor  # gradient of the objective, shape (3, H, W)
     g_cls: Tensor  # what the domains agree on, shape (3, H, W)
     g_dom: Tensor  # what each domain adds, shape (K, 3, H, W)
@@ -70,6 +71,7 @@ class Stack:
 @dataclass(frozen=True, eq=False)
 class SceneData:
     "One class, one synthetic image, one encoder: all that sliders recombine."
+
     real: Tensor  # examples per domain, uint8 (K, n, 3, H, W)
     image: Tensor  # the synthetic image before the step, normalised, (3, H, W)
     g_domain: Tensor  # one gradient per domain (6), shape (K, 3, H, W)
@@ -93,20 +95,37 @@ class Scene(SceneData):
     def own(self, domain: int | None, K: int) -> int:
         "Number of a domain among the first K; None: the one the image is assigned to."
         if domain is None and self.domain >= K:
-            raise ValueError(f"the image belongs to {self.domain_names[self.domain]!r}, which is "
-                             f"not among the first {K} domains: pass domain=0 to {K - 1}.")
+            raise ValueError(
+                f"the image belongs to {self.domain_names[self.domain]!r}, which is "
+                f"not among the first {K} domains: pass domain=0 to {K - 1}."
+            )
         return check_index("domain", self.domain if domain is None else domain, 0, K - 1)
 
-    def direction(self, alpha: float, beta: float, *, K: int | None = None, reading: str = "a",
-                  domain: int | None = None) -> Tensor:
+    def direction(
+        self,
+        alpha: float,
+        beta: float,
+        *,
+        K: int | None = None,
+        reading: str = "a",
+        domain: int | None = None,
+    ) -> Tensor:
         "The direction of (11), shape (3, H, W); the learning rate is not in it."
         alpha, beta = check_number("alpha", alpha), check_number("beta", beta)
         parts = self.stack(K, reading)
         k = self.own(domain, len(parts.g_dom))
         return parts.g_dm + alpha * parts.g_cls + beta * parts.g_dom[k]  # (11)
 
-    def step(self, alpha: float, beta: float, *, lr: float | None = None, K: int | None = None,
-             reading: str = "a", domain: int | None = None) -> Tensor:
+    def step(
+        self,
+        alpha: float,
+        beta: float,
+        *,
+        lr: float | None = None,
+        K: int | None = None,
+        reading: str = "a",
+        domain: int | None = None,
+    ) -> Tensor:
         "The image after one step, (3, H, W); lr None: the visible one."
         lr = check_number("lr", self.lr if lr is None else lr, 0)
         return self.image - lr * self.direction(alpha, beta, K=K, reading=reading, domain=domain)
@@ -118,14 +137,21 @@ def class_data(
 ) -> tuple[MultiDomain, int]:  # its real images on the CPU, and its number
     "Real images of one class. Error: `ValueError` for one domain, no such class, absent there."
     if source.K < 2:
-        raise ValueError(f"a scene compares source domains and there is only "
-                         f"{source.domain_names[0]!r}: pass a source with two or more.")
-    c = (number_of("class", label, source.classes) if isinstance(label, str)
-         else check_index("label", label, 0, source.C - 1))
+        raise ValueError(
+            f"a scene compares source domains and there is only "
+            f"{source.domain_names[0]!r}: pass a source with two or more."
+        )
+    c = (
+        number_of("class", label, source.classes)
+        if isinstance(label, str)
+        else check_index("label", label, 0, source.C - 1)
+    )
     absent = [n for n, there in zip(source.domain_names, source.present[:, c]) if not there]
     if absent:
-        raise ValueError(f"class {source.classes[c]!r} is absent in {', '.join(absent)}: choose "
-                         "another class, or leave that domain out.")
+        raise ValueError(
+            f"class {source.classes[c]!r} is absent in {', '.join(absent)}: choose "
+            "another class, or leave that domain out."
+        )
     return source.select(source.labels == c).to("cpu"), c
 
 # %% ../nbs/56_scenes.ipynb #0d627649
@@ -142,13 +168,17 @@ def start_images(
         images = initial_images(source, torch.full_like(domains, c), domains, seed=seed)
         return images, domains, source.normalisation()
     if (distilled.classes, distilled.domain_names) != (source.classes, source.domain_names):
-        raise ValueError("the distilled set has other classes or domains than this source: pass "
-                         "the source that it was distilled from.")
+        raise ValueError(
+            "the distilled set has other classes or domains than this source: pass "
+            "the source that it was distilled from."
+        )
     whole = distilled.to("cpu").decoded()
     mine = whole.hard_labels == c
     if whole.size != source.size or not mine.any():
-        raise ValueError(f"the distilled set has no {source.size[0]}x{source.size[1]} image of "
-                         f"class {source.classes[c]!r}: choose another class or set.")
+        raise ValueError(
+            f"the distilled set has no {source.size[0]}x{source.size[1]} image of "
+            f"class {source.classes[c]!r}: choose another class or set."
+        )
     return whole.images[mine], whole.domains[mine].clamp(min=0), whole.normalisation
 
 # %% ../nbs/56_scenes.ipynb #d41b8bf2
@@ -170,8 +200,9 @@ def scene_gradients(
     for K in range(2, data.K + 1):
         mine = domains < K
         dice = objective.draw(generator(seed, "objective"), dims)
-        found[K] = domain_gradients(net, objective, real[mine], 0 * domains[mine],
-                                    domains[mine], images, labels, K, 1, dice)
+        found[K] = domain_gradients(
+            net, objective, real[mine], 0 * domains[mine], domains[mine], images, labels, K, 1, dice
+        )
     return found
 
 # %% ../nbs/56_scenes.ipynb #6841793f
@@ -199,8 +230,17 @@ def scene(
     stacks = {(K, r): _stack_of(f, i, r) for K, f in found.items() for r in READINGS}
     rows = [data.images[data.domains == k][: min(shown, smallest)] for k in range(data.K)]
     rms = float(found[data.K].g_dm[i].square().mean().sqrt())
-    return Scene(torch.stack(rows), images[i], found[data.K].g_domain[:, i], data.classes[c],
-                 data.domain_names, normalise, int(domains[i]), stacks, 0.3 / rms if rms else 1.0)
+    return Scene(
+        torch.stack(rows),
+        images[i],
+        found[data.K].g_domain[:, i],
+        data.classes[c],
+        data.domain_names,
+        normalise,
+        int(domains[i]),
+        stacks,
+        0.3 / rms if rms else 1.0,
+    )
 
 # %% ../nbs/56_scenes.ipynb #eef92c5e
 def _stack_of(found: DomainGradients, i: int, reading: str) -> Stack:

@@ -62,8 +62,10 @@ def read_cells(
     for cell in stored_cells(Path(folder)):
         c = cell["cell"]
         if taken.setdefault((c["method"]["name"], c["target"], c["ipc"], c["seed"]), c) is not c:
-            raise ValueError(f"{folder} has two cells of {c['method']['name']} on {c['target']}, "
-                             f"seed {c['seed']}: delete those with the old options.")  # fmt: skip
+            raise ValueError(
+                f"{folder} has two cells of {c['method']['name']} on {c['target']}, "
+                f"seed {c['seed']}: delete those with the old options."
+            )
         found.append(cell)
     if not found:
         raise ValueError(f"{folder} holds no finished cell: run the grid first.")
@@ -146,8 +148,11 @@ def in_words(
         return "yes" if value else "no"
     if not isinstance(value, dict):
         return str(value)
-    options = [f"{key.replace('_', ' ')} {in_words(part)}" for key, part in value.items()
-               if key != "name" and part is not None]  # fmt: skip
+    options = [
+        f"{key.replace('_', ' ')} {in_words(part)}"
+        for key, part in value.items()
+        if key != "name" and part is not None
+    ]
     inside = ", ".join(options)
     if "name" not in value:
         return inside or "defaults"
@@ -176,15 +181,18 @@ def what_ran(
     judge = dict(grid["evaluate"])
     networks = f"{plural(judge.pop('networks'), 'network')} per set"
     networks += f" ({in_words(judge.pop('architectures'))})"
-    return "\n".join([
-        f"{grid['name']}: {len(cells)} of {plural(planned, 'cell')}",
-        f"setting {grid['setting']}, {in_words(sizes)} image{'s' * (sizes != [1])} per class, "
-        f"{plural(seeds, 'seed')}",
-        f"data: {in_words(grid['data'])}", f"distillation: {in_words(grid['distill'])}",
-        f"evaluation: {networks}, {in_words(judge)}",
-        f"made with {'; '.join(places)}, {plural(grid['threads'], 'thread')} per cell, "
-        f"{hours:.1f} hours",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"{grid['name']}: {len(cells)} of {plural(planned, 'cell')}",
+            f"setting {grid['setting']}, {in_words(sizes)} image{'s' * (sizes != [1])} per class, "
+            f"{plural(seeds, 'seed')}",
+            f"data: {in_words(grid['data'])}",
+            f"distillation: {in_words(grid['distill'])}",
+            f"evaluation: {networks}, {in_words(judge)}",
+            f"made with {'; '.join(places)}, {plural(grid['threads'], 'thread')} per cell, "
+            f"{hours:.1f} hours",
+        ]
+    )
 
 # %% ../nbs/24_stored.ipynb #f6c8b0e1
 def pack(

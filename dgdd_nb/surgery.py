@@ -94,8 +94,10 @@ def check_shapes(
     wanted = [("g_dm", g_dm, image), ("domain", domain, (N,)), ("weight", weight, (K, N))]
     for name, tensor, shape in wanted:
         if tensor is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape}, to go with a g_domain of shape "
-                             f"{tuple(g_domain.shape)}, not {tuple(tensor.shape)}.")
+            raise ValueError(
+                f"{name} must have shape {shape}, to go with a g_domain of shape "
+                f"{tuple(g_domain.shape)}, not {tuple(tensor.shape)}."
+            )
 
 # %% ../nbs/14_surgery.ipynb #a9e2691b
 def check_values(
@@ -125,6 +127,7 @@ def check_values(
 # %% ../nbs/14_surgery.ipynb #0884648b
 class Parts(NamedTuple):
     "The parts of the domain gradients."
+
     g_mean: Tensor  # mean over domains, shape (N, 3, H, W)
     g_cls: Tensor  # what the domains agree on, shape (N, 3, H, W)
     g_dom: Tensor  # what each domain adds, shape (K, N, 3, H, W)
@@ -158,8 +161,15 @@ def decompose(
     to, back = transforms(agreement, g_domain.shape[-2:])
     G = to(g_domain)  # (7)
     mean = consensus(G, weight)  # (8)
-    R = agreement_map(G, g_domain.shape[-1], eps=eps, agreement=agreement, weight=weight,
-                      constant=constant, generator=generator)  # (9)
+    R = agreement_map(
+        G,
+        g_domain.shape[-1],
+        eps=eps,
+        agreement=agreement,
+        weight=weight,
+        constant=constant,
+        generator=generator,
+    )  # (9)
     g_cls = back(R * mean)  # (10), first line
     g_dom = back(G - (R * mean if reading == "a" else mean))  # (10), second line: open in the paper
     return Parts(back(mean), g_cls, g_dom, R)
@@ -184,8 +194,15 @@ def shared_part(
     "The first line of eq. 10 alone, with one inverse transform."
     to, back = transforms(agreement, g_domain.shape[-2:])
     G = to(g_domain)  # (7)
-    R = agreement_map(G, g_domain.shape[-1], eps=eps, agreement=agreement, weight=weight,
-                      constant=constant, generator=generator)  # (9)
+    R = agreement_map(
+        G,
+        g_domain.shape[-1],
+        eps=eps,
+        agreement=agreement,
+        weight=weight,
+        constant=constant,
+        generator=generator,
+    )  # (9)
     return back(R * consensus(G, weight))  # (8), (10)
 
 
@@ -227,6 +244,7 @@ def describe(
 @dataclass(frozen=True, repr=False)
 class SGS:
     "Spectral gradient surgery: the direction of the update for any objective (SGS paper, eq. 11)."
+
     alpha: float = DEFAULTS["alpha"]  # weight of the shared part; open in the paper
     beta: float = DEFAULTS["beta"]  # weight of the domain part; open in the paper
     eps: float = 1e-8  # absolute, in the unit of the spectrum; open in the paper
@@ -259,8 +277,13 @@ class SGS:
         if factor == 0:  # the Fourier transform drops out
             return direction
         return direction + factor * shared_part(
-            g_domain, eps=self.eps, agreement=self.agreement, weight=weight,
-            constant=self.constant, generator=generator)  # (11)
+            g_domain,
+            eps=self.eps,
+            agreement=self.agreement,
+            weight=weight,
+            constant=self.constant,
+            generator=generator,
+        )  # (11)
 
 # %% ../nbs/14_surgery.ipynb #0fd574f4
 def mean_agreement(
@@ -276,6 +299,7 @@ def mean_agreement(
 @dataclass(frozen=True, repr=False)
 class MatchedDM:
     "Control: the objective alone, with the learning rate that SGS has on average over frequencies."
+
     alpha: float = DEFAULTS["alpha"]  # as in SGS
     eps: float = 1e-8  # as in SGS
 
@@ -304,6 +328,7 @@ class MatchedDM:
 @dataclass(frozen=True, repr=False)
 class OwnDomain:
     "Control: the objective plus the gradient of each image's own domain, no Fourier transform."
+
     beta: float = DEFAULTS["beta"]  # weight of the own domain's gradient
 
     __repr__ = describe

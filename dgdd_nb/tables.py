@@ -37,8 +37,13 @@ PAPER = {  # SGS paper: accuracy in per cent, mean over the targets, in the orde
 }
 STUDIES = {  # SGS paper, mean over the targets: parts of the step, and where the images start
     ("digits_dg", "MDG", 10): {
-        "g_cls only": 64.9, "g_dom only": 44.7, "g_cls + g_dom": 65.1, "DM + g_cls + g_dom": 67.7,
-        "DM + SGS, noise": 66.1, "DM + SGS, random": 66.2, "DM + SGS, uniform": 67.7,
+        "g_cls only": 64.9,
+        "g_dom only": 44.7,
+        "g_cls + g_dom": 65.1,
+        "DM + g_cls + g_dom": 67.7,
+        "DM + SGS, noise": 66.1,
+        "DM + SGS, random": 66.2,
+        "DM + SGS, uniform": 67.7,
     },
 }
 PACS_TARGETS = {  # SGS paper, MDG, ipc 10, one target each
@@ -180,12 +185,17 @@ def lines(
             for method in methods_on(rows, target):
                 gap = summarise(seen, method, target).mean if seen else None
                 accuracy = summarise(rows, method, target)
-                made.append(Line(
-                    title, accuracy, against(rows, method, baseline, target, fixed),
-                    against(rows, method, chance, target, fixed),
-                    None if gap is None else gap - accuracy.mean, *prices(found, method, ipc),
-                    beside(grid, architecture, len(targets), ipc, method, target),
-                ))  # fmt: skip
+                made.append(
+                    Line(
+                        title,
+                        accuracy,
+                        against(rows, method, baseline, target, fixed),
+                        against(rows, method, chance, target, fixed),
+                        None if gap is None else gap - accuracy.mean,
+                        *prices(found, method, ipc),
+                        beside(grid, architecture, len(targets), ipc, method, target),
+                    )
+                )
     return made
 
 # %% ../nbs/25_tables.ipynb #34e4bcd7
@@ -204,7 +214,10 @@ def difference_text(
 
 # %% ../nbs/25_tables.ipynb #e1b49ed3
 HEADINGS = {  # what the domain of a line is; in other settings the target
-    "SDG": "source", "SDG validation": "source", "ID": "left out", "validation": "left out",
+    "SDG": "source",
+    "SDG validation": "source",
+    "ID": "left out",
+    "validation": "left out",
 }
 
 # %% ../nbs/25_tables.ipynb #547c8585
@@ -216,18 +229,25 @@ def text_cells(
 ) -> dict[str, str]:  # heading -> text
     "A line as text."
     a = line.accuracy
+
     def number(value: float | None, form: str = ".1f") -> str:
         return "" if value is None or value != value else format(value, form)
 
     return {
-        "table": line.table, "method": a.method, where: a.target, "accuracy %": number(a.mean),
-        "± seeds": number(a.std_seeds), "± networks": number(a.std_networks),
+        "table": line.table,
+        "method": a.method,
+        where: a.target,
+        "accuracy %": number(a.mean),
+        "± seeds": number(a.std_seeds),
+        "± networks": number(a.std_networks),
         "seeds x networks": f"{a.seeds} x {a.networks}",
         f"minus {baseline}": difference_text(line.difference),
-        f"minus {chance}": difference_text(line.over_random), "seen - unseen": number(line.gap),
-        "kB": number(line.kilobytes), "s per set": number(line.seconds, ".3g"),
+        f"minus {chance}": difference_text(line.over_random),
+        "seen - unseen": number(line.gap),
+        "kB": number(line.kilobytes),
+        "s per set": number(line.seconds, ".3g"),
         "paper %": number(line.published),
-    }  # fmt: skip
+    }
 
 # %% ../nbs/25_tables.ipynb #c10acdc7
 STYLES = {"markdown": "github", "latex": "latex_booktabs"}  # what tabulate calls them
@@ -249,8 +269,11 @@ def render(
     if form == "csv":
         return csv_text(lines(folder, baseline), targets)
     headings = HEADINGS.get(grid["setting"], "target"), baseline, chance_method(grid)
-    cells = [text_cells(line, *headings) for line in lines(folder, baseline)
-             if line.accuracy.target in targets or not targets]  # fmt: skip
+    cells = [
+        text_cells(line, *headings)
+        for line in lines(folder, baseline)
+        if line.accuracy.target in targets or not targets
+    ]
     if not cells:
         raise ValueError(f"The table has no line for {', '.join(targets)}.")
     single = len({cell["table"] for cell in cells}) == 1
@@ -277,8 +300,15 @@ def numbers(
 ) -> dict[str, str | float | None]:  # heading -> value; None: there is none
     "A line as numbers."
     a, made = line.accuracy, {"table": line.table}
-    made |= {"method": a.method, "target": a.target, "accuracy": a.mean, "std_seeds": a.std_seeds,
-             "std_networks": a.std_networks, "seeds": a.seeds, "networks": a.networks}  # fmt: skip
+    made |= {
+        "method": a.method,
+        "target": a.target,
+        "accuracy": a.mean,
+        "std_seeds": a.std_seeds,
+        "std_networks": a.std_networks,
+        "seeds": a.seeds,
+        "networks": a.networks,
+    }
     for name, d in (("baseline", line.difference), ("random", line.over_random)):
         values = d, None, None, None if d is None else 0
         values = (d.mean, d.low, d.high, d.seeds) if isinstance(d, Difference) else values

@@ -12,13 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .canvas import (
-    axes_at, colour_bar, image_panel, moving, new_figure, picture, png, title)
+from .canvas import axes_at, colour_bar, image_panel, moving, new_figure, picture, png, title
 from .files import generator
 from .fourier import column_weight, inverse_spectrum, radial_frequency, spectrum
 from dgdd_nb.playgrounds import (
-    MOST_ARROWS, ArrowsView, PlayerView, arrows_twin, noise_level, player_twin, saved_steps, sheet,
-    weighted_arrows)
+    MOST_ARROWS,
+    ArrowsView,
+    PlayerView,
+    arrows_twin,
+    noise_level,
+    player_twin,
+    saved_steps,
+    sheet,
+    weighted_arrows,
+)
 from .plots import COLOURS, centred_spectrum, common_limit, mosaic, to_pictures
 from .scenes import Scene, Stack, check_index, check_number, noise_for, scene
 from .surgery import DEFAULTS, shuffle_bins
@@ -87,20 +94,24 @@ def _explorer_pictures(scene: Scene, figure: Figure) -> dict[str, AxesImage]:
     ax.set_anchor("NW")
     ax.tick_params(length=0, pad=1)
     down = (len(rows) + 1) / len(scene.real)
-    ax.set_yticks((np.arange(len(scene.real)) + 0.5) * down - 1, scene.domain_names,
-                  parse_math=False)
+    ax.set_yticks(
+        (np.arange(len(scene.real)) + 0.5) * down - 1, scene.domain_names, parse_math=False
+    )
     before, limit = picture(scene, scene.image), scene.lr * _gradient_look(scene)["vmax"]
     rest = [axes_at(figure, left, TOP[0], SIDE) for left in LEFT[1:]]
     image_panel(rest[0], before, "synthetic image")
     return {
         "plain": image_panel(rest[1], before, "after a plain DM step", COLOURS["g_dm"]),
         "after": image_panel(rest[2], before, "after the step", COLOURS["combined"]),
-        "added": image_panel(rest[3], before[..., 0], "difference of the two", cmap="RdBu_r",
-                             vmin=-limit, vmax=limit)}
+        "added": image_panel(
+            rest[3], before[..., 0], "difference of the two", cmap="RdBu_r", vmin=-limit, vmax=limit
+        ),
+    }
 
 # %% ../nbs/59_views.ipynb #754dc9ce
-def _explorer_gradients(scene: Scene,
-                        figure: Figure) -> tuple[dict[str, AxesImage], dict[str, Any]]:
+def _explorer_gradients(
+    scene: Scene, figure: Figure
+) -> tuple[dict[str, AxesImage], dict[str, Any]]:
     "Second and third row: gradients, agreement, spectra."
     tone, log, blank = _gradient_look(scene), _spectrum_look(scene), np.zeros(scene.image.shape[1:])
     images, titles, fixed = {}, {}, {"g_dm": "g_dm (plain DM)", "combined": "= direction"}
@@ -109,8 +120,10 @@ def _explorer_gradients(scene: Scene,
         images[name] = image_panel(upper, blank, "", COLOURS[name], **tone)
         images[f"spectrum {name}"] = image_panel(lower, blank, "its spectrum", COLOURS[name], **log)
         titles[name] = title(upper, fixed.get(name, ""))
-    ax, strip = (axes_at(figure, LEFT[0], top, SIDE, high) for top, high in (
-        (TOP[2], SIDE), (TOP[2] + SIDE + 0.06, 0.08)))
+    ax, strip = (
+        axes_at(figure, LEFT[0], top, SIDE, high)
+        for top, high in ((TOP[2], SIDE), (TOP[2] + SIDE + 0.06, 0.08))
+    )
     images["R"] = image_panel(ax, blank, "agreement R", cmap="magma", vmin=0, vmax=1)
     colour_bar(images["R"], strip, ("0", "0.5", "1"), "horizontal")
     bars = [axes_at(figure, LEFT[4] + SIDE + 0.07, top, 0.08, SIDE) for top in TOP[1:]]
@@ -149,9 +162,16 @@ class ExplorerView:
         self.table = _explorer_table(self.figure)
         self.update()
 
-    def update(self, alpha: float = DEFAULTS["alpha"], beta: float = DEFAULTS["beta"], *,
-               K: int | None = None, reading: str = "a", domain: int | None = None,
-               lr: float | None = None) -> None:
+    def update(
+        self,
+        alpha: float = DEFAULTS["alpha"],
+        beta: float = DEFAULTS["beta"],
+        *,
+        K: int | None = None,
+        reading: str = "a",
+        domain: int | None = None,
+        lr: float | None = None,
+    ) -> None:
         "Recombine the gradients and replace what the artists show."
         values, sizes = _explorer_values(self.scene, alpha, beta, lr, K, reading, domain)
         for name, image in self.images.items():
@@ -164,17 +184,32 @@ class ExplorerView:
             text.set_text(words)
 
 # %% ../nbs/59_views.ipynb #f997eb5b
-def _explorer_values(scene: Scene, alpha: float, beta: float, lr: float | None, K: int | None,
-                     reading: str, domain: int | None) -> tuple[dict[str, np.ndarray], list[str]]:
+def _explorer_values(
+    scene: Scene,
+    alpha: float,
+    beta: float,
+    lr: float | None,
+    K: int | None,
+    reading: str,
+    domain: int | None,
+) -> tuple[dict[str, np.ndarray], list[str]]:
     "All that an update of the explorer shows."
     where = {"K": K, "reading": reading, "domain": domain}
     plain, after = (scene.step(*pair, lr=lr, **where) for pair in ((0, 0), (alpha, beta)))
     stack, W = scene.stack(K, reading), scene.image.shape[-1]
     own = stack.g_dom[scene.own(domain, len(stack.g_dom))]
-    parts = (stack.g_dm, alpha * stack.g_cls, beta * own,
-             scene.direction(alpha, beta, **where))  # (11)
-    values = {"plain": picture(scene, plain), "after": picture(scene, after),
-              "added": (after - plain).mean(0), "R": centred_spectrum(stack.R.mean(0), W)}
+    parts = (
+        stack.g_dm,
+        alpha * stack.g_cls,
+        beta * own,
+        scene.direction(alpha, beta, **where),
+    )  # (11)
+    values = {
+        "plain": picture(scene, plain),
+        "after": picture(scene, after),
+        "added": (after - plain).mean(0),
+        "R": centred_spectrum(stack.R.mean(0), W),
+    }
     words = []
     for name, g in zip(ROLES, parts):
         values |= {name: g.mean(0), f"spectrum {name}": log_modulus(g)}
@@ -192,8 +227,11 @@ def explorer_twin(
 ) -> Figure:
     "Directions of eq. 11 over alpha and beta on one colour scale."
     gap, left, top = 1.45, 0.5, 0.35
-    maps = {(i, j): scene.direction(alpha, beta, **where).mean(0)
-            for i, beta in enumerate(betas) for j, alpha in enumerate(alphas)}
+    maps = {
+        (i, j): scene.direction(alpha, beta, **where).mean(0)
+        for i, beta in enumerate(betas)
+        for j, alpha in enumerate(alphas)
+    }
     figure = new_figure(left + gap * len(alphas) + 0.6, top + gap * len(betas) + 0.05)
     limit = common_limit(*maps.values())
     look = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
@@ -257,10 +295,13 @@ def _peel_panels(scene: Scene, maps: Mapping[str, Tensor], figure: Figure) -> di
     "Gradient and spectrum; beside them, for R and shuffled R: the map, the mask, what remains."
     blank, W, tone = np.zeros(scene.image.shape[1:]), scene.image.shape[-1], _gradient_look(scene)
     (whole, *first), (below, *second) = (
-        [axes_at(figure, 0.15 + 1.56 * j, top, 1.4) for j in range(4)] for top in (0.35, 2.2))
+        [axes_at(figure, 0.15 + 1.56 * j, top, 1.4) for j in range(4)] for top in (0.35, 2.2)
+    )
     frame, log = COLOURS["g_dm"], _spectrum_look(scene)
-    images = {"whole": image_panel(whole, blank, "", frame, **tone),
-              "spectrum": image_panel(below, blank, "its spectrum", frame, **log)}
+    images = {
+        "whole": image_panel(whole, blank, "", frame, **tone),
+        "spectrum": image_panel(below, blank, "its spectrum", frame, **log),
+    }
     for row, (name, R) in zip((first, second), maps.items()):
         colour, _, word = LOOKS[name]
         share = {"vmin": 0, "vmax": 1}

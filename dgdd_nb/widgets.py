@@ -20,9 +20,20 @@ from .fourier import spectrum, spectrum_mean
 from .resultant import resultant_length
 from .scenes import noise_for
 from .surgery import DEFAULTS, READINGS
-from .views import (
-    MOST_ARROWS, ArrowsView, ExplorerView, PeelView, PlayerView, Scene, check_index, kept_energy,
-    noise_level, peel_gradient, png, scene)
+from dgdd_nb.views import (
+    MOST_ARROWS,
+    ArrowsView,
+    ExplorerView,
+    PeelView,
+    PlayerView,
+    Scene,
+    check_index,
+    kept_energy,
+    noise_level,
+    peel_gradient,
+    png,
+    scene,
+)
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -40,8 +51,10 @@ def need_ipywidgets() -> Any:
     try:
         import ipywidgets
     except ImportError as error:
-        raise ImportError("the widgets need ipywidgets: pip install 'dgdd_nb[notebooks]'; the "
-                          "views of dgdd_nb.views draw the same figures without it.") from error
+        raise ImportError(
+            "the widgets need ipywidgets: pip install 'dgdd_nb[notebooks]'; the "
+            "views of dgdd_nb.views draw the same figures without it."
+        ) from error
     return ipywidgets
 
 # %% ../nbs/60_widgets.ipynb #9633f6ed
@@ -64,9 +77,16 @@ def slider(
     ipywidgets = need_ipywidgets()
     decimals = 0 if step >= 1 else 2
     return ipywidgets.FloatSlider(
-        value=value, min=low, max=high, step=step, description=label, tooltip=hint,
-        readout_format=f".{decimals}f", style={"description_width": "initial"},
-        layout=ABOVE)
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=label,
+        tooltip=hint,
+        readout_format=f".{decimals}f",
+        style={"description_width": "initial"},
+        layout=ABOVE,
+    )
 
 # %% ../nbs/60_widgets.ipynb #dc5ed3e9
 def choice(
@@ -78,9 +98,13 @@ def choice(
     "A list to choose from, as wide as its longest entry."
     ipywidgets = need_ipywidgets()
     return ipywidgets.Dropdown(
-        options=options, value=value, description=label, tooltip=hint,
+        options=options,
+        value=value,
+        description=label,
+        tooltip=hint,
         style={"description_width": "initial"},
-        layout={"width": "max-content", "max_width": "100%", "margin": "2px 16px 2px 0"})
+        layout={"width": "max-content", "max_width": "100%", "margin": "2px 16px 2px 0"},
+    )
 
 # %% ../nbs/60_widgets.ipynb #00716aea
 def offer(
@@ -115,9 +139,11 @@ def picture_tag(
 ) -> str:
     "The picture as HTML with an alternative text; it shrinks with the page."
     source = b64encode(data).decode()
-    return (f'<img alt="{html.escape(alt)}" width="{size[0]}" height="{size[1]}" decoding="sync" '
-            f'style="max-width: 100%; height: auto" onload="{html.escape(NAME_CONTROLS)}" '
-            f'src="data:image/png;base64,{source}">')
+    return (
+        f'<img alt="{html.escape(alt)}" width="{size[0]}" height="{size[1]}" decoding="sync" '
+        f'style="max-width: 100%; height: auto" onload="{html.escape(NAME_CONTROLS)}" '
+        f'src="data:image/png;base64,{source}">'
+    )
 
 # %% ../nbs/60_widgets.ipynb #235f2ba0
 def state_line(
@@ -133,9 +159,11 @@ def error_line(
     "What went wrong, as a line that stands out in light and dark pages."
     plain = isinstance(error, (ValueError, TypeError, RuntimeError)) and str(error)
     text = str(error) if plain else f"{type(error).__name__}: {error}"
-    return ('<div role="alert" style="line-height: 1.4; padding: 4px 8px; background: #fdecea; '
-            f'color: #7a0010"><b>Not drawn:</b> {html.escape(text)} The picture is the last good '
-            'one.</div>')
+    return (
+        '<div role="alert" style="line-height: 1.4; padding: 4px 8px; background: #fdecea; '
+        f'color: #7a0010"><b>Not drawn:</b> {html.escape(text)} The picture is the last good '
+        "one.</div>"
+    )
 
 # %% ../nbs/60_widgets.ipynb #a9c70797
 class Board:
@@ -146,7 +174,8 @@ class Board:
         self.head, self.state, self.picture, self.status = (ipywidgets.HTML() for _ in range(4))
         self.head.value = (
             f'{LABELS}<div style="line-height: 1.4; max-width: 960px"><b>{html.escape(title)}.</b> '
-            f"What to look for: {html.escape(look)}</div>")
+            f"What to look for: {html.escape(look)}</div>"
+        )
         self.box = ipywidgets.VBox([self.head, self.state, self.status, self.picture])
         self.box.add_class("dgdd-widget")
         self.box.view = self.box.png = self.box.error = None
@@ -176,17 +205,27 @@ def arrange(
     others = [control for control in controls.values() if not isinstance(control, kinds)]
     columns = f"repeat(auto-fit, minmax(min(100%, {narrow}px), 1fr))"
     grid = {"grid_template_columns": columns, "max_width": "960px"}
-    return [ipywidgets.Box([*others, *buttons], layout={"flex_flow": "row wrap"}),
-            ipywidgets.GridBox(sliders, layout=grid)]
+    return [
+        ipywidgets.Box([*others, *buttons], layout={"flex_flow": "row wrap"}),
+        ipywidgets.GridBox(sliders, layout=grid),
+    ]
 
 # %% ../nbs/60_widgets.ipynb #fa9b1a99
 class Desk(Board):
     "Controls in front of a board: one redraw per change, errors in words."
 
-    def __init__(self, controls: dict[str, Any], draw: Callable[..., tuple[Any, str]], title: str,
-                 look: str, *, follow: Callable[[str], None] = lambda name: None,
-                 others: Mapping[str, Any] | None = None,
-                 buttons: Mapping[str, Callable[[Desk], None]] | None = None, narrow: int = 260):
+    def __init__(
+        self,
+        controls: dict[str, Any],
+        draw: Callable[..., tuple[Any, str]],
+        title: str,
+        look: str,
+        *,
+        follow: Callable[[str], None] = lambda name: None,
+        others: Mapping[str, Any] | None = None,
+        buttons: Mapping[str, Callable[[Desk], None]] | None = None,
+        narrow: int = 260,
+    ):
         super().__init__(title, look)
         self.controls, self.draw, self.follow = controls, draw, follow
         self.held, self.drawn, others = False, None, dict(others or {})
@@ -240,8 +279,13 @@ class Desk(Board):
 class Gallery:
     "The views of one source by class and image: computed when first asked for, then kept."
 
-    def __init__(self, source: MultiDomain, make: Callable[[Scene], Any],
-                 distilled: DistilledSet | None, **options: Any):
+    def __init__(
+        self,
+        source: MultiDomain,
+        make: Callable[[Scene], Any],
+        distilled: DistilledSet | None,
+        **options: Any,
+    ):
         self.source, self.make, self.distilled, self.options = source, make, distilled, options
         self.views: dict[tuple[int, int], Any] = {}
 
@@ -296,12 +340,14 @@ def explorer_text(
     cosine = torch.cosine_similarity(direction.flatten(), parts.g_dm.flatten(), dim=0)
     R = spectrum_mean(parts.R, parts.g_dm.shape[-1]).mean()
     longer = direction.norm() / parts.g_dm.norm().clamp(min=1e-30)
-    return (f"Class {scene.class_name}, {assigned_text(scene, chosen['K'], chosen['domain'])}, "
-            f"reading ({chosen['reading']}): mean R {R:.2f}, noise from domains as loud as these "
-            f"reads {noise_for(scene, chosen['K']):.2f}. alpha {alpha:.2f}, beta {beta:.2f}: the "
-            f"direction has cosine {cosine:.3f} with g_dm and {longer:.2f} times its length; the "
-            f"step moves the image by {lr * direction.square().mean().sqrt():.2f} (root mean "
-            "square).")
+    return (
+        f"Class {scene.class_name}, {assigned_text(scene, chosen['K'], chosen['domain'])}, "
+        f"reading ({chosen['reading']}): mean R {R:.2f}, noise from domains as loud as these "
+        f"reads {noise_for(scene, chosen['K']):.2f}. alpha {alpha:.2f}, beta {beta:.2f}: the "
+        f"direction has cosine {cosine:.3f} with g_dm and {longer:.2f} times its length; the "
+        f"step moves the image by {lr * direction.square().mean().sqrt():.2f} (root mean "
+        "square)."
+    )
 
 # %% ../nbs/60_widgets.ipynb #3ed41e51
 def explorer_controls(
@@ -314,15 +360,32 @@ def explorer_controls(
     readings = dict(zip(READINGS, ("(a): g_k minus g_cls", "(b): g_k minus the mean")))
     return {
         "K": choice("number of domains K", ks, len(names), "the first K domains are compared"),
-        "reading": choice("reading of equation 10", [(readings[r], r) for r in READINGS], "a",
-                          "what a domain's own part is measured from"),
+        "reading": choice(
+            "reading of equation 10",
+            [(readings[r], r) for r in READINGS],
+            "a",
+            "what a domain's own part is measured from",
+        ),
         "domain": choice("image assigned to", own_or_one(names), -1, "whose part beta adds"),
-        "alpha": slider("alpha: class part", alpha, min(0, alpha), max(2, alpha), 0.05,
-                        "weight of what the domains agree on; 0 leaves g_cls out of (11)"),
-        "beta": slider("beta: domain part", beta, min(0, beta), max(2, beta), 0.01,
-                       "weight of what is the domain's own; 0 leaves g_dom out of (11)"),
-        "step": slider("step size", 1, 0, 3, 0.05,
-                       "how far the image moves; 1 moves it visibly under plain DM"),
+        "alpha": slider(
+            "alpha: class part",
+            alpha,
+            min(0, alpha),
+            max(2, alpha),
+            0.05,
+            "weight of what the domains agree on; 0 leaves g_cls out of (11)",
+        ),
+        "beta": slider(
+            "beta: domain part",
+            beta,
+            min(0, beta),
+            max(2, beta),
+            0.01,
+            "weight of what is the domain's own; 0 leaves g_dom out of (11)",
+        ),
+        "step": slider(
+            "step size", 1, 0, 3, 0.05, "how far the image moves; 1 moves it visibly under plain DM"
+        ),
     }
 
 # %% ../nbs/60_widgets.ipynb #68720eef
@@ -336,7 +399,8 @@ def own_or_one(
 EXPLORER_LOOK = (
     "under DM, alpha makes the step longer and hardly turns it, since g_cls resembles g_dm; beta "
     "turns it towards one domain; where R is bright, the domains agree, much of it by chance: "
-    "compare its mean with what noise reads.")
+    "compare its mean with what noise reads."
+)
 
 # %% ../nbs/60_widgets.ipynb #05877ac8
 def explore(
@@ -360,8 +424,16 @@ def explore(
         if name == "K":
             offer(controls["domain"], own_or_one(source.domain_names[: controls["K"].value]))
 
-    def draw(label: int, image: int, K: int, reading: str, domain: int, alpha: float, beta: float,
-             step: float) -> tuple[ExplorerView, str]:
+    def draw(
+        label: int,
+        image: int,
+        K: int,
+        reading: str,
+        domain: int,
+        alpha: float,
+        beta: float,
+        step: float,
+    ) -> tuple[ExplorerView, str]:
         view = gallery(label, image)
         own = min(view.scene.domain, K - 1) if domain < 0 else domain
         chosen = {"K": K, "reading": reading, "domain": own, "lr": step * view.scene.lr}
@@ -381,10 +453,17 @@ def arrow_controls(
     ks = [(str(k), k) for k in range(2, MOST_ARROWS + 1)]
     made = {"K": choice("number of arrows K", ks, K, "one arrow per domain")}
     for k in range(MOST_ARROWS):
-        made[f"angle {k + 1}"] = slider(f"arrow {k + 1}: angle in degrees", FIRST_ANGLES[k], 0, 360,
-                                        5, "the phase of one wave in one domain's gradient")
-        made[f"length {k + 1}"] = slider(f"arrow {k + 1}: length", 1, 0, 2, 0.05,
-                                         "the strength of that wave")
+        made[f"angle {k + 1}"] = slider(
+            f"arrow {k + 1}: angle in degrees",
+            FIRST_ANGLES[k],
+            0,
+            360,
+            5,
+            "the phase of one wave in one domain's gradient",
+        )
+        made[f"length {k + 1}"] = slider(
+            f"arrow {k + 1}: length", 1, 0, 2, 0.05, "the strength of that wave"
+        )
     return made
 
 # %% ../nbs/60_widgets.ipynb #0fb15c70
@@ -427,7 +506,8 @@ def draw_at_random(
 # %% ../nbs/60_widgets.ipynb #f2bb38ff
 ARROWS_LOOK = (
     "R is 1 when all arrows point the same way, whatever their lengths, and 0 when they cancel; "
-    "random arrows still reach a level above 0, which falls as K grows.")
+    "random arrows still reach a level above 0, which falls as K grows."
+)
 
 # %% ../nbs/60_widgets.ipynb #f85fd376
 def arrows(
@@ -442,15 +522,26 @@ def arrows(
         angles = [values[f"angle {k + 1}"] for k in range(K)]
         lengths = [values[f"length {k + 1}"] for k in range(K)]
         view.update(angles, lengths)
-        z = torch.polar(torch.tensor(lengths, dtype=torch.float64),
-                        torch.tensor(angles, dtype=torch.float64).deg2rad())
-        return view, (f"{K} arrows: their mean has length {z.mean().abs():.2f}, their lengths have "
-                      f"mean {z.abs().mean():.2f}, so R = {resultant_length(z):.2f}. Pure noise "
-                      f"reads {noise_level(K).mean:.2f} on average.")
+        z = torch.polar(
+            torch.tensor(lengths, dtype=torch.float64),
+            torch.tensor(angles, dtype=torch.float64).deg2rad(),
+        )
+        return view, (
+            f"{K} arrows: their mean has length {z.mean().abs():.2f}, their lengths have "
+            f"mean {z.abs().mean():.2f}, so R = {resultant_length(z):.2f}. Pure noise "
+            f"reads {noise_level(K).mean:.2f} on average."
+        )
 
     buttons = {"All agree": all_agree, "Spread evenly": spread_evenly, "Random": draw_at_random}
-    return Desk(controls, draw, "Resultant length of K arrows", ARROWS_LOOK, buttons=buttons,
-                follow=lambda name: shown_arrows(controls), narrow=200).box
+    return Desk(
+        controls,
+        draw,
+        "Resultant length of K arrows",
+        ARROWS_LOOK,
+        buttons=buttons,
+        follow=lambda name: shown_arrows(controls),
+        narrow=200,
+    ).box
 
 # %% ../nbs/60_widgets.ipynb #b716d373
 def peel_text(
@@ -462,16 +553,22 @@ def peel_text(
     g, name = peel_gradient(view.scene, domain)
     at, W = torch.tensor([threshold]), g.shape[-1]
     kept = {k: 100 * float(kept_energy(spectrum(g), R, at, W)) for k, R in view.maps.items()}
-    doubt = "" if domain is not None else (" Part of a gap is arithmetic here: the mean is strong "
-                                           "where R is large.")
-    return (f"Class {view.scene.class_name}, {name}, threshold {threshold:.2f}: R keeps "
-            f"{kept['R']:.0f} % of the energy, shuffled R {kept['shuffled']:.0f} %.{doubt}")
+    doubt = (
+        ""
+        if domain is not None
+        else (" Part of a gap is arithmetic here: the mean is strong where R is large.")
+    )
+    return (
+        f"Class {view.scene.class_name}, {name}, threshold {threshold:.2f}: R keeps "
+        f"{kept['R']:.0f} % of the energy, shuffled R {kept['shuffled']:.0f} %.{doubt}"
+    )
 
 # %% ../nbs/60_widgets.ipynb #8bdf78b6
 PEEL_LOOK = (
     "which waves go first, and whether R keeps more energy than the same values at the wrong "
     "frequencies. Compare single domains: |mean of G| is R times the mean length, so for the mean "
-    "part of the gap is arithmetic.")
+    "part of the gap is arithmetic."
+)
 
 # %% ../nbs/60_widgets.ipynb #e0200381
 MEAN = -2  # in the list of domains; -1 stands for the image's own
@@ -492,8 +589,14 @@ def peel(
     names = [*own_or_one(source.domain_names), ("mean of all domains", MEAN)]
     controls = gallery.controls(label, image) | {
         "domain": choice("gradient of", names, -1, "what is peeled"),
-        "threshold": slider("threshold: keep frequencies with R above", threshold, 0, 1, 0.01,
-                            "0 keeps everything, 1 nothing"),
+        "threshold": slider(
+            "threshold: keep frequencies with R above",
+            threshold,
+            0,
+            1,
+            0.01,
+            "0 keeps everything, 1 nothing",
+        ),
     }
 
     def draw(label: int, image: int, domain: int, threshold: float) -> tuple[PeelView, str]:
@@ -502,14 +605,21 @@ def peel(
         view.update(threshold, domain=k)
         return view, peel_text(view, threshold, k)
 
-    return Desk(controls, draw, "Frequency peeler", PEEL_LOOK,
-                follow=lambda name: name == "label" and offer(
-                    controls["image"], gallery.images(controls["label"].value))).box
+    return Desk(
+        controls,
+        draw,
+        "Frequency peeler",
+        PEEL_LOOK,
+        follow=lambda name: (
+            name == "label" and offer(controls["image"], gallery.images(controls["label"].value))
+        ),
+    ).box
 
 # %% ../nbs/60_widgets.ipynb #4d4636c2
 PLAY_LOOK = (
     "when the images stop looking real, whether the runs differ by eye, and whether a lower loss "
-    "goes with a higher accuracy.")
+    "goes with a higher accuracy."
+)
 
 # %% ../nbs/60_widgets.ipynb #8fc1a1cb
 def play(
@@ -522,8 +632,13 @@ def play(
     view, ipywidgets = PlayerView(runs, accuracy), need_ipywidgets()
     steps = [(f"step {step}", step) for step in view.steps]
     line = ipywidgets.SelectionSlider(
-        options=steps, value=view.steps[0], description="saved step", tooltip="of all runs at once",
-        style={"description_width": "initial"}, layout=ABOVE)
+        options=steps,
+        value=view.steps[0],
+        description="saved step",
+        tooltip="of all runs at once",
+        style={"description_width": "initial"},
+        layout=ABOVE,
+    )
     button = ipywidgets.Play(min=0, max=len(steps) - 1, interval=interval)
     ipywidgets.jslink((button, "value"), (line, "index"))  # in the browser, at each tick
 
@@ -535,5 +650,11 @@ def play(
         button.playing, button.value = False, 0
         desk.reset()
 
-    return Desk({"step": line}, draw, "Distillation player", PLAY_LOOK, others={"play": button},
-                buttons={"Reset": back}).box
+    return Desk(
+        {"step": line},
+        draw,
+        "Distillation player",
+        PLAY_LOOK,
+        others={"play": button},
+        buttons={"Reset": back},
+    ).box

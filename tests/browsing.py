@@ -1,4 +1,5 @@
 """Headless Chromium, and a real Jupyter server, for the browser tests; they skip with a reason where there is none."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -21,8 +22,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 
 
 def chromium() -> str | None:
@@ -71,16 +79,31 @@ def isolated(home: Path) -> dict[str, str]:
     """An environment in which Jupyter keeps everything under one folder, kernel `python3` included."""
     kernel = home / "data" / "kernels" / "python3"
     kernel.mkdir(parents=True)
-    (kernel / "kernel.json").write_text(json.dumps({
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": "Python 3", "language": "python"}), encoding="utf-8")
+    (kernel / "kernel.json").write_text(
+        json.dumps(
+            {
+                "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                "display_name": "Python 3",
+                "language": "python",
+            }
+        ),
+        encoding="utf-8",
+    )
     settings = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)  # no question about news in the corner of every screenshot
-    (settings / "notification.jupyterlab-settings").write_text(json.dumps({
-        "checkForUpdates": False, "doNotDisturbMode": True, "fetchNews": "false"}), encoding="utf-8")
-    own = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    own |= {"IPYTHONDIR": str(home / "ipython"), "JUPYTER_PREFER_ENV_PATH": "0",
-            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    (settings / "notification.jupyterlab-settings").write_text(
+        json.dumps({"checkForUpdates": False, "doNotDisturbMode": True, "fetchNews": "false"}),
+        encoding="utf-8",
+    )
+    own = {
+        f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
+    }
+    own |= {
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_PREFER_ENV_PATH": "0",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     left_out = ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "JUPYTER_TOKEN", "MPLBACKEND")
     return {key: value for key, value in os.environ.items() if key not in left_out} | own
 
@@ -92,7 +115,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for_server(process: subprocess.Popen, runtime: Path, log: Path, seconds: float = 120) -> str:
+def wait_for_server(
+    process: subprocess.Popen, runtime: Path, log: Path, seconds: float = 120
+) -> str:
     """The address of the server with its token, once it answers (the port is the one it really took)."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -117,8 +142,17 @@ def jupyter(folder: Path, home: Path, app: str = "lab") -> Iterator[str]:
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed: pip install {module}")
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", module, "--no-browser", "--ip=127.0.0.1", f"--port={free_port()}",
-               f"--IdentityProvider.token={secrets.token_hex(16)}", f"--ServerApp.root_dir={folder}", *options]
+    command = [
+        sys.executable,
+        "-m",
+        module,
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={free_port()}",
+        f"--IdentityProvider.token={secrets.token_hex(16)}",
+        f"--ServerApp.root_dir={folder}",
+        *options,
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     log = home / "server.log"
@@ -162,7 +196,9 @@ def run_all(page: Any, seconds: float = 300) -> None:
         window.finished = null;
         window.jupyterapp.commands.execute('notebook:run-all-cells').then(good => { window.finished = [good]; });
     }""")
-    finished = page.wait_for_function("() => window.finished", timeout=seconds * 1000).json_value()[0]
+    finished = page.wait_for_function("() => window.finished", timeout=seconds * 1000).json_value()[
+        0
+    ]
     wrong = page.evaluate(WRONG)
     assert not wrong, wrong
     assert finished is not False

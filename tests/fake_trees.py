@@ -27,7 +27,9 @@ def grow(root: Path, domains, classes, n: int = 2, parts=("",), kind: str = "png
 
 
 def digits_dg(root: Path) -> Path:
-    return grow(root / "digits_dg", FACTS["digits_dg"].domains, "0123456789", 1, ("train", "val"), "jpg")
+    return grow(
+        root / "digits_dg", FACTS["digits_dg"].domains, "0123456789", 1, ("train", "val"), "jpg"
+    )
 
 
 def pacs(root: Path, lists: bool = True) -> Path:
@@ -45,7 +47,10 @@ def write_lists(root: Path, first: int = 1, ending: str = "\n") -> None:
     facts = FACTS["pacs"]
     (root / "splits").mkdir(exist_ok=True)
     for domain in facts.domains:
-        names = sorted(p.relative_to(root / "images").as_posix() for p in (root / "images" / domain).rglob("*.png"))
+        names = sorted(
+            p.relative_to(root / "images").as_posix()
+            for p in (root / "images" / domain).rglob("*.png")
+        )
         lines = [f"{name} {first + facts.classes.index(name.split('/')[1])}" for name in names]
         for part, chosen in (("train", lines[::2]), ("crossval", lines[1::2]), ("test", lines)):
             text = ending.join(chosen) + ending
@@ -61,16 +66,38 @@ def core50(root: Path, sessions=(2, 5, 7, 9, 10), frames=(0, 5, 10)) -> Path:
 
 def vlcs(root: Path, dassl: bool = True) -> Path:
     if dassl:
-        return grow(root / "VLCS", ("CALTECH", "LABELME", "PASCAL", "SUN"), "01234", 1, ("train", "crossval", "test"), "jpg")
-    return grow(root / "VLCS", ("Caltech101", "LabelMe", "SUN09", "VOC2007"), FACTS["vlcs"].classes, 2, kind="jpg")
+        return grow(
+            root / "VLCS",
+            ("CALTECH", "LABELME", "PASCAL", "SUN"),
+            "01234",
+            1,
+            ("train", "crossval", "test"),
+            "jpg",
+        )
+    return grow(
+        root / "VLCS",
+        ("Caltech101", "LabelMe", "SUN09", "VOC2007"),
+        FACTS["vlcs"].classes,
+        2,
+        kind="jpg",
+    )
 
 
 def office_home(root: Path, dassl: bool = True) -> Path:
     classes = FACTS["office_home"].classes[55:60]
     if dassl:
         low = [name.lower() for name in classes]
-        return grow(root / "office_home_dg", ("art", "clipart", "product", "real_world"), low, 1, ("train", "val"), "jpg")
-    return grow(root / "office_home", ("Art", "Clipart", "Product", "Real World"), classes, 2, kind="jpg")
+        return grow(
+            root / "office_home_dg",
+            ("art", "clipart", "product", "real_world"),
+            low,
+            1,
+            ("train", "val"),
+            "jpg",
+        )
+    return grow(
+        root / "office_home", ("Art", "Clipart", "Product", "Real World"), classes, 2, kind="jpg"
+    )
 
 
 def terra_incognita(root: Path) -> Path:
@@ -78,5 +105,12 @@ def terra_incognita(root: Path) -> Path:
     return grow(root / "terra_incognita", domains, FACTS["terra_incognita"].classes, 1, kind="jpg")
 
 
-TREES = {"digits_dg": digits_dg, "pacs": pacs, "core50": core50, "core50_hard": core50, "vlcs": vlcs,
-         "office_home": office_home, "terra_incognita": terra_incognita}
+TREES = {
+    "digits_dg": digits_dg,
+    "pacs": pacs,
+    "core50": core50,
+    "core50_hard": core50,
+    "vlcs": vlcs,
+    "office_home": office_home,
+    "terra_incognita": terra_incognita,
+}

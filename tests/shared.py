@@ -24,7 +24,9 @@ def load(name: str) -> dict:
 
 def state(arrays: dict, prefix: str) -> dict:
     "The state dict stored below a prefix."
-    return {k.removeprefix(prefix): torch.tensor(v) for k, v in arrays.items() if k.startswith(prefix)}
+    return {
+        k.removeprefix(prefix): torch.tensor(v) for k, v in arrays.items() if k.startswith(prefix)
+    }
 
 
 def assert_near(actual: torch.Tensor, expected: np.ndarray, tolerance: float) -> None:

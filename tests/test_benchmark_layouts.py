@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from shared import QUICK, unpacked
 
-from dgdd_nb.benchmarks import FACTS, READERS, class_of, find_base, frame_of, list_core50, list_pacs, read, read_list
+from dgdd_nb.benchmarks import (
+    FACTS,
+    READERS,
+    class_of,
+    find_base,
+    frame_of,
+    list_core50,
+    list_pacs,
+    read,
+    read_list,
+)
 from dgdd_nb.digits import crops_of, original_digits, torchvision_digits
 
 
@@ -55,7 +65,11 @@ def test_the_folder_above_or_below_will_do(name, trees):
     facts = FACTS[name]
     base = find_base(facts, trees[name])
     inside = next(p for p in sorted(base.iterdir()) if p.is_dir())
-    for given_root in (base.parent, inside, next(p for p in sorted(inside.iterdir()) if p.is_dir())):
+    for given_root in (
+        base.parent,
+        inside,
+        next(p for p in sorted(inside.iterdir()) if p.is_dir()),
+    ):
         assert find_base(facts, given_root).resolve() == base.resolve()
 
 
@@ -77,7 +91,9 @@ def test_what_is_printed(trees, capsys):
 def test_both_copies_of_one_benchmark_agree(tmp_path):
     for make in (fake_trees.vlcs, fake_trees.office_home):
         name = make.__name__
-        one, two = (read(name, make(tmp_path / str(dassl), dassl), 6, quiet=True) for dassl in (True, False))
+        one, two = (
+            read(name, make(tmp_path / str(dassl), dassl), 6, quiet=True) for dassl in (True, False)
+        )
         assert (one.classes, one.domain_names) == (two.classes, two.domain_names)
 
 
@@ -95,7 +111,10 @@ def test_further_domains_by_their_folder(tmp_path, capsys):
     assert read("digits_dg", root).K == 3
     said = capsys.readouterr().out
     assert "no folder for syn" in said and "not read: usps" in said
-    assert read("digits_dg", root, domains=["usps", "mnist"], quiet=True).domain_names == ("usps", "mnist")
+    assert read("digits_dg", root, domains=["usps", "mnist"], quiet=True).domain_names == (
+        "usps",
+        "mnist",
+    )
     with pytest.raises(ValueError, match="did you mean 'usps'"):
         read("digits_dg", root, domains=["ups"])
 
@@ -132,11 +151,14 @@ def test_terra_keeps_the_order_of_domainbed(trees):
 def test_class_names_in_any_spelling(name, data):
     facts = FACTS[name]
     wanted = data.draw(st.sampled_from(facts.classes))
-    spelling = data.draw(st.sampled_from((str, str.upper, str.lower, lambda s: s.replace("_", " "))))
+    spelling = data.draw(
+        st.sampled_from((str, str.upper, str.lower, lambda s: s.replace("_", " ")))
+    )
     assert class_of(facts, spelling(wanted)) == wanted
 
 
 # PACS and its lists
+
 
 def test_lists_give_parts(trees):
     data = read("pacs", trees["pacs"], 6, quiet=True)
@@ -161,7 +183,9 @@ def test_the_sketch_that_dassl_leaves_out(tmp_path):
     listing, notes = list_pacs(FACTS["pacs"], root)
     assert len(listing.rows) == 112 and any("as Dassl does" in note for note in notes)
     assert len(list_pacs(FACTS["pacs"], root, lists=False)[0].rows) == 113
-    (root / "images" / "sketch" / "dog" / "n02103406_4068-1.png").unlink()      # named, but not there: fine
+    (
+        root / "images" / "sketch" / "dog" / "n02103406_4068-1.png"
+    ).unlink()  # named, but not there: fine
     assert len(list_pacs(FACTS["pacs"], root)[0].rows) == 112
 
 
@@ -169,9 +193,14 @@ def test_lists_that_do_not_fit(tmp_path):
     root = fake_trees.pacs(tmp_path)
     splits, path = root / "splits", root / "splits" / "cartoon_train_kfold.txt"
     good = path.read_text()
-    for text, told in ((good.replace("dog/0.png 1", "dog/0.png 3"), "line 1 of"), (good + "cartoon/dog/new.png 1\n", "not below"),
-                       (good + good, "twice"), (good + "nonsense\n", "line 15 of"), (good + "cartoon/cow/0.png 1\n", "line 15"),
-                       (good + (splits / "cartoon_crossval_kfold.txt").read_text(), "twice")):
+    for text, told in (
+        (good.replace("dog/0.png 1", "dog/0.png 3"), "line 1 of"),
+        (good + "cartoon/dog/new.png 1\n", "not below"),
+        (good + good, "twice"),
+        (good + "nonsense\n", "line 15 of"),
+        (good + "cartoon/cow/0.png 1\n", "line 15"),
+        (good + (splits / "cartoon_crossval_kfold.txt").read_text(), "twice"),
+    ):
         path.write_text(text)
         with pytest.raises((ValueError, OSError), match=told):
             read("pacs", root, 6, quiet=True)
@@ -205,7 +234,7 @@ def test_one_wrong_label_is_found(tmp_path_factory, labels, wrong, place):
     lines[place] = lines[place].split()[0] + f" {labels[place] + 1 + (wrong or 2)}"
     path.write_text("\n".join(lines))
     if len(lines) == 1 and wrong == -1:
-        assert read_list(path)[1] == 0          # alone it may be a list that counts from 0
+        assert read_list(path)[1] == 0  # alone it may be a list that counts from 0
     else:
         with pytest.raises(ValueError, match=f"line {1 if place == 0 and wrong != -1 else ''}"):
             read_list(path)
@@ -213,14 +242,19 @@ def test_one_wrong_label_is_found(tmp_path_factory, labels, wrong, place):
 
 # CORe50
 
+
 def test_core50_reads_numbers(trees):
     listing, _ = list_core50(FACTS["core50_hard"], trees["core50_hard"])
     assert [row.domain for row in listing.rows[::150]] == ["s5", "s7", "s9", "s10"]
     for row in listing.rows:
         thing = int(row.path.parent.name[1:])
         assert row.label == FACTS["core50"].classes[(thing - 1) // 5] and row.group == f"o{thing}"
-    tenth, third = (list_core50(FACTS["core50_hard"], trees["core50_hard"], every=n)[0] for n in (10, 3))
-    assert len(tenth.rows) == 400 and len({listing.selection, tenth.selection, third.selection}) == 3
+    tenth, third = (
+        list_core50(FACTS["core50_hard"], trees["core50_hard"], every=n)[0] for n in (10, 3)
+    )
+    assert (
+        len(tenth.rows) == 400 and len({listing.selection, tenth.selection, third.selection}) == 3
+    )
     assert len(list_core50(FACTS["core50"], trees["core50"])[0].rows) == 750
 
 
@@ -245,10 +279,14 @@ def test_core50_options(trees):
     with pytest.raises(ValueError, match="at least 1"):
         read("core50_hard", trees["core50"], every=0)
     assert frame_of(trees["core50"] / "s2" / "o1" / "Thumbs.db") is None
-    assert read("core50", trees["core50"], 6, domains=["s10", "s2"], quiet=True).domain_names == ("s10", "s2")
+    assert read("core50", trees["core50"], 6, domains=["s10", "s2"], quiet=True).domain_names == (
+        "s10",
+        "s2",
+    )
 
 
 # digits in their original formats
+
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
@@ -260,12 +298,18 @@ def originals(tmp_path_factory):
     raw.mkdir(parents=True)
     images = dice.integers(0, 256, (400, 28, 28), dtype=np.uint8)
     for part, n in (("train", 400), ("t10k", 10)):
-        for kind, array in (("images-idx3", images[:n]), ("labels-idx1", labels[:n].astype(np.uint8))):
+        for kind, array in (
+            ("images-idx3", images[:n]),
+            ("labels-idx1", labels[:n].astype(np.uint8)),
+        ):
             header = np.array([0x0800 + array.ndim, *array.shape], ">i4").tobytes()
             (raw / f"{part}-{kind}-ubyte").write_bytes(header + array.tobytes())
             (raw / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
     grey = dice.uniform(-1, 1, (300, 256))
-    lines = [f"{y + 1} " + " ".join(f"{i + 1}:{v:.4f}" for i, v in enumerate(row)) for y, row in zip(labels, grey)]
+    lines = [
+        f"{y + 1} " + " ".join(f"{i + 1}:{v:.4f}" for i, v in enumerate(row))
+        for y, row in zip(labels, grey)
+    ]
     (root / "usps.bz2").write_bytes(bz2.compress("\n".join(lines[:200]).encode()))
     (root / "usps.t.bz2").write_bytes(bz2.compress("\n".join(lines[200:]).encode()))
     colour = dice.integers(0, 256, (32, 32, 3, 200), dtype=np.uint8)
@@ -297,14 +341,17 @@ def test_five_digit_domains(originals, unsigned):
     root, images, colour = originals
     data = torchvision_digits(root, per_class=10, quiet=True)
     assert data.domain_names == ("mnist", "usps", "svhn", "mnist_m_made", "syn_made")
-    assert data.counts().tolist() == [[10] * 10] * 5 and data.part("val").counts().tolist() == [[2] * 10] * 5
+    assert (
+        data.counts().tolist() == [[10] * 10] * 5
+        and data.part("val").counts().tolist() == [[2] * 10] * 5
+    )
     assert torch.equal(data.images, torchvision_digits(root, per_class=10, quiet=True).images)
     with pytest.raises(ValueError, match=r"call dgdd_nb\.digits\.torchvision_digits\(root\)"):
         read("torchvision_digits", root)
     handwritten = [set(data.only(name).groups.tolist()) for name in data.domain_names]
     assert sum(map(len, handwritten)) == len(set().union(*handwritten)) == 500
     svhn = data.only("svhn")
-    taken = colour.transpose(3, 2, 0, 1)[svhn.groups.numpy() - 3 * 10**7]      # 32 pixels: not resized
+    taken = colour.transpose(3, 2, 0, 1)[svhn.groups.numpy() - 3 * 10**7]  # 32 pixels: not resized
     assert np.array_equal(svhn.images.numpy(), taken)
     one = torchvision_digits(root, domains=("syn",), per_class=10, quiet=True)
     assert torch.equal(one.images, data.only("syn_made").images)
@@ -313,7 +360,7 @@ def test_five_digit_domains(originals, unsigned):
 def test_digits_that_are_missing(tmp_path, originals):
     with pytest.raises(FileNotFoundError, match="download=True"):
         torchvision_digits(tmp_path, per_class=10)
-    with pytest.raises(FileNotFoundError, match="svhn was not found"):         # a file with another sum
+    with pytest.raises(FileNotFoundError, match="svhn was not found"):  # a file with another sum
         torchvision_digits(originals[0], domains=("svhn",), per_class=10)
     with pytest.raises(ValueError, match="lower per_class to at most 20"):
         torchvision_digits(originals[0], domains=("mnist", "mnist_m"), per_class=25, quiet=True)
@@ -322,16 +369,21 @@ def test_digits_that_are_missing(tmp_path, originals):
 
 
 def test_backgrounds_of_your_own(tmp_path):
-    Image.fromarray(np.arange(3072, dtype=np.uint32).astype(np.uint8).reshape(32, 32, 3)).save(tmp_path / "a.png")
+    Image.fromarray(np.arange(3072, dtype=np.uint32).astype(np.uint8).reshape(32, 32, 3)).save(
+        tmp_path / "a.png"
+    )
     crops = crops_of(tmp_path, 4, 32, seed=0)
-    assert crops.shape == (4, 3, 32, 32) and torch.equal(crops[0], crops[3])    # only one place fits
+    assert crops.shape == (4, 3, 32, 32) and torch.equal(crops[0], crops[3])  # only one place fits
     assert crops_of(tmp_path, 4, 9, seed=0).shape == (4, 3, 9, 9)
 
 
 # real images (PACS: in test_check)
 
+
 @pytest.mark.data
 def test_real_digits(tmp_path):
-    root = unpacked("digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "mnist_m/val"))
+    root = unpacked(
+        "digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "mnist_m/val")
+    )
     data = read("digits_dg", root, cache=False, quiet=True)
     assert data.counts().tolist() == [[120] * 10] * 2 and data.part_names == ("val",)

@@ -41,20 +41,33 @@ def test_gradient_equals_ours(domains: int):
     encoder = ConvNet(C, SIZE, width=WIDTH)
     encoder.load_state_dict(net.state_dict())
     ours = domain_gradients(
-        encoder, DM(), torch.cat(batches), torch.arange(C).repeat_interleave(REAL),
+        encoder,
+        DM(),
+        torch.cat(batches),
+        torch.arange(C).repeat_interleave(REAL),
         torch.arange(domains).repeat_interleave(REAL // domains).repeat(C),
-        loop.synthetic, torch.arange(C).repeat_interleave(IPC), domains, C,
-    )  # fmt: skip
+        loop.synthetic,
+        torch.arange(C).repeat_interleave(IPC),
+        domains,
+        C,
+    )
     assert gradient.abs().max() > 0
-    assert (ours.g_dm - gradient).abs().max() <= 5e-6 * gradient.abs().max()  # float32, sums in another order
+    assert (
+        ours.g_dm - gradient
+    ).abs().max() <= 5e-6 * gradient.abs().max()  # float32, sums in another order
 
 
 def test_gradient_equals_the_engine_s():
     """The same for a step of the engine: its network and its real images handed to the public loop."""
     draw = torch.Generator().manual_seed(3)
     x = torch.randint(0, 256, (C * 20, 3, SIZE, SIZE), generator=draw, dtype=torch.uint8)
-    source = MultiDomain.from_tensors(x, torch.arange(C).repeat(20), torch.zeros(C * 20, dtype=torch.int64))
-    loop, settings = make_loop(), EngineSettings(width=WIDTH, real_batch=REAL, augment="none", device="cpu")
+    source = MultiDomain.from_tensors(
+        x, torch.arange(C).repeat(20), torch.zeros(C * 20, dtype=torch.int64)
+    )
+    loop, settings = (
+        make_loop(),
+        EngineSettings(width=WIDTH, real_batch=REAL, augment="none", device="cpu"),
+    )
     engine = Engine(source, DM(), None, settings, seed=5)
     ours = engine.gradients(loop.synthetic, torch.arange(C).repeat_interleave(IPC), step=2).g_dm
     net = loop.network()
@@ -105,8 +118,15 @@ def test_steps_take_turns():
     seconds = bench_step.measure(steps, rounds=3, device="cpu", warm_up=1)
     assert "".join(order) == "abc" + "abc" + "bca" + "cab"
     assert all(len(times) == 3 for times in seconds.values())
-    row = bench_step.row("g", bench_step.Case(), "b", {"a": [2.0, 2.0, 6.0], "b": [1.0, 4.0, 2.0]}, "a", faster=True)
-    assert (row["ratio"], row["lowest"], row["highest"], row["seconds"]) == ("2.000", "0.500", "3.000", "2.0000")
+    row = bench_step.row(
+        "g", bench_step.Case(), "b", {"a": [2.0, 2.0, 6.0], "b": [1.0, 4.0, 2.0]}, "a", faster=True
+    )
+    assert (row["ratio"], row["lowest"], row["highest"], row["seconds"]) == (
+        "2.000",
+        "0.500",
+        "3.000",
+        "2.0000",
+    )
 
 
 def test_smoke_run_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -116,12 +136,16 @@ def test_smoke_run_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixtur
         rows = list(csv.DictReader(file))
     assert {row["group"] for row in rows} == {"public", "sgs", "growth"}
     assert all(float(row["seconds"]) >= 0 and row["torch"] == torch.__version__ for row in rows)
-    assert all("naive K+1 passes" in {r["step"] for r in rows if r["case"] == c} for c in
-               {row["case"] for row in rows if row["group"] == "growth"})  # fmt: skip
+    assert all(
+        "naive K+1 passes" in {r["step"] for r in rows if r["case"] == c}
+        for c in {row["case"] for row in rows if row["group"] == "growth"}
+    )
     assert "| case | step |" in capsys.readouterr().out
 
 
-def test_cache_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+def test_cache_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
     from PIL import Image
 
     for name in ("a/dog/0.png", "a/cat/0.png", "b/dog/0.png", "b/cat/0.png"):
@@ -129,12 +153,23 @@ def test_cache_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         path.parent.mkdir(parents=True)
         Image.linear_gradient("L").save(path)
     out = tmp_path / "cache.csv"
-    words = ["bench_cache.py", str(tmp_path / "own"), "--size", "8", "--rounds", "2", "--out", str(out)]
+    words = [
+        "bench_cache.py",
+        str(tmp_path / "own"),
+        "--size",
+        "8",
+        "--rounds",
+        "2",
+        "--out",
+        str(out),
+    ]
     monkeypatch.setattr(sys, "argv", words)
     bench_cache.main()
     with out.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["round"], row["folder"], row["images"], row["side"]) for row in rows] == [(n, "own", "4", "8") for n in "01"]
+    assert [(row["round"], row["folder"], row["images"], row["side"]) for row in rows] == [
+        (n, "own", "4", "8") for n in "01"
+    ]
     assert all(float(row["decoded_s"]) > 0 < float(row["cached_s"]) for row in rows)
     assert "(medians of 2)" in capsys.readouterr().out
 
@@ -156,11 +191,17 @@ def test_studies_of_digits_dg(study: str):
     for name in ("data", "distill", "evaluate", "seeds", "setting", "paper", "threads"):
         assert getattr(full, name) == getattr(main, name), name
     numbers = {m.name: published(full.paper, full.setting, 10, m.name) for m in full.methods}
-    known = {"ablation": [65.1, 64.9, 44.7, 65.1, 67.7], "init": [None, None, None, 67.7, 66.2, 66.1]}
+    known = {
+        "ablation": [65.1, 64.9, 44.7, 65.1, 67.7],
+        "init": [None, None, None, 67.7, 66.2, 66.1],
+    }
     assert list(numbers.values()) == known[study]
 
 
-@pytest.mark.parametrize("name", ["main_digits_dg", "main_pacs", "main_core50_hard", "ablation_digits_dg", "init_digits_dg"])
+@pytest.mark.parametrize(
+    "name",
+    ["main_digits_dg", "main_pacs", "main_core50_hard", "ablation_digits_dg", "init_digits_dg"],
+)
 def test_full_tables_can_claim(name: str):
     from dgdd_nb.evaluate import NEEDED
 

@@ -1,4 +1,5 @@
 """The widgets in a real JupyterLab and a real Notebook 7, moved by keyboard."""
+
 from __future__ import annotations
 
 import re
@@ -36,13 +37,21 @@ class Opened(NamedTuple):
 
 def small_notebook(path: Path) -> None:
     """One cell per widget."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS]
+    )
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, path)
 
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
     """One server per application, with the small notebook and the committed one."""
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "work").mkdir()
@@ -87,8 +96,11 @@ def press(found: Any, label: str, key: str = "ArrowRight", times: int = 1) -> tu
     row.get_by_role("slider").focus()
     for _ in range(times):
         found.page.keyboard.press(key)
-    found.page.wait_for_function("([node, old]) => node.querySelector('img').src !== old",
-                                 arg=[found.element_handle(), old], timeout=20_000)
+    found.page.wait_for_function(
+        "([node, old]) => node.querySelector('img').src !== old",
+        arg=[found.element_handle(), old],
+        timeout=20_000,
+    )
     assert not found.get_by_role("alert").count(), found.get_by_role("alert").first.inner_text()
     return before, readout.inner_text()
 
@@ -169,8 +181,13 @@ def test_nothing_is_cut_off_or_nameless(small):
     found = small.page.locator(".dgdd-widget")
     assert found.count() == 4
     for i in range(4):
-        nameless = found.nth(i).locator("button, [role=slider]").evaluate_all(
-            "nodes => nodes.filter(e => !e.innerText.trim() && !e.getAttribute('aria-label')).length")
+        nameless = (
+            found.nth(i)
+            .locator("button, [role=slider]")
+            .evaluate_all(
+                "nodes => nodes.filter(e => !e.innerText.trim() && !e.getAttribute('aria-label')).length"
+            )
+        )
         assert not nameless
         found.nth(i).scroll_into_view_if_needed()
         assert cut_off(found.nth(i)) == []
@@ -180,12 +197,17 @@ def test_tracks_stay_long_in_a_narrow_window(small):
     wide = small.page.viewport_size
     small.page.set_viewport_size({"width": 700, "height": 900})
     try:
-        for title in ("alpha and beta explorer", "Resultant length of K arrows", "Frequency peeler"):
+        for title in (
+            "alpha and beta explorer",
+            "Resultant length of K arrows",
+            "Frequency peeler",
+        ):
             found = desk(small.page, title)
             small.page.wait_for_timeout(500)
             screenshot(small.page, f"{small.app}-narrow-{title.split()[0]}")
             tracks = found.locator("[role=slider]").evaluate_all(
-                "nodes => nodes.filter(e => e.offsetParent).map(e => e.closest('.noUi-target').clientWidth)")
+                "nodes => nodes.filter(e => e.offsetParent).map(e => e.closest('.noUi-target').clientWidth)"
+            )
             assert tracks and min(tracks) >= 100, (title, tracks)
             assert cut_off(found) == []
     finally:
@@ -200,8 +222,11 @@ def test_committed_notebook(site, small):
     errors = listen(page)
     open_notebook(page, address, "60_widgets.ipynb", app)
     run_all(page)
-    for title, start in (("Frequency peeler", r"gradient of scan, threshold 0\.50"), ("Resultant length", "4 arrows"),
-                         ("Distillation player", "Step 0 of")):
+    for title, start in (
+        ("Frequency peeler", r"gradient of scan, threshold 0\.50"),
+        ("Resultant length", "4 arrows"),
+        ("Distillation player", "Step 0 of"),
+    ):
         wait_for_text(desk(page, title), start)  # no cell further down has moved them
     found = desk(page, "alpha and beta explorer")
     wait_for_text(found, rf"Class 3, .*alpha {DEFAULTS['alpha']:.2f}, beta {DEFAULTS['beta']:.2f}")

@@ -1,4 +1,5 @@
 """The explorer page in a real browser: it computes what Python computes, by itself, for everybody."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -78,6 +79,7 @@ def test_pixels_are_those_of_the_figures(scenes, page):
     """The colours of g_dm are matplotlib's on the common scale; R keeps its mean."""
     matplotlib = pytest.importorskip("matplotlib")
     from dgdd_nb.fourier import spectrum_mean
+
     s = scenes[0]
     maps = [t.mean(0) for p in s.stacks.values() for t in p.g_dom]
     maps += [t.mean(0) for K in (2, 3, 4) for t in (s.stack(K).g_dm, s.stack(K).g_cls)]
@@ -103,30 +105,49 @@ def test_keyboard_moves_alpha_and_reset_brings_it_back(page):
     assert page.locator("output[for=alpha]").inner_text() == "0.80"
     for control, value in (("K", "3"), ("reading", "b"), ("domain", "1"), ("class", "7")):
         page.locator(f"#{control}").select_option(value)
-    assert page.locator(".card.own").count() == 1 and page.locator("#domains .card:visible").count() == 3
+    assert (
+        page.locator(".card.own").count() == 1
+        and page.locator("#domains .card:visible").count() == 3
+    )
     page.get_by_role("button", name="Reset").press("Enter")
     assert page.evaluate(PICTURES) == first
 
 
 def test_every_control_has_a_name_and_is_reached_by_tab(page):
-    for label in ("class", "synthetic image", "K: domains used", "reading of (10)",
-                  "image belongs to", "alpha: class part", "beta: domain part", "step size"):
+    for label in (
+        "class",
+        "synthetic image",
+        "K: domains used",
+        "reading of (10)",
+        "image belongs to",
+        "alpha: class part",
+        "beta: domain part",
+        "step size",
+    ):
         assert page.get_by_label(label, exact=True).count() == 1, label
     seen = []
     for _ in range(14):
         page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        seen.append(
+            page.evaluate("document.activeElement.id || document.activeElement.textContent")
+        )
     assert seen[:8] == ["class", "image", "K", "reading", "domain", "alpha", "beta", "step"]
     assert seen[8:] == ["default", "DM", "alpha = 2", "beta = 1", "alpha = beta", "reset"]
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) == "solid"
-    bare = "[...document.querySelectorAll('canvas')].filter(c => !c.getAttribute('aria-label')).length"
+    bare = (
+        "[...document.querySelectorAll('canvas')].filter(c => !c.getAttribute('aria-label')).length"
+    )
     assert page.evaluate(bare) == 0
     assert page.locator("#readout[aria-live=polite]").count() == 1
 
 
 def test_sentence_says_what_happened(page):
-    for button, words in (("DM", "Plain DM"), ("alpha = beta", "g_cls cancels"), ("default", "times as long")):
+    for button, words in (
+        ("DM", "Plain DM"),
+        ("alpha = beta", "g_cls cancels"),
+        ("default", "times as long"),
+    ):
         page.get_by_role("button", name=button, exact=True).click()
         page.locator("#readout", has_text=words).wait_for(timeout=3000)
 
@@ -153,8 +174,10 @@ def test_lengths_are_relative_to_g_dm(scenes, page):
     page.get_by_role("button", name="alpha = 2", exact=True).click()
     parts = scenes[0].stack()
     shown = [float(text) for text in page.locator("#bars .number").all_inner_texts()]
-    wanted = [float(g.norm() / parts.g_dm.norm()) for g in (
-        parts.g_dm, 2 * parts.g_cls, 0 * parts.g_cls, parts.g_dm + 2 * parts.g_cls)]
+    wanted = [
+        float(g.norm() / parts.g_dm.norm())
+        for g in (parts.g_dm, 2 * parts.g_cls, 0 * parts.g_cls, parts.g_dm + 2 * parts.g_cls)
+    ]
     assert shown == pytest.approx(wanted, abs=0.006)
 
 
@@ -167,9 +190,16 @@ def test_no_request_leaves_the_page(page, address):
     assert [url for url in asked if not url.startswith("data:")] == [address]
 
 
-@pytest.mark.parametrize(("name", "width", "scheme"), [
-    ("light", 1060, "light"), ("dark", 1060, "dark"), ("notebook", 800, "light"),
-    ("phone", 360, "light"), ("phone_dark", 320, "dark")])
+@pytest.mark.parametrize(
+    ("name", "width", "scheme"),
+    [
+        ("light", 1060, "light"),
+        ("dark", 1060, "dark"),
+        ("notebook", 800, "light"),
+        ("phone", 360, "light"),
+        ("phone_dark", 320, "dark"),
+    ],
+)
 def test_fits_every_width_in_both_themes(page, name, width, scheme):
     page.set_viewport_size({"width": width, "height": 1250})
     page.emulate_media(color_scheme=scheme)
@@ -216,7 +246,11 @@ def test_in_jupyterlab_it_runs_where_it_is_shown(scenes, window, tmp_path):
     """The frame below a cell is alive, and takes the theme of JupyterLab."""
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.strip())])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     (tmp_path / "work").mkdir()
     nbformat.write(notebook, tmp_path / "work" / "page.ipynb")
     frame = explorer_page(scenes[:1])._repr_html_()  # the kernel need not import torch again
@@ -229,12 +263,16 @@ def test_in_jupyterlab_it_runs_where_it_is_shown(scenes, window, tmp_path):
         run_all(page)
         inside = page.frame_locator("iframe[title^='What alpha']")
         inside.locator("#readout", has_text="Mean R").wait_for(timeout=60_000)
-        frame = next(frame for frame in page.frames if frame.name == "" and frame != page.main_frame)
+        frame = next(
+            frame for frame in page.frames if frame.name == "" and frame != page.main_frame
+        )
         before = frame.evaluate(DIRECTION)
         inside.locator("#alpha").press("ArrowRight")
         assert frame.evaluate(DIRECTION) != before
         assert frame.evaluate("document.documentElement.dataset.theme") == "light"
-        page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        page.evaluate(
+            "window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+        )
         frame.wait_for_function("document.documentElement.dataset.theme === 'dark'")
         screenshot(page, "page_lab")
         assert not unexpected(errors, "lab")

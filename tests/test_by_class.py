@@ -1,4 +1,5 @@
 """One distillation, its classes shared out: the bits of the undivided run, on processes, after kills, for every method."""
+
 from __future__ import annotations
 
 import os
@@ -64,21 +65,36 @@ def assert_same(parts: DistilledSet, whole: DistilledSet) -> None:
         assert torch.equal(getattr(parts, name), getattr(whole, name)), name
     assert parts.history.keys() == whole.history.keys()
     for name, value in whole.history.items():
-        same = torch.equal(parts.history[name], value) if isinstance(value, torch.Tensor) else parts.history[name] == value
+        same = (
+            torch.equal(parts.history[name], value)
+            if isinstance(value, torch.Tensor)
+            else parts.history[name] == value
+        )
         assert same, name
     assert {k: v for k, v in parts.recipe.items() if k != "split"} == whole.recipe
 
 
-def compare(source: MultiDomain, objective=None, surgery=None, parts: int = 2, **more) -> DistilledSet:
+def compare(
+    source: MultiDomain, objective=None, surgery=None, parts: int = 2, **more
+) -> DistilledSet:
     settings = SMALL | more
     found = distill_by_class(source, objective or DM(), surgery, parts=parts, **settings)
-    whole = distill(source, objective or DM(), surgery, **settings | {"block": found.recipe["place"]["block"]})
+    whole = distill(
+        source, objective or DM(), surgery, **settings | {"block": found.recipe["place"]["block"]}
+    )
     assert_same(found, whole)
     return found
 
 
-SURGERIES = [None, SGS(), SGS(1.0, 0.3), SGS(1.0, 0.3, reading="b"), MatchedDM(1.0), OwnDomain(0.3),
-             *(SGS(1.0, 0.3, agreement=name) for name in ("unbiased", "constant", "shuffled", "pixel"))]
+SURGERIES = [
+    None,
+    SGS(),
+    SGS(1.0, 0.3),
+    SGS(1.0, 0.3, reading="b"),
+    MatchedDM(1.0),
+    OwnDomain(0.3),
+    *(SGS(1.0, 0.3, agreement=name) for name in ("unbiased", "constant", "shuffled", "pixel")),
+]
 
 
 @pytest.mark.parametrize("surgery", SURGERIES, ids=lambda s: repr(s).partition("#")[0].strip())
@@ -87,12 +103,28 @@ def test_every_surgery(surgery):
     assert found.recipe["split"] == [["class 0", "class 1"], ["class 2", "class 3", "class 4"]]
 
 
-@pytest.mark.parametrize("more", [
-    {"momentum": 0.0}, {"momentum": 0.9, "lr": 3.0}, {"init": "noise"}, {"init": "random"}, {"keep_every": 2}, {"steps": 0},
-    {"augment": "none", "width": 64}, {"augment": "none", "channels_last": True}, {"chunk": 7}, {"block": 3}, {"block": 4},
-    {"parts": 5}, {"parts": 1}, {"ipc": [1, 7, 2, 2, 4]}, {"ipc": {f"class {c}": 1 + c for c in range(C)}, "parts": 3},
-    {"network": "convnet-bn", "batch_norm": "frozen"},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"momentum": 0.0},
+        {"momentum": 0.9, "lr": 3.0},
+        {"init": "noise"},
+        {"init": "random"},
+        {"keep_every": 2},
+        {"steps": 0},
+        {"augment": "none", "width": 64},
+        {"augment": "none", "channels_last": True},
+        {"chunk": 7},
+        {"block": 3},
+        {"block": 4},
+        {"parts": 5},
+        {"parts": 1},
+        {"ipc": [1, 7, 2, 2, 4]},
+        {"ipc": {f"class {c}": 1 + c for c in range(C)}, "parts": 3},
+        {"network": "convnet-bn", "batch_norm": "frozen"},
+    ],
+    ids=str,
+)
 def test_every_setting(more):
     compare(make_source(), DM(), SGS(1.0, 0.3), **more)
 
@@ -100,15 +132,26 @@ def test_every_setting(more):
 @pytest.mark.parametrize("surgery", [None, SGS(1.0, 0.3), MatchedDM(1.0)], ids=str)
 @pytest.mark.parametrize("objective", [DM(), spread, Dice()], ids=["DM", "spread", "dice"])
 def test_absent_cells_and_uneven_numbers(objective, surgery):
-    compare(make_source(holes=True), objective, surgery, parts=3, ipc=[2, 5, 2, 3, 2], real_batch=15)
+    compare(
+        make_source(holes=True), objective, surgery, parts=3, ipc=[2, 5, 2, 3, 2], real_batch=15
+    )
 
 
 def test_sizes_that_fill_no_register_and_many_domains():
-    compare(make_source(size=10, domains=7), DM(), SGS(1.0, 0.3, reading="b"), depth=1, real_batch=14, parts=4)
+    compare(
+        make_source(size=10, domains=7),
+        DM(),
+        SGS(1.0, 0.3, reading="b"),
+        depth=1,
+        real_batch=14,
+        parts=4,
+    )
 
 
 @QUICK
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 30), st.integers(1, 200))
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 30), st.integers(1, 200)
+)
 def test_shares_are_whole_blocks(per_class, parts, limit):
     parts = min(parts, len(per_class))
     block = fair_block(per_class, parts, limit)
@@ -127,8 +170,12 @@ def test_some_classes_alone(only):
         whole = distill(source, DM(), SGS(1.0, 0.3), block=block, **settings)
         some = distill(source, DM(), SGS(1.0, 0.3), block=block, only=only, **settings)
         mine = torch.isin(whole.labels, some.labels.unique())
-        assert some.classes == source.classes and sorted(some.recipe["only"]) == sorted({source.classes[i] for i in some.labels})
-        assert torch.equal(some.images, whole.images[mine]) and torch.equal(some.domains, whole.domains[mine])
+        assert some.classes == source.classes and sorted(some.recipe["only"]) == sorted(
+            {source.classes[i] for i in some.labels}
+        )
+        assert torch.equal(some.images, whole.images[mine]) and torch.equal(
+            some.domains, whole.domains[mine]
+        )
         assert torch.equal(some.history["kept"], whole.history["kept"][:, mine])
 
 
@@ -138,7 +185,9 @@ def test_a_part_resumes(tmp_path):
     whole = distill(source, DM(), surgery, **settings | {"steps": 7})
     distill(source, DM(), surgery, **settings | {"steps": 4, "keep_every": 3}, checkpoint=file)
     resumed = distill(source, DM(), surgery, **settings | {"steps": 7}, checkpoint=file)
-    assert torch.equal(resumed.images, whole.images) and torch.equal(resumed.history["losses"], whole.history["losses"])
+    assert torch.equal(resumed.images, whole.images) and torch.equal(
+        resumed.history["losses"], whole.history["losses"]
+    )
     for other in ({"only": [1, 3]}, {"only": None}):
         with pytest.raises(ValueError, match="belongs to another run .only"):
             distill(source, DM(), surgery, **settings | {"steps": 7} | other, checkpoint=file)
@@ -175,13 +224,20 @@ def die_once(run, found):
 def test_processes_and_a_killed_worker(tmp_path, monkeypatch):
     monkeypatch.setenv("DGDD_TEST_MARKER", str(tmp_path / "died"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    source, settings = make_source(), SMALL | {"checkpoint": tmp_path / "parts", "checkpoint_every": 2}
+    source, settings = (
+        make_source(),
+        SMALL | {"checkpoint": tmp_path / "parts", "checkpoint_every": 2},
+    )
     dies = pytest.raises(RuntimeError, match="a worker died.*finished steps are kept")
     with parallel_config(backend="loky", n_jobs=2), dies:
         distill_by_class(source, DM(), SGS(1.0, 0.3), callback=die_once, **settings)
     assert (tmp_path / "parts" / "part-2-of-2.safetensors").exists()
-    found = distill_by_class(source, DM(), SGS(1.0, 0.3), **settings)  # what the processes left undone, in this one
-    assert_same(found, distill(source, DM(), SGS(1.0, 0.3), **SMALL, block=found.recipe["place"]["block"]))
+    found = distill_by_class(
+        source, DM(), SGS(1.0, 0.3), **settings
+    )  # what the processes left undone, in this one
+    assert_same(
+        found, distill(source, DM(), SGS(1.0, 0.3), **SMALL, block=found.recipe["place"]["block"])
+    )
 
 
 def test_what_mixes_classes_is_refused():
@@ -192,13 +248,23 @@ def test_what_mixes_classes_is_refused():
         return g_dm / g_dm.norm()
 
     whiten.mixes_classes = True
-    for more, words in [({"objective": Mixing()}, "Mixing mixes classes"), ({"surgery": whiten}, "whiten mixes classes"),
-                        ({"network": "convnet-bn"}, "frozen"),
-                        ({"parts": 6}, "at most 5 parts for 5 classes"), ({"parts": 0}, "not 0"),
-                        ({"block": 100}, "a smaller block"), ({"only": [1]}, "leave out only"),
-                        ({"widht": 3}, "distill has no option 'widht'")]:
+    for more, words in [
+        ({"objective": Mixing()}, "Mixing mixes classes"),
+        ({"surgery": whiten}, "whiten mixes classes"),
+        ({"network": "convnet-bn"}, "frozen"),
+        ({"parts": 6}, "at most 5 parts for 5 classes"),
+        ({"parts": 0}, "not 0"),
+        ({"block": 100}, "a smaller block"),
+        ({"only": [1]}, "leave out only"),
+        ({"widht": 3}, "distill has no option 'widht'"),
+    ]:
         with pytest.raises(ValueError, match=words):
             distill_by_class(make_source(), **{"objective": DM(), **SMALL, **more})
-    for only, words in [([], "no class"), (["class7"], "did you mean 'class"), ([7], "unknown class 7"), ([True], "True")]:
+    for only, words in [
+        ([], "no class"),
+        (["class7"], "did you mean 'class"),
+        ([7], "unknown class 7"),
+        ([True], "True"),
+    ]:
         with pytest.raises(ValueError, match=words):
             distill(make_source(), DM(), only=only, **SMALL)

@@ -27,24 +27,38 @@ def told(root: Path, **options):
 
 def test_a_good_folder_has_nothing_to_repair(tmp_path, capsys):
     report = check(own(tmp_path))
-    assert report.ok and len(report.notes) == 1 and report.name is None and report.layout == "domain/class"
+    assert (
+        report.ok
+        and len(report.notes) == 1
+        and report.name is None
+        and report.layout == "domain/class"
+    )
     assert capsys.readouterr().out == f"{report}\n" and "Nothing to repair." in str(report)
     assert report.counts == {(d, c): 3 for d in report.domains for c in report.classes}
-    assert report.notes == ["domains are: drawing, photo; classes are: cup, dog, house; is that right?"]
-    assert "18 images, 2 domains, 3 classes, 6x6" in str(report)                # and no part, since no folder names one
+    assert report.notes == [
+        "domains are: drawing, photo; classes are: cup, dog, house; is that right?"
+    ]
+    assert "18 images, 2 domains, 3 classes, 6x6" in str(
+        report
+    )  # and no part, since no folder names one
     assert report.sizes == {(6, 6): 18}
     assert not (report.broken or report.flat or report.grey or report.duplicates)
 
 
 @pytest.mark.parametrize("name", TREES)
 def test_benchmarks_are_recognised(name, tmp_path):
-    root = (fake_trees.core50(tmp_path, sessions=(5, 7, 9, 10), frames=(0,)) if name == "core50_hard" else
-            fake_trees.core50(tmp_path, sessions=range(1, 12), frames=(0,)) if name == "core50" else TREES[name](tmp_path))
+    root = (
+        fake_trees.core50(tmp_path, sessions=(5, 7, 9, 10), frames=(0,))
+        if name == "core50_hard"
+        else fake_trees.core50(tmp_path, sessions=range(1, 12), frames=(0,))
+        if name == "core50"
+        else TREES[name](tmp_path)
+    )
     assert guess_name(root) == guess_name(root.parent) == name
     report, problems, _ = told(root)
     assert report.name == name and len(report.listing.rows) == len(report.looks) > 0
     if name != "terra_incognita":
-        assert "fetch the whole set" in problems        # fakes are small
+        assert "fetch the whole set" in problems  # fakes are small
         assert all("published" in problem for problem in report.problems)
 
 
@@ -52,7 +66,10 @@ def test_layouts(tmp_path):
     assert check(fake_trees.pacs(tmp_path / "a"), quiet=True).layout == "domain/class with lists"
     assert check(fake_trees.pacs(tmp_path / "b", lists=False), quiet=True).layout == "domain/class"
     assert check(fake_trees.vlcs(tmp_path / "c"), quiet=True).layout == "domain/part/class"
-    assert check(fake_trees.core50(tmp_path / "d", (5, 7, 9, 10), (0,)), quiet=True).layout == "session/object"
+    assert (
+        check(fake_trees.core50(tmp_path / "d", (5, 7, 9, 10), (0,)), quiet=True).layout
+        == "session/object"
+    )
 
 
 def test_named_but_something_else(tmp_path):
@@ -93,7 +110,9 @@ def test_forms_colours_and_sizes(tmp_path):
     report, problems, notes = told(root)
     assert "1 file (photo/cup/0.png) of one flat colour" in problems and len(report.problems) == 1
     assert report.sizes == {(6, 6): 20, (20, 20): 2} and "2 sizes from 6x6 to 20x20" in notes
-    assert "pass size=64, for instance, when reading (in a grid file: size = 64 under [data])" in notes
+    assert (
+        "pass size=64, for instance, when reading (in a grid file: size = 64 under [data])" in notes
+    )
     assert {p.name for p in report.grey} == {"1.png", "2.jpg"} and "2 grey images" in notes
     for form in ("form P", "form CMYK", "form RGBA with transparency"):
         assert form in notes
@@ -107,10 +126,16 @@ def test_a_grey_domain_is_normal(tmp_path):
     assert report.ok and report.notes[1].startswith("all images of drawing are grey; nothing to do")
 
 
-@pytest.mark.parametrize("other, kind, serious", [
-    ("photo/train/cup/copy.png", "repeated file", False), ("photo/train/dog/copy.png", "2 classes", True),
-    ("drawing/train/cup/copy.png", "2 domains", False), ("photo/val/cup/copy.png", "2 parts", True),
-    ("drawing/val/cup/copy.png", "2 parts", True)])
+@pytest.mark.parametrize(
+    "other, kind, serious",
+    [
+        ("photo/train/cup/copy.png", "repeated file", False),
+        ("photo/train/dog/copy.png", "2 classes", True),
+        ("drawing/train/cup/copy.png", "2 domains", False),
+        ("photo/val/cup/copy.png", "2 parts", True),
+        ("drawing/val/cup/copy.png", "2 parts", True),
+    ],
+)
 def test_copies(other, kind, serious, tmp_path):
     root = grow(tmp_path / "own", ("photo", "drawing"), ("cup", "dog"), 2, ("train", "val"))
     shutil.copy(root / "photo/train/cup/0.png", root / other)
@@ -156,7 +181,11 @@ def test_vlcs_numbered_from_one(tmp_path):
         for part in ("train", "crossval", "test"):
             (root / "SUN" / part / str(n)).rename(root / "SUN" / part / str(n + 1))
     report, problems, _ = told(root)
-    assert report.name == "vlcs" and "unknown class folder of vlcs '5'" in problems and "from 1 in SUN" in problems
+    assert (
+        report.name == "vlcs"
+        and "unknown class folder of vlcs '5'" in problems
+        and "from 1 in SUN" in problems
+    )
 
 
 def test_a_misspelt_class_of_a_benchmark(tmp_path):
@@ -168,7 +197,9 @@ def test_a_misspelt_class_of_a_benchmark(tmp_path):
 
 def test_order_of_numbers(tmp_path):
     _, _, notes = told(grow(tmp_path / "s", ("s1", "s2", "s10"), ("o2", "o10")))
-    assert "domain folder s10 comes before s2" in notes and "class folder o10 comes before o2" in notes
+    assert (
+        "domain folder s10 comes before s2" in notes and "class folder o10 comes before o2" in notes
+    )
     assert "comes before" not in told(grow(tmp_path / "t", ("s01", "s02", "s10"), ("a", "b")))[2]
 
 
@@ -197,9 +228,14 @@ def test_pictures_in_forms_that_nobody_reads(tmp_path):
 def test_domains_that_differ_in_case_and_swapped_levels(tmp_path):
     root = grow(tmp_path / "own", ("photo", "Photo "), ("cup", "dog"), 2)
     assert "domains 'Photo ' and 'photo' differ in case or blanks" in told(root)[1]
-    assert "domains are: cup, dog; classes are: art, photo; is that right?" in told(
-        grow(tmp_path / "swapped", ("cup", "dog"), ("art", "photo"), 2))[2]
-    assert "c7 and 3 more; is" in told(grow(tmp_path / "many", "ab", [f"c{i}" for i in range(11)], 1))[2]
+    assert (
+        "domains are: cup, dog; classes are: art, photo; is that right?"
+        in told(grow(tmp_path / "swapped", ("cup", "dog"), ("art", "photo"), 2))[2]
+    )
+    assert (
+        "c7 and 3 more; is"
+        in told(grow(tmp_path / "many", "ab", [f"c{i}" for i in range(11)], 1))[2]
+    )
     assert "domains are" not in told(fake_trees.pacs(tmp_path / "pacs"))[2]
 
 
@@ -225,7 +261,10 @@ def test_pacs_without_the_sketch(tmp_path, monkeypatch):
 
 def test_a_part_of_many_files(tmp_path):
     report, _, notes = told(own(tmp_path), most=5)
-    assert len(report.looks) == 5 and "opened 5 of 18 files; to open all, in Python: check(root, most=18)." in notes
+    assert (
+        len(report.looks) == 5
+        and "opened 5 of 18 files; to open all, in Python: check(root, most=18)." in notes
+    )
     for most in (0, 1, 7, 10, 17, 18, 19):
         assert len(told(tmp_path / "own", most=most)[0].looks) == min(most, 18)
 
@@ -236,11 +275,17 @@ def test_many_classes_in_one_table(tmp_path):
 
 
 @QUICK
-@given(st.sampled_from(("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "LA")), st.integers(1, 9), st.integers(1, 9))
+@given(
+    st.sampled_from(("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "LA")),
+    st.integers(1, 9),
+    st.integers(1, 9),
+)
 def test_any_form_can_be_looked_at(mode, height, width):
     import tempfile
 
-    noise = np.random.default_rng(height * 10 + width).integers(0, 65536 if mode == "I;16" else 256, (height, width))
+    noise = np.random.default_rng(height * 10 + width).integers(
+        0, 65536 if mode == "I;16" else 256, (height, width)
+    )
     image = Image.fromarray(noise.astype(np.uint16 if mode == "I;16" else np.uint8))
     image = image if mode == "I;16" else image.convert(mode)
     with tempfile.TemporaryDirectory() as folder:
@@ -264,9 +309,16 @@ def test_real_pacs(tmp_path):
 
 @pytest.mark.data
 def test_real_digits_are_your_own(tmp_path):
-    root = unpacked("digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "usps/val"))
+    root = unpacked(
+        "digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "usps/val")
+    )
     report, _, notes = told(root, workers=2)
-    assert report.ok and report.name is None and report.duplicates == [] and "all images of usps are grey" in notes
+    assert (
+        report.ok
+        and report.name is None
+        and report.duplicates == []
+        and "all images of usps are grey" in notes
+    )
 
 
 def test_links_to_nowhere_and_folders_named_like_files(tmp_path):
@@ -285,7 +337,10 @@ def test_links_to_nowhere_and_folders_named_like_files(tmp_path):
 @pytest.mark.parametrize("name", ["pictures.tar", "notes"])
 def test_a_file_in_place_of_a_folder(tmp_path, name):
     (tmp_path / name).write_text("x")
-    with pytest.raises(NotADirectoryError, match=f"{name} is a file; unpack it if it is an archive, then name the folder"):
+    with pytest.raises(
+        NotADirectoryError,
+        match=f"{name} is a file; unpack it if it is an archive, then name the folder",
+    ):
         check(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="there is no folder .*; check the path"):
         check(tmp_path / "nowhere")
@@ -298,4 +353,8 @@ def test_the_command_says_so_too(tmp_path):
 
     (tmp_path / "pictures.tar").touch()
     done = CliRunner().invoke(app, ["check", str(tmp_path / "pictures.tar")])
-    assert done.exit_code == 1 and "is a file; unpack it" in done.output and "Traceback" not in done.output
+    assert (
+        done.exit_code == 1
+        and "is a file; unpack it" in done.output
+        and "Traceback" not in done.output
+    )

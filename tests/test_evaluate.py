@@ -61,10 +61,17 @@ def test_global_random_state_is_left_alone():
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
 
 
-@pytest.mark.parametrize("setting, domains, sources, scored", [
-    ("MDG", "street", "scan photo print", "street scan photo print"), ("ID", "street", "scan photo print", None),
-    ("SDG", "street", "street", "scan photo print street")])
-def test_one_task_scores_known_domains_on_images_it_never_trained_on(setting, domains, sources, scored):
+@pytest.mark.parametrize(
+    "setting, domains, sources, scored",
+    [
+        ("MDG", "street", "scan photo print", "street scan photo print"),
+        ("ID", "street", "scan photo print", None),
+        ("SDG", "street", "street", "scan photo print street"),
+    ],
+)
+def test_one_task_scores_known_domains_on_images_it_never_trained_on(
+    setting, domains, sources, scored
+):
     """The data hold images out, so every setting scores its source domains too, on other images."""
     data = mini_digits(16, train=20, test=10)
     task = one_task(data, setting, domains)
@@ -80,16 +87,23 @@ def test_one_task_scores_known_domains_on_images_it_never_trained_on(setting, do
 def test_without_parts_only_the_unseen_domains_are_scored(setting, targets):
     """ID is the exception: it puts a part aside. Every domain has its turn."""
     data = mini_digits(16, train=20, test=10)
-    data = MultiDomain.from_tensors(data.images, data.labels, data.domains, classes=data.classes,
-                                    domain_names=data.domain_names)
+    data = MultiDomain.from_tensors(
+        data.images, data.labels, data.domains, classes=data.classes, domain_names=data.domain_names
+    )
     tasks = list(leave_one_out(data, setting))
     assert [task.name for task in tasks] == list(data.domain_names)
     assert {len(task.targets) for task in tasks} == {targets}
     assert all((setting == "SDG") == (task.source.domain_names == (task.name,)) for task in tasks)
 
 
-@pytest.mark.parametrize("seeds, networks, verdict", [
-    (5, 10, "a is better"), (5, 9, "not enough networks to claim a difference"),
-    (4, 10, "not enough seeds to claim a difference"), (1, 1, "not enough seeds to claim a difference")])
+@pytest.mark.parametrize(
+    "seeds, networks, verdict",
+    [
+        (5, 10, "a is better"),
+        (5, 9, "not enough networks to claim a difference"),
+        (4, 10, "not enough seeds to claim a difference"),
+        (1, 1, "not enough seeds to claim a difference"),
+    ],
+)
 def test_verdict_names_what_is_missing(seeds, networks, verdict):
     assert Difference("a", "b", (1.0,) * seeds, 0.5, 1.5, networks).verdict == verdict

@@ -1,4 +1,5 @@
 """Grids: the same bits on every backend, after any interruption, with several processes at once."""
+
 from __future__ import annotations
 
 import json
@@ -64,10 +65,24 @@ def start(tmp_path):
     begun = []
 
     def go(folder: Path, jobs: int = 1) -> subprocess.Popen:
-        command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "grid.json"), str(folder), str(jobs)]
+        command = [
+            sys.executable,
+            str(tmp_path / "run.py"),
+            str(tmp_path / "grid.json"),
+            str(folder),
+            str(jobs),
+        ]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        begun.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                      text=True, start_new_session=True))
+        begun.append(
+            subprocess.Popen(
+                command,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        )
         return begun[-1]
 
     yield go
@@ -89,7 +104,10 @@ def done(folder: Path) -> int:
 @pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
 def test_backends_agree_to_the_last_bit(backend, tmp_path, undisturbed):
     if backend != "loky":
-        pytest.importorskip("ray" if backend == "ray" else "distributed", reason="the extra `cluster` is not installed")
+        pytest.importorskip(
+            "ray" if backend == "ray" else "distributed",
+            reason="the extra `cluster` is not installed",
+        )
     outcomes = run_grid(TINY, tmp_path, backend=backend, jobs=2, progress=False)
     assert [o.word for o in outcomes] == ["done"] * 8
     assert fresh(tmp_path) == undisturbed
@@ -124,7 +142,11 @@ def test_killed_within_a_distillation(tmp_path, start):
     write_json(tmp_path / "grid.json", settings_dict(long))  # what `start` runs
     folder, limit = tmp_path / "out", time.monotonic() + 120
     process = start(folder)
-    while not list(folder.glob("work/*.safetensors")) and process.poll() is None and time.monotonic() < limit:
+    while (
+        not list(folder.glob("work/*.safetensors"))
+        and process.poll() is None
+        and time.monotonic() < limit
+    ):
         time.sleep(0.01)
     end(process)
     assert done(folder) == 0 and list(folder.glob("work/*.safetensors"))
@@ -167,7 +189,9 @@ def test_a_worker_that_dies_leaves_the_finished_cells(tmp_path, monkeypatch):
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(tmp_path):
-    grid = replace(TINY, methods=(Method("falls", make="test_experiments:fall"),), targets=("street",))
+    grid = replace(
+        TINY, methods=(Method("falls", make="test_experiments:fall"),), targets=("street",)
+    )
     with pytest.raises(RuntimeError, match="1 of 2 cells failed.*ZeroDivisionError: seed one"):
         run_grid(grid, tmp_path, backend="sequential", progress=False)
     assert done(tmp_path) == 1 and len(missing(grid, tmp_path)) == 1
@@ -187,8 +211,12 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "cells").mkdir()
     with pytest.raises(ValueError, match="no finished cell"):
         read_cells(tmp_path)
-    run_grid(replace(TINY, methods=(Method("random", make="random"),), targets=("street",), seeds=1), tmp_path,
-             backend="sequential", progress=False)
+    run_grid(
+        replace(TINY, methods=(Method("random", make="random"),), targets=("street",), seeds=1),
+        tmp_path,
+        backend="sequential",
+        progress=False,
+    )
     path = next((tmp_path / "cells").glob("*.json"))
     path.write_text(json.dumps({"kind": "else"}), encoding="utf-8")
     with pytest.raises(ValueError, match="delete it and run the grid again"):
@@ -206,7 +234,9 @@ def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    outcome = run_cell(cells(replace(TINY, methods=(Method("random", make="random"),)))[0], tmp_path)
+    outcome = run_cell(
+        cells(replace(TINY, methods=(Method("random", make="random"),)))[0], tmp_path
+    )
     assert outcome.word == "failed" and "No space left" in outcome.why and done(tmp_path) == 0
 
 
@@ -221,14 +251,23 @@ def test_other_versions_are_asked_about(tmp_path):
     small = replace(TINY, methods=(Method("random", make="random"),), targets=("street",))
     run_grid(replace(small, seeds=1), tmp_path, backend="sequential", progress=False)
     path = next((tmp_path / "cells").glob("*.json"))
-    path.write_text(path.read_text(encoding="utf-8").replace('"torch": "', '"torch": "1.'), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"torch": "', '"torch": "1.'), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="torch: 1.*resume=.anyway."):
         run_grid(small, tmp_path, backend="sequential", progress=False)
-    assert len(run_grid(small, tmp_path, backend="sequential", progress=False, resume="anyway")) == 1
+    assert (
+        len(run_grid(small, tmp_path, backend="sequential", progress=False, resume="anyway")) == 1
+    )
 
 
-@pytest.mark.parametrize("changed, says", [
-    ("where_it_ran", "torch: .* there, 0.1 here"), ("data_hash", "other images than the data has now")])
+@pytest.mark.parametrize(
+    "changed, says",
+    [
+        ("where_it_ran", "torch: .* there, 0.1 here"),
+        ("data_hash", "other images than the data has now"),
+    ],
+)
 def test_a_worker_with_other_versions_or_images_refuses(tmp_path, monkeypatch, changed, says):
     """What the driver cannot see: the machine of a worker is asked by the worker itself."""
     import dgdd_nb.experiments as module
@@ -260,7 +299,9 @@ def test_a_list_to_choose_from_may_grow(tmp_path):
     from dgdd_nb.choice import run_study
 
     def study(*rates):
-        grid = replace(ONE, choice_seeds=1, methods=(Method("DM", choose={"options.lr": list(rates)}),))
+        grid = replace(
+            ONE, choice_seeds=1, methods=(Method("DM", choose={"options.lr": list(rates)}),)
+        )
         choices, outcomes = run_study(grid, tmp_path, backend="sequential", progress=False)
         return choices[0], len(outcomes)
 
@@ -291,19 +332,29 @@ def test_a_choice_that_changes_is_refused_before_it_is_written(tmp_path):
 
     def study(*rates):
         method = Method("DM", choose={"options.lr": list(rates)})
-        return run_study(replace(ONE, choice_seeds=1, methods=(method,)), tmp_path, backend="sequential", progress=False)
+        return run_study(
+            replace(ONE, choice_seeds=1, methods=(method,)),
+            tmp_path,
+            backend="sequential",
+            progress=False,
+        )
 
     (worse,), _ = study(3000.0)
     before = (tmp_path / "choices.json").read_bytes()
     with pytest.raises(ValueError, match="other options than are chosen now"):
         study(3000.0, 1.0)
-    assert worse.options == {"options.lr": 3000.0} and (tmp_path / "choices.json").read_bytes() == before
+    assert (
+        worse.options == {"options.lr": 3000.0}
+        and (tmp_path / "choices.json").read_bytes() == before
+    )
 
 
 def test_choices_of_other_targets_stay(tmp_path):
     from dgdd_nb.choice import Choice, record
 
-    record(tmp_path, [Choice("DM", name, 1, {"lr": 1.0}, {}, "", 1) for name in ("street", "print")])
+    record(
+        tmp_path, [Choice("DM", name, 1, {"lr": 1.0}, {}, "", 1) for name in ("street", "print")]
+    )
     record(tmp_path, [Choice("DM", "print", 1, {"lr": 2.0}, {}, "", 1)])
     found = json.loads((tmp_path / "choices.json").read_text(encoding="utf-8"))
     assert [(c["target"], c["options"]["lr"]) for c in found] == [("street", 1.0), ("print", 2.0)]
@@ -312,7 +363,9 @@ def test_choices_of_other_targets_stay(tmp_path):
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_one_job_on_a_cluster(backend, tmp_path):
     """`--jobs 1` is the default of every backend."""
-    pytest.importorskip("ray" if backend == "ray" else "distributed", reason="the extra `cluster` is not installed")
+    pytest.importorskip(
+        "ray" if backend == "ray" else "distributed", reason="the extra `cluster` is not installed"
+    )
     small = replace(ONE, methods=(Method("random", make="random"),))
     assert [o.word for o in run_grid(small, tmp_path, backend=backend, progress=False)] == ["done"]
 
@@ -321,9 +374,15 @@ def test_one_name_stands_for_one_method(tmp_path):
     small = replace(TINY, methods=(Method("random", make="random"),), targets=("street",), seeds=1)
     run_grid(small, tmp_path, backend="sequential", progress=False)
     with pytest.raises(ValueError, match="another method called 'random'"):
-        run_grid(replace(small, methods=(Method("random", make="herding"),)), tmp_path, progress=False)
-    run_grid(replace(small, methods=(Method("any", make="random", options={"per_domain": False}),)), tmp_path,
-             backend="sequential", progress=False)
+        run_grid(
+            replace(small, methods=(Method("random", make="herding"),)), tmp_path, progress=False
+        )
+    run_grid(
+        replace(small, methods=(Method("any", make="random", options={"per_domain": False}),)),
+        tmp_path,
+        backend="sequential",
+        progress=False,
+    )
     assert [row.method for row in results(tmp_path).rows] == ["any", "any", "random", "random"]
 
 
@@ -344,7 +403,10 @@ def test_a_full_disk_at_the_last_write_keeps_the_distillation(tmp_path, monkeypa
     assert run_cell(cell, tmp_path).word == "failed"
     assert module.checkpoint_of(cell, tmp_path).exists()
     monkeypatch.undo()
-    assert run_cell(cell, tmp_path).word == "done" and not module.checkpoint_of(cell, tmp_path).exists()
+    assert (
+        run_cell(cell, tmp_path).word == "done"
+        and not module.checkpoint_of(cell, tmp_path).exists()
+    )
     (path,) = (tmp_path / "cells").glob("*.json")
     assert json.loads(path.read_text(encoding="utf-8"))["resumed"]
 
@@ -356,28 +418,46 @@ def test_anyway_reaches_a_half_finished_cell(tmp_path):
     (cell,) = cells(ONE)
     source = split_of(data_of(cell.data), cell.setting, cell.target).source
     with torch_threads(2):
-        make_set(cell.method, source, ipc=cell.ipc, seed=cell.seed, checkpoint=checkpoint_of(cell, tmp_path),
-                 **{**cell.distill, "steps": 2})  # fmt: skip
+        make_set(
+            cell.method,
+            source,
+            ipc=cell.ipc,
+            seed=cell.seed,
+            checkpoint=checkpoint_of(cell, tmp_path),
+            **{**cell.distill, "steps": 2},
+        )
     refused = run_cell(cell, tmp_path)
     assert refused.word == "failed" and "anyway" in refused.why
     assert run_cell(cell, tmp_path, resume="anyway").word == "done"
 
 
-@pytest.mark.parametrize("changes, says", [
-    ({"distill": {"stpes": 3}}, "did you mean 'steps'"),
-    ({"methods": (Method("x", surgery={"name": "SGS", "alhpa": 1.0}),)}, "did you mean 'alpha'"),
-    ({"methods": (Method("x", surgery={"nmae": "SGS"}),)}, "needs a name"),
-    ({"methods": (Method("x", make="randm"),)}, "did you mean 'random'"),
-    ({"data": {"name": "mini_digits", "trian": 60}}, "did you mean 'train'"),
-    ({"data": {"name": "pacs", "root": "nowhere", "lsits": False}}, "did you mean 'lists'"),
-    ({"methods": (Method("x", make="random"),), "ipc": (500,)}, "lower ipc"),
-    ({"evaluate": Judge(architectures=("resnet81",), networks=1)}, "resnet18"),
-    ({"evaluate": Judge(networks=1, depth=9)}, "depth"),
-    ({"methods": (Method("x", prepare={"name": "pseudo_domains", "withd": 8}),)}, "did you mean 'width'"),
-    ({"methods": (Method("x", make="test_experiments:fall", options={"sede": 1}),)}, "did you mean 'seed'"),
-    ({"methods": (Method("x", make="whole", options={"ipc2": 1}),)}, "ipc2"),
-    ({"data": {"name": "mini_digits", "train": "sixty"}}, "value of the wrong type"),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"distill": {"stpes": 3}}, "did you mean 'steps'"),
+        (
+            {"methods": (Method("x", surgery={"name": "SGS", "alhpa": 1.0}),)},
+            "did you mean 'alpha'",
+        ),
+        ({"methods": (Method("x", surgery={"nmae": "SGS"}),)}, "needs a name"),
+        ({"methods": (Method("x", make="randm"),)}, "did you mean 'random'"),
+        ({"data": {"name": "mini_digits", "trian": 60}}, "did you mean 'train'"),
+        ({"data": {"name": "pacs", "root": "nowhere", "lsits": False}}, "did you mean 'lists'"),
+        ({"methods": (Method("x", make="random"),), "ipc": (500,)}, "lower ipc"),
+        ({"evaluate": Judge(architectures=("resnet81",), networks=1)}, "resnet18"),
+        ({"evaluate": Judge(networks=1, depth=9)}, "depth"),
+        (
+            {"methods": (Method("x", prepare={"name": "pseudo_domains", "withd": 8}),)},
+            "did you mean 'width'",
+        ),
+        (
+            {"methods": (Method("x", make="test_experiments:fall", options={"sede": 1}),)},
+            "did you mean 'seed'",
+        ),
+        ({"methods": (Method("x", make="whole", options={"ipc2": 1}),)}, "ipc2"),
+        ({"data": {"name": "mini_digits", "train": "sixty"}}, "value of the wrong type"),
+    ],
+)
 def test_a_mistake_is_found_before_anything_runs(tmp_path, changes, says):
     with pytest.raises(ValueError, match=says):
         run_grid(replace(TINY, **changes), tmp_path / "grid", backend="sequential", progress=False)
@@ -392,28 +472,56 @@ def test_what_a_cell_decides_cannot_be_set(place, name):
         if place == "distill":
             replace(TINY, distill={name: 1})
         else:
-            replace(TINY, methods=(Method("x", **{place: {name: 1} if place == "options" else {f"options.{name}": [1]}}),))
+            replace(
+                TINY,
+                methods=(
+                    Method(
+                        "x",
+                        **{place: {name: 1} if place == "options" else {f"options.{name}": [1]}},
+                    ),
+                ),
+            )
 
 
 def test_a_method_without_cells_may_be_corrected(tmp_path):
     """One that has cells, or is being run, may not."""
-    small = replace(ONE, methods=(Method("random", make="random"), Method("fails", make="test_experiments:fall",
-                                                                         options={})), seeds=2)
+    small = replace(
+        ONE,
+        methods=(
+            Method("random", make="random"),
+            Method("fails", make="test_experiments:fall", options={}),
+        ),
+        seeds=2,
+    )
     with pytest.raises(RuntimeError, match="1 of 4 cells failed"):
         run_grid(small, tmp_path, backend="sequential", progress=False)
     shutil.rmtree(tmp_path / "cells")
-    run_grid(replace(small, methods=(small.methods[0],)), tmp_path, backend="sequential", progress=False)
+    run_grid(
+        replace(small, methods=(small.methods[0],)), tmp_path, backend="sequential", progress=False
+    )
     other = Method("fails", make="herding", options={"features": "pixels"})
     run_grid(replace(small, methods=(other,)), tmp_path, backend="sequential", progress=False)
     with pytest.raises(ValueError, match="another method called 'random'"):
-        run_grid(replace(small, methods=(replace(small.methods[0], make="k_centre"),)), tmp_path,
-                 backend="sequential", progress=False)
+        run_grid(
+            replace(small, methods=(replace(small.methods[0], make="k_centre"),)),
+            tmp_path,
+            backend="sequential",
+            progress=False,
+        )
 
 
 def test_a_narrower_run_keeps_the_whole_table(tmp_path):
     wide = replace(TINY, methods=(Method("random", make="random"),))
     run_grid(wide, tmp_path, backend="sequential", progress=False)
-    assert run_grid(replace(wide, targets=("street",), seeds=1), tmp_path, backend="sequential", progress=False) == []
+    assert (
+        run_grid(
+            replace(wide, targets=("street",), seeds=1),
+            tmp_path,
+            backend="sequential",
+            progress=False,
+        )
+        == []
+    )
     found = json.loads((tmp_path / "grid.json").read_text(encoding="utf-8"))
     assert (found["targets"], found["seeds"], found["cells"]) == (["street", "print"], 2, 4)
 
@@ -442,8 +550,13 @@ def test_the_held_out_part_is_what_options_are_chosen_on(part):
     from dgdd_nb.experiments import split_of
 
     images = torch.randint(256, (24, 3, 8, 8)).to(torch.uint8)
-    data = MultiDomain.from_tensors(images, ["a", "b"] * 12, ["x"] * 12 + ["y"] * 12, parts=(["train"] * 4 + [part] * 2) * 4,
-                                    part_names=("train", part))
+    data = MultiDomain.from_tensors(
+        images,
+        ["a", "b"] * 12,
+        ["x"] * 12 + ["y"] * 12,
+        parts=(["train"] * 4 + [part] * 2) * 4,
+        part_names=("train", part),
+    )
     split = split_of(data, "validation", "y")
     assert len(split.source) == 8 and [len(p) for p in split.targets.values()] == [4]
 

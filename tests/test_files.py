@@ -15,7 +15,9 @@ needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork and
 def python(script: str, *arguments: object) -> str:
     "Run a script in a fresh interpreter and return what it prints."
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # several do not survive a fork
+    threads = dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+    )  # several do not survive a fork
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **threads}
     return subprocess.run(
         command, env=environment, check=True, capture_output=True, text=True, timeout=120
@@ -219,6 +221,6 @@ def test_light_imports() -> None:
 def test_rows_of_a_stored_table(tmp_path):
     from dgdd_nb.files import read_csv
 
-    (tmp_path / "a.csv").write_text("name,n\r\n\"x, y\",1\r\n", encoding="utf-8", newline="")
+    (tmp_path / "a.csv").write_text('name,n\r\n"x, y",1\r\n', encoding="utf-8", newline="")
     assert read_csv(tmp_path / "a.csv") == [{"name": "x, y", "n": "1"}]
     assert read_csv(tmp_path / "none.csv") == []

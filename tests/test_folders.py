@@ -25,11 +25,24 @@ def listing(tmp_path) -> Listing:
 
 def test_a_listing_becomes_a_data_set(listing, capsys):
     data = from_listing(listing)
-    assert (data.domain_names, data.classes, data.size) == (("a", "b"), ("class 0", "class 1"), (5, 4))
-    assert data.part_names == ("train", "val", "extra")         # known names first, others after
-    assert data.counts().tolist() == [[6, 6], [6, 6]] and data.groups.tolist() == [i // 4 for i in range(24)]
+    assert (data.domain_names, data.classes, data.size) == (
+        ("a", "b"),
+        ("class 0", "class 1"),
+        (5, 4),
+    )
+    assert data.part_names == ("train", "val", "extra")  # known names first, others after
+    assert data.counts().tolist() == [[6, 6], [6, 6]] and data.groups.tolist() == [
+        i // 4 for i in range(24)
+    ]
     assert "classes: 0 class 0, 1 class 1" in capsys.readouterr().out
-    some = from_listing(listing, (3, 2), domains=["b", "a"], classes=["class 1"], part_names=["val", "train"], quiet=True)
+    some = from_listing(
+        listing,
+        (3, 2),
+        domains=["b", "a"],
+        classes=["class 1"],
+        part_names=["val", "train"],
+        quiet=True,
+    )
     assert (some.domain_names, some.classes, some.size) == (("b", "a"), ("class 1",), (3, 2))
     assert some.part_names == ("val", "train") and capsys.readouterr().out == ""
     rows = [r for r in listing.rows if r.label == "class 1" and r.part != "extra"]
@@ -38,7 +51,9 @@ def test_a_listing_becomes_a_data_set(listing, capsys):
 
 
 def test_without_groups_every_file_is_its_own_original(listing):
-    listing.rows = [r._replace(group=None if i % 2 else r.group) for i, r in enumerate(listing.rows)]
+    listing.rows = [
+        r._replace(group=None if i % 2 else r.group) for i, r in enumerate(listing.rows)
+    ]
     groups = from_listing(listing, quiet=True).groups
     assert len(set(groups[1::2].tolist())) == 12 and len(set(groups[::2].tolist())) == 6
     assert not set(groups[::2].tolist()) & set(groups[1::2].tolist())
@@ -52,7 +67,7 @@ def test_without_parts_all_is_in_the_first(listing):
 
 def test_a_file_may_be_in_two_parts_but_not_twice_in_one(listing):
     listing.rows.append(listing.rows[0]._replace(part="train"))
-    assert len(from_listing(listing, quiet=True)) == 25         # 0.png is in val, and now in train
+    assert len(from_listing(listing, quiet=True)) == 25  # 0.png is in val, and now in train
     listing.rows.append(listing.rows[0])
     with pytest.raises(ValueError, match="0.png is listed twice in part 'val'; list it once"):
         from_listing(listing, quiet=True)
@@ -88,51 +103,94 @@ def refusal(root) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("train, held, stored", [
-    ("train", "valid", "val"), ("Train", "Val", "val"), ("TRAINING", "Validation", "val"),
-    ("training", "testing", "test"), ("train", "Crossval", "crossval")])
+@pytest.mark.parametrize(
+    "train, held, stored",
+    [
+        ("train", "valid", "val"),
+        ("Train", "Val", "val"),
+        ("TRAINING", "Validation", "val"),
+        ("training", "testing", "test"),
+        ("train", "Crossval", "crossval"),
+    ],
+)
 def test_parts_have_other_names(train, held, stored, tmp_path):
-    root = touch(tmp_path, f"photo/{train}/cat/1.jpg", f"photo/{held}/cat/2.jpg", f"art/{train}/cat/1.jpg")
+    root = touch(
+        tmp_path, f"photo/{train}/cat/1.jpg", f"photo/{held}/cat/2.jpg", f"art/{train}/cat/1.jpg"
+    )
     listing = list_images(root)
-    assert (listing.names(1), listing.parts(), listing.names(3)) == (["art", "photo"], ["train", stored], ["cat"])
+    assert (listing.names(1), listing.parts(), listing.names(3)) == (
+        ["art", "photo"],
+        ["train", stored],
+        ["cat"],
+    )
 
 
 def test_parts_beside_other_folders(tmp_path):
     root = touch(tmp_path, *(f"photo/{part}/cat/1.jpg" for part in ("train", "val", "extra")))
     assert "photo has the parts train, val, but extra beside is no part" in refusal(root)
-    assert list_images(touch(tmp_path / "vehicles", "a/train/1.jpg", "a/bus/1.jpg")).names(3) == ["bus", "train"]
+    assert list_images(touch(tmp_path / "vehicles", "a/train/1.jpg", "a/bus/1.jpg")).names(3) == [
+        "bus",
+        "train",
+    ]
 
 
 @pytest.mark.parametrize("given", ["", "top"])
 def test_the_domain_comes_first(given, tmp_path):
     touch(tmp_path / "top", "train/photo/cat/1.jpg", "test/photo/cat/1.jpg", "test/art/cat/1.jpg")
     text = refusal(tmp_path / given)
-    assert "the domain comes first: rename test/art/cat to art/test/cat" in text and "perhaps" not in text
-    assert list_images(tmp_path / "top" / "test").names(1) == ["art", "photo"]      # one part alone can be read
+    assert (
+        "the domain comes first: rename test/art/cat to art/test/cat" in text
+        and "perhaps" not in text
+    )
+    assert list_images(tmp_path / "top" / "test").names(1) == [
+        "art",
+        "photo",
+    ]  # one part alone can be read
 
 
-@pytest.mark.parametrize("paths, given, meant", [
-    (("a/cat/1.jpg", "b/cat/1.jpg"), "..", "."), (("a/cat/1.jpg", "b/cat/1.jpg"), "a", "."),
-    (("a/cat/1.jpg", "b/cat/1.jpg"), "a/cat", "."), (("a/train/cat/1.jpg", "b/test/cat/1.jpg"), "..", "."),
-    (("a/train/cat/1.jpg", "b/train/cat/1.jpg"), "a", "."), (("a/train/cat/1.jpg", "b/test/cat/1.jpg"), "a/train", "."),
-    (("a/Train/cat/1.jpg", "b/test/cat/1.jpg"), "a/Train/cat", "."),
-    (("cat/1.jpg", "dog/1.jpg"), ".", None), (("train/cat/1.jpg", "test/cat/1.jpg"), ".", None),
-    (("train/cat/1.jpg", "test/cat/1.jpg"), "train", None), (("only/cat/1.jpg",), "only", None)])
+@pytest.mark.parametrize(
+    "paths, given, meant",
+    [
+        (("a/cat/1.jpg", "b/cat/1.jpg"), "..", "."),
+        (("a/cat/1.jpg", "b/cat/1.jpg"), "a", "."),
+        (("a/cat/1.jpg", "b/cat/1.jpg"), "a/cat", "."),
+        (("a/train/cat/1.jpg", "b/test/cat/1.jpg"), "..", "."),
+        (("a/train/cat/1.jpg", "b/train/cat/1.jpg"), "a", "."),
+        (("a/train/cat/1.jpg", "b/test/cat/1.jpg"), "a/train", "."),
+        (("a/Train/cat/1.jpg", "b/test/cat/1.jpg"), "a/Train/cat", "."),
+        (("cat/1.jpg", "dog/1.jpg"), ".", None),
+        (("train/cat/1.jpg", "test/cat/1.jpg"), ".", None),
+        (("train/cat/1.jpg", "test/cat/1.jpg"), "train", None),
+        (("only/cat/1.jpg",), "only", None),
+    ],
+)
 def test_which_folder_was_meant(paths, given, meant, tmp_path):
     top = tmp_path / "outer" / "top"
     text = refusal((touch(top, *paths) / given).resolve())
-    assert text.endswith(f"; perhaps you mean {top}." if meant else "put each domain's classes into a folder of its own.")
+    assert text.endswith(
+        f"; perhaps you mean {top}."
+        if meant
+        else "put each domain's classes into a folder of its own."
+    )
 
 
 def test_images_beside_class_folders_and_hidden_ones(tmp_path):
-    assert "put it into a folder of its class" in refusal(touch(tmp_path / "flat", "photo/train/1.jpg"))
-    assert "(there is" in (no := refusal(touch(tmp_path / "phone", "a/b/1.heic"))) and "1.heic" in no
-    assert "nor anywhere below" in refusal(touch(tmp_path / "mac", "__MACOSX/a/b/1.jpg", ".trash/a/b/c/1.jpg"))
+    assert "put it into a folder of its class" in refusal(
+        touch(tmp_path / "flat", "photo/train/1.jpg")
+    )
+    assert (
+        "(there is" in (no := refusal(touch(tmp_path / "phone", "a/b/1.heic"))) and "1.heic" in no
+    )
+    assert "nor anywhere below" in refusal(
+        touch(tmp_path / "mac", "__MACOSX/a/b/1.jpg", ".trash/a/b/c/1.jpg")
+    )
 
 
 def test_domains_that_differ_in_case_or_blanks(tmp_path):
     root = touch(tmp_path, "photo/cat/1.jpg", "Photo /cat/1.jpg", "photos/cat/1.jpg")
-    with pytest.raises(ValueError, match="domains 'Photo ' and 'photo' differ in case or blanks alone"):
+    with pytest.raises(
+        ValueError, match="domains 'Photo ' and 'photo' differ in case or blanks alone"
+    ):
         from_folder(root)
 
 
@@ -158,7 +216,7 @@ def test_pacs_has_the_published_counts(tmp_path):
     ]
     source, target = pacs.leave_out("sketch")
     assert (source.K, len(source), len(target)) == (3, 6062, 3929)
-    with patch("dgdd_nb.images.read_all") as decode:            # the second start, from the cache, mapped
+    with patch("dgdd_nb.images.read_all") as decode:  # the second start, from the cache, mapped
         again = from_folder(root, 64, cache=tmp_path / "cache", quiet=True)
     assert not decode.called and torch.equal(again.images, pacs.images)
     assert torch.equal(again.labels, pacs.labels) and again.normalisation() == pacs.normalisation()
@@ -171,9 +229,10 @@ def test_digits_have_train_and_val(tmp_path):
     assert digits.part_names == ("train", "val")
     assert digits.size == (32, 32)
     assert digits.part("train").counts().tolist() == [
-        [480] * 10, [62, 52, 47, 29, 30, 33, 34, 25, 17, 29]]
-    assert digits.part("val").counts().tolist() == [
-        [120] * 10, [16, 13, 12, 7, 7, 8, 8, 6, 4, 7]]
+        [480] * 10,
+        [62, 52, 47, 29, 30, 33, 34, 25, 17, 29],
+    ]
+    assert digits.part("val").counts().tolist() == [[120] * 10, [16, 13, 12, 7, 7, 8, 8, 6, 4, 7]]
     source, target = digits.leave_out("street_chars")
     assert (len(source), len(target)) == (4800, 446)  # the whole target, as in the literature
 
@@ -183,7 +242,9 @@ def test_a_domain_without_images_is_named(tmp_path):
         (tmp_path / domain / name).mkdir(parents=True)
         if domain != "c":
             Image.linear_gradient("L").resize((8, 8)).save(tmp_path / domain / name / "0.png")
-    (tmp_path / "notes").mkdir()                                  # no class folders: not a domain
-    with pytest.raises(FileNotFoundError, match="domain c has class folders and no image.*domains="):
+    (tmp_path / "notes").mkdir()  # no class folders: not a domain
+    with pytest.raises(
+        FileNotFoundError, match="domain c has class folders and no image.*domains="
+    ):
         from_folder(tmp_path, quiet=True, cache=False)
     assert from_folder(tmp_path, domains=["a", "b"], quiet=True, cache=False).K == 2

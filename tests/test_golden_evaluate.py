@@ -29,7 +29,8 @@ def test_learning_rate_of_every_epoch(golden, asked):
 def test_constants_of_the_paper_recipe(golden):
     paper = RECIPES["paper"]
     assert (paper.momentum, paper.weight_decay, paper.batch) == tuple(
-        golden[name].item() for name in ("momentum", "weight_decay", "batch"))  # fmt: skip
+        golden[name].item() for name in ("momentum", "weight_decay", "batch")
+    )
     assert paper == Recipe("paper", epochs=1001, lr=golden["E1000/lr0"].item())
 
 
@@ -40,7 +41,9 @@ def test_a_short_run(golden, several):
     recipe = get_recipe("paper", epochs=int(golden["run/epochs_arg"]) + 1, augment="none")
     start = state(golden, "run/state0/")
     classes, width = start["classifier.bias"].numel(), start["features.0.bias"].numel()
-    nets = [ConvNet(classes, 16, width=width, depth=int(golden["run/depth"]), seed=s) for s in (0, 1)]
+    nets = [
+        ConvNet(classes, 16, width=width, depth=int(golden["run/depth"]), seed=s) for s in (0, 1)
+    ]
     nets[0].load_state_dict(start)
     history = train(nets if several else nets[0], images, labels, recipe, (0, 1) if several else 0)
     loss, accuracy = (np.array(history[key]) for key in ("loss", "accuracy"))

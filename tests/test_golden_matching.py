@@ -29,18 +29,33 @@ def test_features(dm, name, dtype, tolerance, which, classes, loop):
     key = f"feat/{which}/loss_{name}"
     if key not in dm:
         pytest.skip("this combination is not in the golden file")
-    (real, real_labels), (syn, labels) = flat(dm["feat/real"], dtype, classes), flat(dm["feat/syn"], dtype, classes)
+    (real, real_labels), (syn, labels) = (
+        flat(dm["feat/real"], dtype, classes),
+        flat(dm["feat/syn"], dtype, classes),
+    )
     layout = layout_of(real_labels, torch.zeros_like(real_labels), labels, 1, classes)
     leaf = syn[None].clone().requires_grad_()
     loss = class_losses(DM(), {"embed": real}, {"embed": leaf}, layout, loop=loop).sum()
     assert_near(loss, dm[key], tolerance)
     grad = torch.autograd.grad(loss, leaf)[0][0]
-    assert_near(grad.view(classes, -1, grad.shape[1]), dm[f"feat/{which}/grad_syn_{name}"], tolerance)
+    assert_near(
+        grad.view(classes, -1, grad.shape[1]), dm[f"feat/{which}/grad_syn_{name}"], tolerance
+    )
 
 
 def pixels(dm, kind, name, dtype, which, classes):
-    (real, real_labels), (syn, labels) = flat(dm["net/real"], dtype, classes), flat(dm["net/syn"], dtype, classes)
-    net = ConvNet(3, 16, width=16, depth=int(dm["net/depth"]), norm="batch" if kind == "bn" else "instance", seed=0)
+    (real, real_labels), (syn, labels) = (
+        flat(dm["net/real"], dtype, classes),
+        flat(dm["net/syn"], dtype, classes),
+    )
+    net = ConvNet(
+        3,
+        16,
+        width=16,
+        depth=int(dm["net/depth"]),
+        norm="batch" if kind == "bn" else "instance",
+        seed=0,
+    )
     net.load_state_dict(state(dm, f"{kind}/state/"))
     return net.to(dtype).train(), real, real_labels, syn, labels
 
@@ -53,10 +68,14 @@ def test_pixels(dm, kind, name, dtype, tolerance, which, classes):
     if key not in dm:
         pytest.skip("this combination is not in the golden file")
     net, real, real_labels, syn, labels = pixels(dm, kind, name, dtype, which, classes)
-    found = domain_gradients(net, DM(), real, real_labels, torch.zeros_like(real_labels), syn, labels, K=1, C=classes)
+    found = domain_gradients(
+        net, DM(), real, real_labels, torch.zeros_like(real_labels), syn, labels, K=1, C=classes
+    )
     assert_near(found.losses.sum(), dm[key], tolerance)
     for g in (found.g_dm, found.g_domain[0]):
-        assert_near(g.view(classes, -1, *g.shape[1:]), dm[f"{kind}/{which}/grad_syn_{name}"], tolerance)
+        assert_near(
+            g.view(classes, -1, *g.shape[1:]), dm[f"{kind}/{which}/grad_syn_{name}"], tolerance
+        )
 
 
 def test_union_of_two_domains(dm):

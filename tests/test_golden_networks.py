@@ -11,9 +11,13 @@ from dgdd_nb.networks import ConvNet, block_tail
 
 NETS = {"d3_32": (10, 32, 3, 3), "d4_64": (7, 64, 3, 4), "d3_28gray": (10, 28, 1, 3)}
 COUNTS = {
-    "d3_32_rgb_c10": (10, 32, 3, 3), "d4_64_rgb_c10": (10, 64, 3, 4), "d5_128_rgb_c10": (10, 128, 3, 5),
-    "d3_28_gray_c10": (10, 28, 1, 3), "d4_64_rgb_c7": (7, 64, 3, 4), "d3_32_rgb_c7": (7, 32, 3, 3),
-}  # fmt: skip
+    "d3_32_rgb_c10": (10, 32, 3, 3),
+    "d4_64_rgb_c10": (10, 64, 3, 4),
+    "d5_128_rgb_c10": (10, 128, 3, 5),
+    "d3_28_gray_c10": (10, 28, 1, 3),
+    "d4_64_rgb_c7": (7, 64, 3, 4),
+    "d3_32_rgb_c7": (7, 32, 3, 3),
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,9 @@ def test_convnet(convnet, case, precision, tolerance, tail):
     classes, size, channels, depth = NETS[case]
     net = ConvNet(classes, size, channels=channels, width=16, depth=depth, seed=0)
     prefix = f"{case}/state/"
-    state = {k.removeprefix(prefix): torch.tensor(convnet[k]) for k in convnet if k.startswith(prefix)}
+    state = {
+        k.removeprefix(prefix): torch.tensor(convnet[k]) for k in convnet if k.startswith(prefix)
+    }
     net.load_state_dict(state)
     dtype = torch.float64 if precision == "f64" else torch.float32
     net.to(dtype).tail = tail
@@ -43,7 +49,9 @@ def test_convnet(convnet, case, precision, tolerance, tail):
         assert_near(value, convnet[f"{case}/{name}_{precision}"], tolerance)
     key = f"{case}/pixel_grad_{precision}"
     if key in convnet:
-        (grad,) = torch.autograd.grad(read["logits"], x, torch.tensor(convnet[f"{case}/cotangent"]).to(dtype))
+        (grad,) = torch.autograd.grad(
+            read["logits"], x, torch.tensor(convnet[f"{case}/cotangent"]).to(dtype)
+        )
         assert_near(grad, convnet[key], tolerance)
 
 
@@ -57,12 +65,15 @@ def test_convnet_counts(convnet, case):
 
 
 KEYS = {
-    "flip": (flip, ("flip",), 0), "crop": (crop, ("shift_rows", "shift_cols"), 0),
+    "flip": (flip, ("flip",), 0),
+    "crop": (crop, ("shift_rows", "shift_cols"), 0),
     "cutout": (cutout, ("offset_rows", "offset_cols", "size"), 0),
-    "scale": (scale, ("sx", "sy"), 1e-5), "rotate": (rotate, ("angle_rad",), 1e-5),
-    "brightness": (brightness, ("add",), 1e-6), "saturation": (saturation, ("factor",), 1e-6),
+    "scale": (scale, ("sx", "sy"), 1e-5),
+    "rotate": (rotate, ("angle_rad",), 1e-5),
+    "brightness": (brightness, ("add",), 1e-6),
+    "saturation": (saturation, ("factor",), 1e-6),
     "contrast": (contrast, ("factor",), 1e-6),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("sharing", ["shared", "per_image"])
@@ -103,8 +114,17 @@ def raw_values(raw, height, width):
 
 
 COLOR = ("brightness", "saturation", "contrast")
-RAW = (*COLOR, "crop_rows", "crop_cols", "cutout_rows", "cutout_cols",
-       "flip", "scale_x", "scale_y", "rotate")  # fmt: skip
+RAW = (
+    *COLOR,
+    "crop_rows",
+    "crop_cols",
+    "cutout_rows",
+    "cutout_cols",
+    "flip",
+    "scale_x",
+    "scale_y",
+    "rotate",
+)
 
 
 def test_dsa_mode_m(dsa):
@@ -129,7 +149,9 @@ def reference_draws(name, seed, x):
     raw = dict.fromkeys(RAW, 0.0)
     mine = [key for key in RAW if key.split("_")[0] == name or key in COLOR and name == "color"]
     for step, key in enumerate(mine):
-        generator = torch.Generator().manual_seed(seed + 1 + step)  # the group was chosen with `seed`
+        generator = torch.Generator().manual_seed(
+            seed + 1 + step
+        )  # the group was chosen with `seed`
         side = x.shape[2 if key.endswith("rows") else 3]
         if name == "crop":
             shift = int(side * 0.125 + 0.5)

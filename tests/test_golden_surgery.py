@@ -65,15 +65,22 @@ def test_resultant_length_in_single_precision(sgs, case):
     assert (R - torch.from_numpy(sgs[f"{case}/R"])).abs().max() < 2e-6
 
 
-@pytest.mark.parametrize("kind, moduli, real", [
-    ("equal", "equal", False), ("rayleigh", "rayleigh", False),
-    ("sign_equal", "equal", True), ("sign_halfnormal", "rayleigh", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, moduli, real",
+    [
+        ("equal", "equal", False),
+        ("rayleigh", "rayleigh", False),
+        ("sign_equal", "equal", True),
+        ("sign_halfnormal", "rayleigh", True),
+    ],
+)
 def test_null_level(null, kind, moduli, real):
     for place, K in enumerate(null["K"]):
         level = null_level(int(K), moduli, real, samples=100_000, seed=int(K))
-        for mine, my_error, name in [(level.mean, level.standard_error, "R"),
-                                     (level.mean_square, level.standard_error_square, "R2")]:
+        for mine, my_error, name in [
+            (level.mean, level.standard_error, "R"),
+            (level.mean_square, level.standard_error_square, "R2"),
+        ]:
             bound = 4 * np.hypot(null[f"{kind}/se_{name}"][place], my_error)
             assert abs(mine - null[f"{kind}/mean_{name}"][place]) < bound, (kind, K, name)
 

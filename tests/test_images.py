@@ -26,7 +26,9 @@ needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork and
 def draw(path: Path, seed: int, side: tuple[int, int] = (6, 8)) -> Path:
     "A picture of random colours."
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*side, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*side, 3), dtype=np.uint8)).save(
+        path
+    )
     return path
 
 
@@ -58,8 +60,14 @@ def count(monkeypatch):
 
     def since(paths: list[Path], cache: Path, **options) -> int:
         seen.clear()
-        cached(paths, options.pop("size", (6, 8)), root=paths[0].parents[1], workers=1, cache=cache,
-               **options)
+        cached(
+            paths,
+            options.pop("size", (6, 8)),
+            root=paths[0].parents[1],
+            workers=1,
+            cache=cache,
+            **options,
+        )
         return len(seen)
 
     return since
@@ -68,15 +76,22 @@ def count(monkeypatch):
 def test_a_second_start_decodes_nothing(album, tmp_path, count):
     cache = tmp_path / "cache"
     assert [count(album, cache) for _ in range(3)] == [12, 0, 0]
-    assert count(album, cache, size=(4, 4)) == 12 and count(album, cache) == 0      # two sizes live side by side
-    assert count(album[::2], cache) == 6 and count(album, cache) == 0               # and two choices of folders
+    assert (
+        count(album, cache, size=(4, 4)) == 12 and count(album, cache) == 0
+    )  # two sizes live side by side
+    assert count(album[::2], cache) == 6 and count(album, cache) == 0  # and two choices of folders
     assert count(album, cache, size=None) == 12 and count(album, cache, size=None) == 0
-    assert count(album[:3], cache, selection="three") == 3 and count(album[:5], cache, selection="five") == 5
-    assert count(album[:3], cache, selection="three") == 0                          # two choices within the folders
+    assert (
+        count(album[:3], cache, selection="three") == 3
+        and count(album[:5], cache, selection="five") == 5
+    )
+    assert count(album[:3], cache, selection="three") == 0  # two choices within the folders
     assert clear_cache(cache) > 3 * 12 * 6 * 8 and count(album, cache) == 12
 
 
-@pytest.mark.parametrize("change", ["edited", "touched", "added", "removed", "renamed", "replaced by an older one"])
+@pytest.mark.parametrize(
+    "change", ["edited", "touched", "added", "removed", "renamed", "replaced by an older one"]
+)
 def test_a_changed_source_is_decoded_again(album, tmp_path, count, change):
     cache = tmp_path / "cache"
     read(album, cache)
@@ -135,7 +150,9 @@ def test_no_damaged_file_is_trusted(tmp_path_factory, data):
     else:
         blob = data.draw(st.binary(max_size=200))
     file.write_bytes(blob)
-    assert torch.equal(read(album, home / "cache"), want) and torch.equal(read(album, home / "cache"), want)
+    assert torch.equal(read(album, home / "cache"), want) and torch.equal(
+        read(album, home / "cache"), want
+    )
 
 
 @QUICK
@@ -146,7 +163,7 @@ def test_same_bits_with_and_without_a_cache(tmp_path_factory, n, size, mapped):
     limit, images.IN_MEMORY = images.IN_MEMORY, 0 if mapped else images.IN_MEMORY
     try:
         first, second = (read(album, home / "cache", size) for _ in range(2))
-        second += 1                                             # a copy: the file stays as it is
+        second += 1  # a copy: the file stays as it is
         assert torch.equal(read(album, home / "cache", size), first)
     finally:
         images.IN_MEMORY = limit
@@ -238,9 +255,19 @@ print(caught[0].message, list(cache.iterdir()))
 
 def python(script: str, *arguments: object) -> str:
     "Run a script in a fresh interpreter with one thread; what it prints."
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", script, *map(str, arguments)],
-                          env=environment, capture_output=True, text=True, timeout=120)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", script, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -248,7 +275,13 @@ def python(script: str, *arguments: object) -> str:
 @needs_posix
 def test_a_build_killed_anywhere_leaves_nothing_half(album, tmp_path):
     lines = python(KILLED, album[0].parents[1], tmp_path / "cache").splitlines()
-    assert lines == ["decoding", "half written .part", "before the rename .part", "after the rename .npy", "before the card .npy"]
+    assert lines == [
+        "decoding",
+        "half written .part",
+        "before the rename .part",
+        "after the rename .npy",
+        "before the card .npy",
+    ]
 
 
 @needs_posix
@@ -270,7 +303,10 @@ def test_old_leftovers_go_young_ones_stay(album, tmp_path):
         (cache / name).write_bytes(b"x")
     os.utime(cache / names[0], (0, 0))
     read(album, cache)
-    assert sorted(p.name for p in cache.iterdir() if not p.name.startswith("dgdd-")) == [names[1], "mine.npy"]
+    assert sorted(p.name for p in cache.iterdir() if not p.name.startswith("dgdd-")) == [
+        names[1],
+        "mine.npy",
+    ]
     clear_cache(cache)
     assert sorted(p.name for p in cache.iterdir()) == ["dgdd-short.json", "mine.npy"]
 
@@ -284,10 +320,12 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(album, tmp_path, k
         cache.mkdir(mode=0o500)
     else:
         cache.write_text("here")
-    with pytest.warns(UserWarning, match="could not be kept in .*; name another folder in DGDD_CACHE"):
+    with pytest.warns(
+        UserWarning, match="could not be kept in .*; name another folder in DGDD_CACHE"
+    ):
         got = cached(album, None, root=album[0].parents[1], cache=cache)
     assert torch.equal(got, read_all(album, (6, 8)))
-    if kind == "read only":                                     # what lies there already is read
+    if kind == "read only":  # what lies there already is read
         cache.chmod(0o700)
         read(album, cache)
         cache.chmod(0o500)
@@ -309,8 +347,8 @@ def test_a_folder_of_domains_is_decoded_once(tmp_path, capsys, count):
     for i, name in enumerate(("photo/dog", "photo/cat", "sketch/dog", "sketch/cat")):
         draw(tmp_path / "pets" / name / "0.png", i)
     first = from_folder(tmp_path / "pets", cache=tmp_path / "cache")
-    images.read_image = None                                    # the fixture puts it back
+    images.read_image = None  # the fixture puts it back
     again = from_folder(tmp_path / "pets", cache=tmp_path / "cache")
     assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
     said = capsys.readouterr().out
-    assert said[: len(said) // 2] == said[len(said) // 2:]
+    assert said[: len(said) // 2] == said[len(said) // 2 :]

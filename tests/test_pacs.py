@@ -20,7 +20,13 @@ def pacs(tmp_path_factory):
 def test_distil_three_domains_score_the_fourth(pacs, tmp_path):
     source, target = pacs.leave_out("photo")
     assert (source.K, source.C, len(target)) == (3, 7, 1670)
-    budget = {"ipc": 3, "steps": 3, "real_batch": 24, "width": 16, "checkpoint": tmp_path / "run.safetensors"}
+    budget = {
+        "ipc": 3,
+        "steps": 3,
+        "real_batch": 24,
+        "width": 16,
+        "checkpoint": tmp_path / "run.safetensors",
+    }
     made = distill(source, DM(), SGS(), **budget)
     assert torch.isfinite(made.images).all() and made.images.shape == (21, 3, 32, 32)
     scores = evaluate(made, target, seeds=2, recipe=get_recipe("quick", epochs=2), width=16)

@@ -78,7 +78,9 @@ def test_batches_are_disjoint_and_sorted(data):
 @pytest.mark.parametrize("size", [(7, 9), (8, 8), (6, 5)])
 def test_null_keeps_energies_and_symmetry(size):
     dice = torch.Generator().manual_seed(2)
-    g = torch.randn(4, 3, 2, 3, *size, generator=dice, dtype=torch.float64) * torch.rand(1, 3, 1, 3, *size, generator=dice)
+    g = torch.randn(4, 3, 2, 3, *size, generator=dice, dtype=torch.float64) * torch.rand(
+        1, 3, 1, 3, *size, generator=dice
+    )
     G = spectrum(g)
     null = torch.cat([gaussian_null(G, size[1], dice) for _ in range(300)])
     energy = [x.abs().square().mean((0, 2)) for x in (null, G)]
@@ -94,7 +96,12 @@ def test_shares_sum_and_find_what_is_planted():
     def draw(*lead):
         return torch.randn(*lead, 40, generator=dice, dtype=torch.complex128)
 
-    truth = {"common": draw(1, 1, 1), "class": draw(1, 1, 30), "domain": draw(1, 30, 1), "noise": 2 * draw(50, 30, 30)}
+    truth = {
+        "common": draw(1, 1, 1),
+        "class": draw(1, 1, 30),
+        "domain": draw(1, 30, 1),
+        "noise": 2 * draw(50, 30, 30),
+    }
     G = sum(truth.values())
     energy = split_energy(G)
     assert torch.allclose(sum(energy.values()), G.abs().square().mean((0, 1, 2)))
@@ -128,11 +135,17 @@ def test_share_correlations_follow_a_planted_common_part():
 def test_pieces_and_probes_on_planted_truth():
     "A class part and a domain part in quiet noise: all is read; the left-out domain is seen in the mean."
     dice = torch.Generator().manual_seed(6)
-    c, k = torch.randn(1, 1, 5, 3, 8, 8, generator=dice), torch.randn(1, 4, 1, 3, 8, 8, generator=dice)
+    c, k = (
+        torch.randn(1, 1, 5, 3, 8, 8, generator=dice),
+        torch.randn(1, 4, 1, 3, 8, 8, generator=dice),
+    )
     train, test = (c + k + 0.1 * torch.randn(n, 4, 5, 3, 8, 8, generator=dice) for n in (4, 2))
     for variant in VARIANTS:
         found = probe_pieces(train, test, variant)
-        assert min(found[n] for n in ("g_cls class", "passed class", "passed domain", "g_dom domain")) > 80
+        assert (
+            min(found[n] for n in ("g_cls class", "passed class", "passed domain", "g_dom domain"))
+            > 80
+        )
         assert probe_left_out(train, test, variant) > 80
     noise = [torch.randn(n, 4, 5, 3, 8, 8, generator=dice) for n in (4, 2)]
     assert probe_pieces(*noise, "constant")["passed class"] < 60
@@ -151,7 +164,10 @@ def test_pieces_add_up():
 
 def test_transfer_of_a_shared_direction():
     dice = torch.Generator().manual_seed(8)
-    shared, own = torch.randn(6, 3, 8, 8, generator=dice), torch.randn(4, 6, 3, 8, 8, generator=dice)
+    shared, own = (
+        torch.randn(6, 3, 8, 8, generator=dice),
+        torch.randn(4, 6, 3, 8, 8, generator=dice),
+    )
     found = transfer(shared + 0.3 * own[:3], shared + 0.3 * own[3])
     assert all(found[v] > 0.8 for v in VARIANTS) and found["rank"] > 0.1
     assert abs(transfer(own[:3], own[3])["constant"]) < 0.1
@@ -160,7 +176,9 @@ def test_transfer_of_a_shared_direction():
 def test_pulls_obey_pythagoras():
     g = torch.randn(2, 3, 4, 3, 8, 8, generator=torch.Generator().manual_seed(9))
     found = pulls(g)
-    assert torch.allclose(found["consensus"] + found["deviations"], g.square().mean((1, 2, 3, 4, 5)))
+    assert torch.allclose(
+        found["consensus"] + found["deviations"], g.square().mean((1, 2, 3, 4, 5))
+    )
 
 
 def test_wrong_names_undo(data):
@@ -170,19 +188,23 @@ def test_wrong_names_undo(data):
 
 
 def test_verdict_words_and_what_settles():
-    assert [verdict(x, 1.0).word for x in ([3, 4, 5, 4, 4], [0.1, 0, 0.2, 0, 0.1], [3, -1, 2, 0, 4.0])] == [
-        "supported", "not supported", "undecided"]
+    assert [
+        verdict(x, 1.0).word for x in ([3, 4, 5, 4, 4], [0.1, 0, 0.2, 0, 0.1], [3, -1, 2, 0, 4.0])
+    ] == ["supported", "not supported", "undecided"]
     undecided = verdict([3, -1, 2, 0, 4.0], 1.0)
     n = int(settle(undecided).split()[1])
     assert 5 < n < 1000 and undecided.low < 0 < undecided.high
 
 
-@pytest.mark.parametrize("values, smallest", [
-    ([0.036, 0.046, 0.056, 0.041, 0.051], 0.05),  # above zero, below the smallest effect
-    ([0.015, 0.005, 0.03, 0.01, 0.015], 0.02),
-    ([3, -1, 2, 0, 4.0], 1.0),  # above the smallest effect, not clear of zero
-    ([1, -2, 2, -1, -0.5], 0.5),  # below zero on average
-])
+@pytest.mark.parametrize(
+    "values, smallest",
+    [
+        ([0.036, 0.046, 0.056, 0.041, 0.051], 0.05),  # above zero, below the smallest effect
+        ([0.015, 0.005, 0.03, 0.01, 0.015], 0.02),
+        ([3, -1, 2, 0, 4.0], 1.0),  # above the smallest effect, not clear of zero
+        ([1, -2, 2, -1, -0.5], 0.5),  # below zero on average
+    ],
+)
 def test_settle_names_the_smallest_number_that_decides(values, smallest):
     finding = verdict(values, smallest)
     assert finding.word == "undecided"
@@ -190,14 +212,23 @@ def test_settle_names_the_smallest_number_that_decides(values, smallest):
 
     def decides(n):
         half = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
-        return finding.mean - half > 0 if finding.mean >= smallest else finding.mean + half < smallest
+        return (
+            finding.mean - half > 0 if finding.mean >= smallest else finding.mean + half < smallest
+        )
 
     assert decides(n) and not decides(n - 1)
 
 
-@pytest.mark.parametrize("values, why", [
-    ([-62, -63, -64, -62, -63], "the opposite"), ([0.3, 0.1, 0.2, 0.4, 0.3], "too small to matter"),
-    ([-2, -1, -3, -1, -2.5], ""), ([5, 6, 5, 6, 5], ""), ([9, -9, 9, -9, 3], "")])
+@pytest.mark.parametrize(
+    "values, why",
+    [
+        ([-62, -63, -64, -62, -63], "the opposite"),
+        ([0.3, 0.1, 0.2, 0.4, 0.3], "too small to matter"),
+        ([-2, -1, -3, -1, -2.5], ""),
+        ([5, 6, 5, 6, 5], ""),
+        ([9, -9, 9, -9, 3], ""),
+    ],
+)
 def test_reason_for_not_supported(values, why):
     finding = verdict(values, 2)
     assert finding.why == why and str(finding).endswith(f"({why})" if why else finding.word)
@@ -276,8 +307,15 @@ def test_stored_values_are_possible(rows):
 
 def test_a_claim_is_computed_from_the_rows(rows):
     table = Measurements.read(STORED)["mini"]
-    claim = Claim("agreement", "R - null", 0.02, lambda m: m(study="maps", layer="embed", quantity="R")
-                  - m(study="maps", layer="embed", quantity="null"))
+    claim = Claim(
+        "agreement",
+        "R - null",
+        0.02,
+        lambda m: (
+            m(study="maps", layer="embed", quantity="R")
+            - m(study="maps", layer="embed", quantity="null")
+        ),
+    )
     by_hand = defaultdict(list)
     for row in table.rows:
         if row["study"] == "maps" and row["layer"] == "embed" and row["quantity"] in ("R", "null"):

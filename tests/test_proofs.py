@@ -64,7 +64,9 @@ def test_impossible_concentration(rho, real):
         concentrated_phases(rho, 3, dice(), real)
 
 
-@pytest.mark.parametrize("law, square", [("equal", 1), ("uniform", 13 / 12), ("rayleigh", 4 / math.pi)])
+@pytest.mark.parametrize(
+    "law, square", [("equal", 1), ("uniform", 13 / 12), ("rayleigh", 4 / math.pi)]
+)
 def test_moments_of_lengths(law, square):
     x = lengths(law, 100_000, dice(1))
     assert (x > 0).all()
@@ -143,7 +145,9 @@ def test_estimate_and_its_distance():
     assert exact.off(1) == 0 and exact.off(1.1) > 1e6  # no spread: any gap is far away
 
 
-@pytest.mark.parametrize("G", [torch.ones(3), torch.full((2, 3), math.nan), torch.full((2, 3), math.inf)])
+@pytest.mark.parametrize(
+    "G", [torch.ones(3), torch.full((2, 3), math.nan), torch.full((2, 3), math.inf)]
+)
 def test_measure_bad_input(G):
     with pytest.raises(ValueError, match="finite coefficients of shape"):
         measure_filter(G, 0.5)
@@ -156,7 +160,13 @@ def test_sweep_is_independent_of_its_neighbours():
     assert one != sweep(0.5, sizes=(8,), samples=50, stream=1)
     drawn = []
     for stream in (0, 1):
-        sweep(0.5, lambda phases, generator: drawn.append(phases) or 1, sizes=(2, 4), samples=50, stream=stream)
+        sweep(
+            0.5,
+            lambda phases, generator: drawn.append(phases) or 1,
+            sizes=(2, 4),
+            samples=50,
+            stream=stream,
+        )
     used = np.concatenate([phases.ravel() for phases in drawn])
     assert len(np.unique(used)) == len(used) == 2 * 6 * 50  # no number is used twice
 
@@ -180,8 +190,18 @@ def test_rate_is_found(power, factor):
     assert abs(fit_rate(sizes, [factor * k**power for k in sizes]) - power) < 1e-9
 
 
-@pytest.mark.parametrize("sizes, values", [([1], [1]), ([2, 2], [1, 3]), ([1, 2], [1]), ([1, 2], [1, 0]),
-                                           ([0, 2], [1, 1]), ([1, 2], [1, math.nan]), ([], [])])
+@pytest.mark.parametrize(
+    "sizes, values",
+    [
+        ([1], [1]),
+        ([2, 2], [1, 3]),
+        ([1, 2], [1]),
+        ([1, 2], [1, 0]),
+        ([0, 2], [1, 1]),
+        ([1, 2], [1, math.nan]),
+        ([], []),
+    ],
+)
 def test_no_rate(sizes, values):
     with pytest.raises(ValueError, match="positive values at two or more different sizes"):
         fit_rate(sizes, values)
@@ -190,8 +210,10 @@ def test_no_rate(sizes, values):
 # ---- the table
 
 
-@pytest.mark.parametrize("worst, verdict", [(0, "holds"), (1, "holds"), (1.001, "fails"),
-                                            (math.nan, "fails"), (math.inf, "fails")])
+@pytest.mark.parametrize(
+    "worst, verdict",
+    [(0, "holds"), (1, "holds"), (1.001, "fails"), (math.nan, "fails"), (math.inf, "fails")],
+)
 def test_verdict(worst, verdict):
     assert Check("claim", worst, 1).verdict == verdict
 
@@ -203,10 +225,14 @@ def test_impossible_check(worst, tolerance):
 
 
 def test_table_is_markdown():
-    table = check_table([Check("|a| = b", 2e-16, 1e-13, "relative"), Check("long claim", 3.14159, 1, "x", "broken")])
+    table = check_table(
+        [Check("|a| = b", 2e-16, 1e-13, "relative"), Check("long claim", 3.14159, 1, "x", "broken")]
+    )
     lines = table.splitlines()
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1  # aligned
-    cells = [[part.strip() for part in line.replace("\\|", "!").strip("|").split("|")] for line in lines]
+    cells = [
+        [part.strip() for part in line.replace("\\|", "!").strip("|").split("|")] for line in lines
+    ]
     assert cells[0] == ["claim", "premises", "worst difference", "tolerance", "unit", "verdict"]
     assert set("".join(cells[1])) == {"-"}
     assert cells[2] == ["!a! = b", "kept", "2e-16", "1e-13", "relative", "holds"]
@@ -243,6 +269,7 @@ def test_union_of_a_distance_is_not(problem):
 
 def test_union_does_not_trust_the_objective(problem):
     """An objective that wrongly says union_is_mean is measured, not believed."""
+
     class Wrong(DM):
         def __call__(self, real, synthetic, draw=None):
             return super().__call__(real, synthetic).sqrt()
@@ -279,7 +306,12 @@ def test_unbiased_square_is_the_mean_cosine_of_pairs(seed, K, real):
 
 
 @QUICK
-@given(seeds, st.integers(1, 7), st.sampled_from([torch.complex64, torch.complex128]), st.floats(-30, 30))
+@given(
+    seeds,
+    st.integers(1, 7),
+    st.sampled_from([torch.complex64, torch.complex128]),
+    st.floats(-30, 30),
+)
 def test_unbiased_length_stays_in_range(seed, K, dtype, exponent):
     G = arrows(seed, K, dtype=dtype) * 10.0**exponent
     R = resultant_length(G, unbiased=True)

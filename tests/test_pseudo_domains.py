@@ -45,7 +45,11 @@ def known() -> MultiDomain:
     contrast, level = torch.tensor([8.0, 90, 8])[style], torch.tensor([30.0, 128, 220])[style]
     shape = torch.rand(60, 3, 16, 16, generator=dice) - 0.5
     shape[label == 1, :, :8] *= 0.5  # the classes differ too
-    images = (level[:, None, None, None] + contrast[:, None, None, None] * shape).clamp(0, 255).to(torch.uint8)
+    images = (
+        (level[:, None, None, None] + contrast[:, None, None, None] * shape)
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
     return MultiDomain.from_tensors(images, label, torch.zeros(60, dtype=torch.long), groups=style)
 
 
@@ -71,7 +75,9 @@ def test_statistics_do_not_depend_on_chunks_and_leave_the_encoder_as_it_was(digi
     assert torch.equal(whole[:, :6], style_statistics(some, ("input",)))
     encoder = network(classes=10, size=16, seed=3).train()
     assert torch.equal(style_statistics(some, encoder=encoder), style_statistics(some, seed=3))
-    assert encoder.training and not torch.equal(style_statistics(some, seed=3), style_statistics(some))
+    assert encoder.training and not torch.equal(
+        style_statistics(some, seed=3), style_statistics(some)
+    )
     assert style_statistics(some, width=8).shape == (40, 16)
 
 
@@ -83,7 +89,9 @@ def test_nothing_is_left_after_the_norm(digits):
 
 def test_zscore():
     odd = torch.tensor([[1.0, 5, 0], [3, 5, 0], [5, 5, 0]])
-    assert torch.allclose(zscore(odd)[:, 0], torch.tensor([-1.5, 0, 1.5], dtype=torch.float64).sign() * 1.5**0.5)
+    assert torch.allclose(
+        zscore(odd)[:, 0], torch.tensor([-1.5, 0, 1.5], dtype=torch.float64).sign() * 1.5**0.5
+    )
     assert not zscore(odd)[:, 1:].any() and not zscore(torch.zeros(3, 2)).any()
     assert zscore(odd, torch.tensor([True, True, False]))[:, 0].tolist() == [-1, 1, 3]
 
@@ -117,10 +125,16 @@ def test_obvious_styles_are_found_exactly_and_numbered_by_brightness(known):
     for per_class in (True, False):
         tagged = pseudo_domains(known, 3, per_class=per_class, layers=("input",))
         assert adjusted_rand_score(known.groups, tagged.domains) == 1
-        assert torch.equal(tagged.domains, known.groups) and tagged.domain_names == ("style 0", "style 1", "style 2")
+        assert torch.equal(tagged.domains, known.groups) and tagged.domain_names == (
+            "style 0",
+            "style 1",
+            "style 2",
+        )
     truth = replace(known, domains=known.groups, domain_names=("dark", "busy", "bright"))
     report = cluster_report(truth, tagged, ("input",))
-    assert report.ari_domain == 1 and report.nmi_domain == pytest.approx(1) and report.nmi_class < 1e-6
+    assert (
+        report.ari_domain == 1 and report.nmi_domain == pytest.approx(1) and report.nmi_class < 1e-6
+    )
     assert report.sizes.tolist() == [[10, 10, 10]] * 2 and "| 1.00 | 1.00 |" in str(report)
 
 
@@ -129,12 +143,17 @@ def test_everything_but_the_tags_is_kept(digits):
     for name in ("images", "labels", "parts", "groups"):
         assert torch.equal(getattr(tagged, name), getattr(digits, name))
     assert (tagged.classes, tagged.part_names) == (digits.classes, digits.part_names)
-    assert tagged.counts().sum() == len(digits) and torch.equal(digits.domains.unique(), torch.arange(4))
+    assert tagged.counts().sum() == len(digits) and torch.equal(
+        digits.domains.unique(), torch.arange(4)
+    )
 
 
 def test_deterministic_and_free_of_the_order(digits):
     data = digits.part("train")
-    tagged, order = quietly(data, 3), torch.randperm(len(data), generator=torch.Generator().manual_seed(1))
+    tagged, order = (
+        quietly(data, 3),
+        torch.randperm(len(data), generator=torch.Generator().manual_seed(1)),
+    )
     assert torch.equal(quietly(data, 3).domains, tagged.domains)
     assert torch.equal(quietly(data.select(order), 3).domains, tagged.domains[order])
     assert torch.equal(content_order(data).sort()[0], torch.arange(len(data)))
@@ -152,19 +171,25 @@ def test_test_images_and_true_domains_play_no_part(digits):
     one = replace(digits, domains=torch.zeros_like(digits.domains), domain_names=("all",))
     assert torch.equal(quietly(one, 3).part("train").domains, train)
     with pytest.raises(ValueError, match="part 'train'"):
-        training_mask(replace(digits, part_names=("test", "train"), parts=torch.zeros_like(digits.parts)))
+        training_mask(
+            replace(digits, part_names=("test", "train"), parts=torch.zeros_like(digits.parts))
+        )
 
 
 def test_numbers_mean_the_same_in_all_classes(known):
     shifted = known.images.clone().int()
     shifted[known.labels == 1] += 25  # one class is brighter throughout
-    tagged = pseudo_domains(replace(known, images=shifted.clamp(0, 255).to(torch.uint8)), 3, layers=("input",))
+    tagged = pseudo_domains(
+        replace(known, images=shifted.clamp(0, 255).to(torch.uint8)), 3, layers=("input",)
+    )
     assert torch.equal(tagged.domains, known.groups)
 
 
 def test_small_cells_are_merged_with_a_message(digits):
     data = digits.part("train").only("photo")
-    with pytest.warns(UserWarning, match=r"fewer than 5 training images were merged.*class '\d' style"):
+    with pytest.warns(
+        UserWarning, match=r"fewer than 5 training images were merged.*class '\d' style"
+    ):
         tagged = pseudo_domains(data, 3, min_size=5)
     counts = tagged.counts()
     assert (counts[counts > 0] >= 5).all() and (counts == 0).any() and (counts.sum(0) == 20).all()
@@ -174,18 +199,28 @@ def test_bad_input_is_refused_in_a_sentence(digits):
     one = digits.part("train").only("scan")  # 20 images of each class
     same = replace(one, images=one.images[:1].expand(200, -1, -1, -1).contiguous())
     twins = replace(one, images=one.images[one.labels + 10 * (torch.arange(200) // 10 % 2)])
-    lone = one.select(torch.cat([torch.arange(200)[one.labels != 3], (one.labels == 3).nonzero().flatten()[:2]]))
+    lone = one.select(
+        torch.cat([torch.arange(200)[one.labels != 3], (one.labels == 3).nonzero().flatten()[:2]])
+    )
     refused = {
         r"K=1 divides nothing.*surgery=None": lambda: pseudo_domains(one, 1),
         r"200 training images cannot have K=201": lambda: pseudo_domains(one, 201, per_class=False),
-        r"class '0' has 20 training images, too few for K=21.*per_class=False": lambda: pseudo_domains(one, 21),
+        r"class '0' has 20 training images, too few for K=21.*per_class=False": lambda: (
+            pseudo_domains(one, 21)
+        ),
         r"class '3' has 2 training images": lambda: pseudo_domains(lone, 3),
         r"min_size=15 cannot be met.*use 1 to 10": lambda: pseudo_domains(one, 3, min_size=15),
         r"min_size=0": lambda: pseudo_domains(one, 3, min_size=0),
         r"all have the same style statistics": lambda: pseudo_domains(same, 3),
-        r"the same style statistics \(after an instance norm": lambda: pseudo_domains(one, 3, layers=("norm1",)),
-        r"class '0' holds 2 different styles, so with K=3 a cluster would be empty": lambda: pseudo_domains(twins, 3),
-        r"unknown layer 'con1' \(did you mean 'conv1'\?\)": lambda: pseudo_domains(one, 3, layers=("con1",)),
+        r"the same style statistics \(after an instance norm": lambda: pseudo_domains(
+            one, 3, layers=("norm1",)
+        ),
+        r"class '0' holds 2 different styles, so with K=3 a cluster would be empty": lambda: (
+            pseudo_domains(twins, 3)
+        ),
+        r"unknown layer 'con1' \(did you mean 'conv1'\?\)": lambda: pseudo_domains(
+            one, 3, layers=("con1",)
+        ),
         r"unknown layer 'embed'": lambda: style_statistics(one, ("embed",)),
         r"at least one layer": lambda: style_statistics(one, ()),
         r"each of the 200 images": lambda: pseudo_domains(one, 3, features=torch.zeros(3, 2)),
@@ -210,7 +245,10 @@ def test_one_style_left_is_refused(digits):
     tags = torch.zeros(len(one), dtype=torch.long)
     with pytest.raises(ValueError, match="only one style is left.*surgery=None"):
         module.retag(one, tags)
-    assert module.retag(one, tags + 2 * (torch.arange(200) % 2)).domain_names == ("style 0", "style 1")
+    assert module.retag(one, tags + 2 * (torch.arange(200) % 2)).domain_names == (
+        "style 0",
+        "style 1",
+    )
 
 
 def test_report_without_a_truth(digits):
@@ -245,14 +283,21 @@ def test_scatter_draws_every_point(digits):
     from matplotlib.figure import Figure
 
     ax = Figure().add_subplot()
-    scatter_tags(np.random.default_rng(0).normal(size=(len(digits), 2)), digits.domains, digits.domain_names, ax)
+    scatter_tags(
+        np.random.default_rng(0).normal(size=(len(digits), 2)),
+        digits.domains,
+        digits.domain_names,
+        ax,
+    )
     assert [len(line.get_xdata()) for line in ax.lines] == [250] * 4
 
 
 def test_distils_like_any_other_source(digits):
     one = digits.part("train").only("print")
     tagged = quietly(one, 3)
-    made = distill(tagged, DM(), SGS(), ipc=3, steps=2, real_batch=12, width=8, device="cpu", progress=False)
+    made = distill(
+        tagged, DM(), SGS(), ipc=3, steps=2, real_batch=12, width=8, device="cpu", progress=False
+    )
     assert made.images.shape == (30, 3, 16, 16) and torch.isfinite(made.images).all()
     assert made.domain_names == tagged.domain_names and set(made.domains.tolist()) == {0, 1, 2}
     with pytest.raises(ValueError, match="tag pseudo-domains"):

@@ -1,4 +1,5 @@
 """What holds for the repository as a whole: lazy imports, reading order, documentation, quiet notebooks."""
+
 from __future__ import annotations
 
 import ast
@@ -16,8 +17,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT / "nbs", ROOT / "dgdd_nb"
-NOTEBOOKS = [path for path in sorted(NBS.rglob("*.ipynb"))
-             if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)]
+NOTEBOOKS = [
+    path
+    for path in sorted(NBS.rglob("*.ipynb"))
+    if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)
+]
 MODULES = sorted(path.stem for path in LIB.glob("*.py") if not path.stem.startswith("_"))
 OPTIONAL = {"matplotlib", "sklearn", "ipywidgets", "typer", "umap", "joblib", "ray", "dask"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|Users|mnt|var)/[\w./-]+")
@@ -38,28 +42,37 @@ def module_of(path: Path) -> str | None:
     return None
 
 
-NUMBER = {module_of(path): int(path.name[:2]) for path in NOTEBOOKS
-          if path.name[:2].isdigit() and module_of(path)}
+NUMBER = {
+    module_of(path): int(path.name[:2])
+    for path in NOTEBOOKS
+    if path.name[:2].isdigit() and module_of(path)
+}
 
 
 def imported(source: str) -> set[str]:
     """The dgdd_nb modules that a piece of code imports, at any depth."""
-    kept = "\n".join("" if line.lstrip().startswith(("!", "%")) else line for line in source.splitlines())
+    kept = "\n".join(
+        "" if line.lstrip().startswith(("!", "%")) else line for line in source.splitlines()
+    )
     names = set()
     for node in ast.walk(ast.parse(kept)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dgdd_nb":
             parts = node.module.split(".")
             names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names
-                      if alias.name.startswith("dgdd_nb.")}
+            names |= {
+                alias.name.split(".")[1]
+                for alias in node.names
+                if alias.name.startswith("dgdd_nb.")
+            }
     return names
 
 
 def heavy(module: str, among: set[str]) -> list[str]:
     """Which of these packages stand in sys.modules after importing one module in a fresh Python."""
-    code = (f"import sys, dgdd_nb.{module}\n"
-            f"print(*sorted(set({sorted(among)!r}) & sys.modules.keys()))")
+    code = (
+        f"import sys, dgdd_nb.{module}\nprint(*sorted(set({sorted(among)!r}) & sys.modules.keys()))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -73,8 +86,11 @@ def defined(module: str) -> list[tuple[str, ast.AST]]:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
             found.append((node.name, node))
         if isinstance(node, ast.ClassDef):
-            found += [(f"{node.name}.{sub.name}", sub) for sub in node.body
-                      if isinstance(sub, ast.FunctionDef) and not sub.name.startswith("_")]
+            found += [
+                (f"{node.name}.{sub.name}", sub)
+                for sub in node.body
+                if isinstance(sub, ast.FunctionDef) and not sub.name.startswith("_")
+            ]
     return found
 
 
@@ -93,10 +109,17 @@ def test_cli_starts_lazy():
 def test_package_needs_no_development_tool():
     for module in MODULES:
         source = (LIB / f"{module}.py").read_text(encoding="utf-8")
-        names = {alias.name.split(".")[0] for node in ast.walk(ast.parse(source))
-                 if isinstance(node, ast.Import) for alias in node.names}
-        names |= {(node.module or "").split(".")[0] for node in ast.walk(ast.parse(source))
-                  if isinstance(node, ast.ImportFrom)}
+        names = {
+            alias.name.split(".")[0]
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        names |= {
+            (node.module or "").split(".")[0]
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.ImportFrom)
+        }
         assert not names & {"nbdev", "fastcore", "execnb", "IPython", "pickle"}, module
 
 
@@ -115,8 +138,11 @@ def test_exported_names_are_documented(module):
             wrong.append(f"{name} has no docstring")
         if isinstance(node, ast.FunctionDef):
             arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
-            wrong += [f"{name}: {arg.arg} has no type" for arg in arguments
-                      if arg.annotation is None and arg.arg not in ("self", "cls")]
+            wrong += [
+                f"{name}: {arg.arg} has no type"
+                for arg in arguments
+                if arg.annotation is None and arg.arg not in ("self", "cls")
+            ]
             if node.returns is None:
                 wrong.append(f"{name} does not say what it returns")
     assert not wrong, "\n".join(wrong)
@@ -127,8 +153,11 @@ def test_exported_functions_note_every_parameter(module):
     """A comment stands beside each parameter of each public function."""
     path, wrong = LIB / f"{module}.py", []
     with tokenize.open(path) as file:
-        noted = {token.start[0] for token in tokenize.generate_tokens(file.readline)
-                 if token.type == tokenize.COMMENT}
+        noted = {
+            token.start[0]
+            for token in tokenize.generate_tokens(file.readline)
+            if token.type == tokenize.COMMENT
+        }
     for name, node in defined(module):
         if isinstance(node, ast.FunctionDef) and "." not in name:
             arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
@@ -144,7 +173,9 @@ def test_notebook_imports_only_lower_numbers(path):
     for cell in cells(path):
         if cell["cell_type"] == "code":
             for name in imported(cell["source"]) - {own}:
-                assert name in NUMBER, f"{path.name} imports dgdd_nb.{name}, which no notebook exports"
+                assert name in NUMBER, (
+                    f"{path.name} imports dgdd_nb.{name}, which no notebook exports"
+                )
                 assert NUMBER[name] < number, f"{path.name} imports {NUMBER[name]:02d}_{name}"
 
 
@@ -160,8 +191,11 @@ def test_notebook_is_quiet(path):
         for out in cell.get("outputs", []):
             assert out["output_type"] != "error", "an error is stored"
             texts.append("".join(out.get("text", "")))
-            texts += ["".join(value) for kind, value in out.get("data", {}).items()
-                      if kind.startswith("text/")]
+            texts += [
+                "".join(value)
+                for kind, value in out.get("data", {}).items()
+                if kind.startswith("text/")
+            ]
         for text in texts:
             assert not MACHINE_PATH.search(text), MACHINE_PATH.search(text).group(0)
 
@@ -173,8 +207,11 @@ def test_code_lines_fit(path):
     for cell in cells(path):
         limit = 100 if re.search(r"^#\|\s*exports?\b", cell["source"], flags=re.M) else 120
         if cell["cell_type"] == "code":
-            wrong += [line for line in cell["source"].splitlines()
-                      if len(line) > limit and not line.startswith("#|")]
+            wrong += [
+                line
+                for line in cell["source"].splitlines()
+                if len(line) > limit and not line.startswith("#|")
+            ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -208,9 +245,13 @@ def test_version_stands_in_one_place():
 def test_readme_is_short_and_has_the_commands():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) < 120
-    blocks = {head: re.search(rf"^## {head}\s*$.*?^```bash\n(.+?)^```", text, flags=re.M | re.S)
-              for head in ("Run it", "Test it")}
-    assert all(blocks.values()), "the headings `## Run it` and `## Test it`, each with a ```bash block"
+    blocks = {
+        head: re.search(rf"^## {head}\s*$.*?^```bash\n(.+?)^```", text, flags=re.M | re.S)
+        for head in ("Run it", "Test it")
+    }
+    assert all(blocks.values()), (
+        "the headings `## Run it` and `## Test it`, each with a ```bash block"
+    )
 
 
 def test_public_names_resolve():

@@ -1,4 +1,5 @@
 """The documentation site: built from the notebooks, complete in itself, and a check that can fail."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -26,15 +27,35 @@ def tool(name: str):
 
 
 site, badges = tool("site"), tool("badges")
-TITLE = {"cell_type": "markdown", "id": "a1", "metadata": {}, "source": ["# Title\n", "\n", "> one line\n", "\n", "More."]}
-CODE = {"cell_type": "code", "execution_count": None, "id": "a2", "metadata": {}, "outputs": [], "source": ["#| default_exp x"]}
+TITLE = {
+    "cell_type": "markdown",
+    "id": "a1",
+    "metadata": {},
+    "source": ["# Title\n", "\n", "> one line\n", "\n", "More."],
+}
+CODE = {
+    "cell_type": "code",
+    "execution_count": None,
+    "id": "a2",
+    "metadata": {},
+    "outputs": [],
+    "source": ["#| default_exp x"],
+}
 
 
 def listing() -> dict[str, int]:
     """Files of the checkout that a build could write, with the time of their last change."""
-    inside = [path for top in ("nbs", "_proc", "tools") for path in (ROOT / top).rglob("*")
-              if path.suffix in (".ipynb", ".yml", ".css", ".qmd", ".html", ".md")]
-    return {path.relative_to(ROOT).as_posix(): path.stat().st_mtime_ns for path in inside if path.is_file()}
+    inside = [
+        path
+        for top in ("nbs", "_proc", "tools")
+        for path in (ROOT / top).rglob("*")
+        if path.suffix in (".ipynb", ".yml", ".css", ".qmd", ".html", ".md")
+    ]
+    return {
+        path.relative_to(ROOT).as_posix(): path.stat().st_mtime_ns
+        for path in inside
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +76,10 @@ def built(tmp_path_factory, before_and_after) -> Path:
 @pytest.fixture
 def two_pages(tmp_path) -> Path:
     """A small site that is in order."""
-    page = ('<html><body><main><h2 id="here">Here</h2><a href="{other}#here">there</a>'
-            '<figure><img src="dot.png" alt="a dot"><figcaption>A dot.</figcaption></figure></main></body></html>')
+    page = (
+        '<html><body><main><h2 id="here">Here</h2><a href="{other}#here">there</a>'
+        '<figure><img src="dot.png" alt="a dot"><figcaption>A dot.</figcaption></figure></main></body></html>'
+    )
     (tmp_path / "index.html").write_text(page.format(other="other.html"))
     (tmp_path / "other.html").write_text(page.format(other="index.html"))
     (tmp_path / "dot.png").write_bytes(b"")
@@ -67,31 +90,44 @@ def test_site_in_order_has_no_complaint(two_pages):
     assert site.check(two_pages) == []
 
 
-@pytest.mark.parametrize("old, new, complaint", [
-    ("other.html#here", "nowhere.html", "leads nowhere"),
-    ("other.html#here", "../outside.html", "leads nowhere"),
-    ("other.html#here", "other.html#gone", "no such place"),
-    ("other.html#here", "#gone", "no such place"),
-    ("other.html#here", "https://OWNER.github.io/x", "nobody"),
-    ("other.html#here", "https:/broken", "not an address"),
-    ('src="dot.png"', 'src="gone.png"', "leads nowhere"),
-    ('src="dot.png"', 'src="https://example.org/dot.png"', "loads https://example.org"),
-    ('alt="a dot"', 'alt=""', "no alternative text"),
-    ("<figcaption>A dot.</figcaption>", "", "no caption"),
-    ("<main>", '<script src="//example.org/x.js"></script><main>', "loads //example.org"),
-    ("<main>", '<link rel="stylesheet" href="https://example.org/x.css"><main>', "loads https://example.org"),
-    ("<main>", "<style>@import url(https://example.org/x.css);</style><main>", "style loads"),
-    ("<main>", '<iframe srcdoc="<img src=\'https://example.org/x.png\' alt=x>"></iframe><main>', "loads https://example.org"),
-    ("<main>", r"<main><p>\(x\)</p>", "markup shows"),
-    ("<main>", '<main><p id="here">', "share the id"),
-])
+@pytest.mark.parametrize(
+    "old, new, complaint",
+    [
+        ("other.html#here", "nowhere.html", "leads nowhere"),
+        ("other.html#here", "../outside.html", "leads nowhere"),
+        ("other.html#here", "other.html#gone", "no such place"),
+        ("other.html#here", "#gone", "no such place"),
+        ("other.html#here", "https://OWNER.github.io/x", "nobody"),
+        ("other.html#here", "https:/broken", "not an address"),
+        ('src="dot.png"', 'src="gone.png"', "leads nowhere"),
+        ('src="dot.png"', 'src="https://example.org/dot.png"', "loads https://example.org"),
+        ('alt="a dot"', 'alt=""', "no alternative text"),
+        ("<figcaption>A dot.</figcaption>", "", "no caption"),
+        ("<main>", '<script src="//example.org/x.js"></script><main>', "loads //example.org"),
+        (
+            "<main>",
+            '<link rel="stylesheet" href="https://example.org/x.css"><main>',
+            "loads https://example.org",
+        ),
+        ("<main>", "<style>@import url(https://example.org/x.css);</style><main>", "style loads"),
+        (
+            "<main>",
+            "<iframe srcdoc=\"<img src='https://example.org/x.png' alt=x>\"></iframe><main>",
+            "loads https://example.org",
+        ),
+        ("<main>", r"<main><p>\(x\)</p>", "markup shows"),
+        ("<main>", '<main><p id="here">', "share the id"),
+    ],
+)
 def test_check_sees(two_pages, old, new, complaint):
     path = two_pages / "index.html"
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
     found = site.check(two_pages)
-    assert any(complaint in sentence and sentence.startswith("index.html") for sentence in found), found
+    assert any(complaint in sentence and sentence.startswith("index.html") for sentence in found), (
+        found
+    )
 
 
 def test_check_sees_a_font_from_elsewhere(two_pages):
@@ -102,51 +138,79 @@ def test_check_sees_a_font_from_elsewhere(two_pages):
 def test_built_site_is_in_order(built):
     assert site.check(built) == []
     assert site.undocumented(built) == []
-    pages = {path.relative_to(built).with_suffix(".ipynb").as_posix() for path in built.rglob("*.html")}
+    pages = {
+        path.relative_to(built).with_suffix(".ipynb").as_posix() for path in built.rglob("*.html")
+    }
     assert pages == {path.relative_to(site.NBS).as_posix() for path in site.notebooks(site.NBS)}
 
 
 def test_broken_link_in_the_built_site_is_reported(built, tmp_path):
     copy = shutil.copytree(built, tmp_path / "copy")
     path = copy / "14_surgery.html"
-    path.write_text(path.read_text(encoding="utf-8").replace('href="13_resultant.html"', 'href="13_gone.html"'), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('href="13_resultant.html"', 'href="13_gone.html"'),
+        encoding="utf-8",
+    )
     assert any("13_gone.html leads nowhere" in sentence for sentence in site.check(copy))
 
 
 def test_every_formula_is_mathml(built):
     text = (built / "30_proofs.html").read_text(encoding="utf-8")
-    assert text.count("<math") > 100 and "katex" not in text.lower() and "mathvariant=\"script" not in text
+    assert (
+        text.count("<math") > 100
+        and "katex" not in text.lower()
+        and 'mathvariant="script' not in text
+    )
     assert not [line for line in re.findall(r"<math.*?</math>", text, flags=re.S) if "\\" in line]
 
 
 def test_names_are_linked_and_their_source_is_there(built):
     text = (built / "14_surgery.html").read_text(encoding="utf-8")
     assert '<a href="#owndomain"><code>OwnDomain</code></a>' in text and '<h3 id="sgs"' in text
-    assert re.search(r'<a href="13_resultant\.html#\w+"><code>', (built / "notation.html").read_text(encoding="utf-8"))
+    assert re.search(
+        r'<a href="13_resultant\.html#\w+"><code>',
+        (built / "notation.html").read_text(encoding="utf-8"),
+    )
     assert "<summary>Source: OwnDomain</summary>" in text
 
 
 def test_names_of_one_cell_stand_in_order_and_classes_say_so(built):
     cells = json.loads((site.NBS / "59_views.ipynb").read_text(encoding="utf-8"))["cells"]
-    source = "\n".join("".join(cell["source"]) for cell in cells if "#| export\n" in "".join(cell["source"]))
-    wanted = [name.lower() for name in re.findall(r"^(?:def|class) ([a-zA-Z]\w*)", source, flags=re.M)]
+    source = "\n".join(
+        "".join(cell["source"]) for cell in cells if "#| export\n" in "".join(cell["source"])
+    )
+    wanted = [
+        name.lower() for name in re.findall(r"^(?:def|class) ([a-zA-Z]\w*)", source, flags=re.M)
+    ]
     text = (built / "59_views.html").read_text(encoding="utf-8")
     assert [found for found in re.findall(r'<h3 id="(\w+)"', text) if found in wanted] == wanted
     shown = site.html.unescape(re.sub(r"<[^>]+>", "", text))
-    assert "class ExplorerView(" in shown and "def explorer_twin(" in shown and "def ExplorerView(" not in shown
+    assert (
+        "class ExplorerView(" in shown
+        and "def explorer_twin(" in shown
+        and "def ExplorerView(" not in shown
+    )
 
 
-@pytest.mark.parametrize("lines, scroll", [
-    (["one long sentence", "and  one gap"], []),
-    (["a    1.0   2.0", "b    3.0   4.0", "in words"], ["a    1.0   2.0", "b    3.0   4.0"]),
-    (["a    1.0   2.0"], []),
-    (["| a | b |", "| - | - |"], ["| a | b |", "| - | - |"]),
-    (["tensor([[1., 2.],", "        [3., 4.]])"], ["tensor([[1., 2.],", "        [3., 4.]])"]),
-])
+@pytest.mark.parametrize(
+    "lines, scroll",
+    [
+        (["one long sentence", "and  one gap"], []),
+        (["a    1.0   2.0", "b    3.0   4.0", "in words"], ["a    1.0   2.0", "b    3.0   4.0"]),
+        (["a    1.0   2.0"], []),
+        (["| a | b |", "| - | - |"], ["| a | b |", "| - | - |"]),
+        (["tensor([[1., 2.],", "        [3., 4.]])"], ["tensor([[1., 2.],", "        [3., 4.]])"]),
+    ],
+)
 def test_printed_lines_wrap_unless_they_stand_in_columns(lines, scroll):
     page = '<div class="cell-output cell-output-stdout">\n<pre><code>{}</code></pre>'
     done = site.PRINTED.sub(site.wrapped, page.format("\n".join(lines)))
-    outside = re.sub(r'<span class="wraps">.*?</span>', "", done.partition("<code>")[2].partition("</code>")[0], flags=re.S)
+    outside = re.sub(
+        r'<span class="wraps">.*?</span>',
+        "",
+        done.partition("<code>")[2].partition("</code>")[0],
+        flags=re.S,
+    )
     assert [line for line in outside.split("\n") if line] == scroll
     assert re.sub(r"<[^>]*>", "", done) == re.sub(r"<[^>]*>", "", page.format("\n".join(lines)))
 
@@ -163,29 +227,55 @@ def test_sidebar_places_a_new_notebook_by_its_number(tmp_path):
         path.write_text(json.dumps({"cells": [TITLE], "metadata": {}}))
     contents = site.sidebar(tmp_path)["website"]["sidebar"]["contents"]
     assert contents[0] == {"text": "Start", "href": "index.ipynb"}
-    sections = {entry["section"]: [page["href"] for page in entry["contents"]] for entry in contents[1:]}
-    assert sections == {"Tutorials": ["tutorials/quickstart.ipynb", "tutorials/another.ipynb"], "Why": ["33_more.ipynb"]}
+    sections = {
+        entry["section"]: [page["href"] for page in entry["contents"]] for entry in contents[1:]
+    }
+    assert sections == {
+        "Tutorials": ["tutorials/quickstart.ipynb", "tutorials/another.ipynb"],
+        "Why": ["33_more.ipynb"],
+    }
 
 
-@pytest.mark.parametrize("text, wanted", [
-    ("see `SGS`", "see [`SGS`](14_surgery.ipynb#sgs)"),
-    ("see `SGS()` and `other`", "see [`SGS()`](14_surgery.ipynb#sgs) and `other`"),
-    ("[`SGS`](x.ipynb) [the `SGS` rule](y.ipynb)", "[`SGS`](x.ipynb) [the `SGS` rule](y.ipynb)"),
-    ("# `SGS`\n\n```python\n`SGS`\n```", "# `SGS`\n\n```python\n`SGS`\n```"),
-    ("`twice`", "`twice`"), ("``SGS``", "``SGS``"), ("`scale` and `scale()`", "`scale` and [`scale()`](03_augment.ipynb#scale)"),
-    ("[here](#A-Place)", "[here](#a-place)"),
-])
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("see `SGS`", "see [`SGS`](14_surgery.ipynb#sgs)"),
+        ("see `SGS()` and `other`", "see [`SGS()`](14_surgery.ipynb#sgs) and `other`"),
+        (
+            "[`SGS`](x.ipynb) [the `SGS` rule](y.ipynb)",
+            "[`SGS`](x.ipynb) [the `SGS` rule](y.ipynb)",
+        ),
+        ("# `SGS`\n\n```python\n`SGS`\n```", "# `SGS`\n\n```python\n`SGS`\n```"),
+        ("`twice`", "`twice`"),
+        ("``SGS``", "``SGS``"),
+        ("`scale` and `scale()`", "`scale` and [`scale()`](04_augment.ipynb#scale)"),
+        ("[here](#A-Place)", "[here](#a-place)"),
+    ],
+)
 def test_links_from_names(text, wanted):
-    names = {"SGS": [("14_surgery.ipynb", "sgs")], "twice": [("a.ipynb", "twice"), ("b.ipynb", "twice")],
-             "scale": [("03_augment.ipynb", "scale")], "augment.scale": [("03_augment.ipynb", "scale")]}
+    names = {
+        "SGS": [("14_surgery.ipynb", "sgs")],
+        "twice": [("a.ipynb", "twice"), ("b.ipynb", "twice")],
+        "scale": [("04_augment.ipynb", "scale")],
+        "augment.scale": [("04_augment.ipynb", "scale")],
+    }
     assert site.linked(text, "10_matching.ipynb", names) == wanted
-    assert "](03_augment.ipynb#scale)" in site.linked("`scale`", "x.ipynb", names, {"scale": "augment"})
+    assert "](04_augment.ipynb#scale)" in site.linked(
+        "`scale`", "x.ipynb", names, {"scale": "augment"}
+    )
     assert "](../14_surgery.ipynb#sgs)" in site.linked("`SGS`", "tutorials/quickstart.ipynb", names)
 
 
 # ------------------------------------------------------------------ Colab
-OWNED = {"user": "someone", "repo": "dgdd_nb", "branch": "main", "lib_name": "dgdd_nb", "git_url": "https://github.com/someone/dgdd_nb",
-         "notebooks_requirements": "jupyterlab umap-learn", "nbdev_requirements": "nbdev>=2 fastcore<2"}
+OWNED = {
+    "user": "someone",
+    "repo": "dgdd_nb",
+    "branch": "main",
+    "lib_name": "dgdd_nb",
+    "git_url": "https://github.com/someone/dgdd_nb",
+    "notebooks_requirements": "jupyterlab umap-learn",
+    "nbdev_requirements": "nbdev>=2 fastcore<2",
+}
 
 
 @pytest.mark.parametrize("first", [[TITLE, CODE], [CODE, TITLE]])
@@ -197,18 +287,27 @@ def test_badge_and_cell_come_once(first):
     owned = badges.dressed(later, "nbs/x.ipynb", OWNED)
     assert badges.dressed(owned, "nbs/x.ipynb", OWNED) == owned
     title = "".join(next(cell for cell in owned["cells"] if cell["id"] == "a1")["source"])
-    assert title == ("# Title\n\n> one line\n\n[Open in Colab](https://colab.research.google.com/github/someone/dgdd_nb/"
-                     "blob/main/nbs/x.ipynb)\n\nMore.")
+    assert title == (
+        "# Title\n\n> one line\n\n[Open in Colab](https://colab.research.google.com/github/someone/dgdd_nb/"
+        "blob/main/nbs/x.ipynb)\n\nMore."
+    )
     assert badges.without_badge(title) == "# Title\n\n> one line\n\nMore."
     assert [cell["id"] for cell in owned["cells"] if cell["cell_type"] == "code"] == ["colab", "a2"]
     for cell in owned["cells"]:
         cell["id"] += "x"  # a tool gave new ids
     again = badges.dressed(owned, "nbs/x.ipynb", OWNED)
-    assert [cell["id"] for cell in again["cells"] if cell["cell_type"] == "code"] == ["colab", "a2x"]
+    assert [cell["id"] for cell in again["cells"] if cell["cell_type"] == "code"] == [
+        "colab",
+        "a2x",
+    ]
 
 
 def test_install_cell_does_nothing_elsewhere_and_installs_in_colab(monkeypatch):
-    source = "".join(badges.install_cell({**OWNED, "lib_name": "surely_missing"}, "nbs/tutorials/x.ipynb")["source"])
+    source = "".join(
+        badges.install_cell({**OWNED, "lib_name": "surely_missing"}, "nbs/tutorials/x.ipynb")[
+            "source"
+        ]
+    )
     called = []
 
     class Shell:
@@ -222,8 +321,11 @@ def test_install_cell_does_nothing_elsewhere_and_installs_in_colab(monkeypatch):
     assert called == []
     monkeypatch.setitem(sys.modules, "google.colab", object())
     exec(source, {"get_ipython": Shell})
-    assert called == ["git clone -q --depth 1 --branch main https://github.com/someone/dgdd_nb",
-                      ("pip", "install -q ./dgdd_nb 'umap-learn' 'nbdev>=2' 'fastcore<2'"), ("cd", "dgdd_nb/nbs/tutorials")]
+    assert called == [
+        "git clone -q --depth 1 --branch main https://github.com/someone/dgdd_nb",
+        ("pip", "install -q ./dgdd_nb 'umap-learn' 'nbdev>=2' 'fastcore<2'"),
+        ("cd", "dgdd_nb/nbs/tutorials"),
+    ]
     exec("".join(badges.install_cell(OWNED, "nbs/x.ipynb")["source"]), {"get_ipython": Shell})
     assert len(called) == 3, "the package is there: nothing to install"
 
@@ -277,7 +379,9 @@ def test_pages_in_a_browser(built):
             page.locator(".quarto-color-scheme-toggle").first.click()
             page.wait_for_function(f"(old) => {ground} !== old", arg=first)
             assert page.evaluate(CONTRAST) == {}, f"{name}, the other theme"
-            assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)"), name
+            assert page.evaluate(
+                "[...document.images].every((i) => i.complete && i.naturalWidth > 0)"
+            ), name
         page.goto((built / "30_proofs.html").as_uri())
         assert page.evaluate("document.fonts.check('16px Formulas')")
         box = page.locator(".math.display math").first.bounding_box()
@@ -302,7 +406,9 @@ def test_search_theme_and_keyboard(built):
         before = page.evaluate("getComputedStyle(document.body).backgroundColor")
         page.locator(".quarto-color-scheme-toggle").first.focus()
         page.keyboard.press("Enter")
-        page.wait_for_function("(old) => getComputedStyle(document.body).backgroundColor !== old", arg=before)
+        page.wait_for_function(
+            "(old) => getComputedStyle(document.body).backgroundColor !== old", arg=before
+        )
         page.reload()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
         assert errors == []
@@ -316,7 +422,10 @@ def test_commands_and_printed_sentences_are_not_cut(built, width):
         for name in ("index", "tutorials/quickstart", "tutorials/use_a_distilled_set"):
             page.goto((built / f"{name}.html").as_uri())
             assert page.evaluate(cut.format("'.cell-output pre, pre.bash'")) == [], name
-        assert width < 1200 or page.evaluate("document.querySelector('main.content').clientWidth") >= 850
+        assert (
+            width < 1200
+            or page.evaluate("document.querySelector('main.content').clientWidth") >= 850
+        )
         assert errors == []
 
 

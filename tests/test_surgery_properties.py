@@ -124,8 +124,13 @@ def test_reading_b_averages_to_zero(drawn, weighted):
 
 
 @QUICK
-@given(gradients(), numbers, numbers, st.sampled_from("ab"),
-       st.sampled_from(("spectral", "constant", "shuffled", "pixel")))
+@given(
+    gradients(),
+    numbers,
+    numbers,
+    st.sampled_from("ab"),
+    st.sampled_from(("spectral", "constant", "shuffled", "pixel")),
+)
 def test_fast_path_is_the_formula(drawn, alpha, beta, reading, agreement):
     g, generator = drawn
     g_dm = torch.randn(g.shape[1:], dtype=torch.float64, generator=generator)

@@ -1,4 +1,5 @@
 """Widgets without a browser: corners, reset, what is computed once, errors in words, missing ipywidgets."""
+
 from __future__ import annotations
 
 import html
@@ -37,7 +38,9 @@ def runs(source):
 def counted(monkeypatch):
     """Every call of `scene`, which still runs."""
     calls, real = [], widgets.scene
-    monkeypatch.setattr(widgets, "scene", lambda *a, **k: calls.append((a[1], k["image"])) or real(*a, **k))
+    monkeypatch.setattr(
+        widgets, "scene", lambda *a, **k: calls.append((a[1], k["image"])) or real(*a, **k)
+    )
     return calls
 
 
@@ -119,7 +122,10 @@ def test_fewer_domains_take_the_choice_along(source):
     last.controls["K"].value = 2
     assert last.error is None and "print is not among the first 2; assigned to photo" in state(last)
     last.controls["K"].value = 3
-    assert "image assigned to print" in state(last) and last.png == widgets.explore(source, 3, image=9).png
+    assert (
+        "image assigned to print" in state(last)
+        and last.png == widgets.explore(source, 3, image=9).png
+    )
 
 
 def test_errors_are_shown_and_the_picture_stays(source, monkeypatch):
@@ -159,7 +165,10 @@ def test_explorer_says_what_noise_reads(source):
 
 def test_weights_reach_as_far_as_on_the_page(source):
     box = widgets.explore(source, 3)
-    assert [(box.controls[n].min, box.controls[n].max) for n in ("alpha", "beta")] == [(0, 2), (0, 2)]
+    assert [(box.controls[n].min, box.controls[n].max) for n in ("alpha", "beta")] == [
+        (0, 2),
+        (0, 2),
+    ]
     far = widgets.explore(source, 3, alpha=3, beta=-1)
     assert (far.controls["alpha"].value, far.controls["alpha"].max) == (3, 3)
     assert (far.controls["beta"].value, far.controls["beta"].min) == (-1, -1)
@@ -171,12 +180,19 @@ def test_images_are_counted_from_zero(source):
 
 def test_explorer_panels_add_up(source):
     box = widgets.explore(source, 3, alpha=1.3, beta=0.7)
-    parts = [torch.as_tensor(box.view.images[n].get_array()) for n in ("g_dm", "g_cls", "g_dom", "combined")]
+    parts = [
+        torch.as_tensor(box.view.images[n].get_array())
+        for n in ("g_dm", "g_cls", "g_dom", "combined")
+    ]
     assert torch.allclose(sum(parts[:3]), parts[3], atol=1e-6)
 
 
 def test_wrong_start_raises_at_once(source):
-    for wrong, words in [({"label": "33"}, "did you mean '3'"), ({"label": 10}, "label"), ({"image": 99}, "image")]:
+    for wrong, words in [
+        ({"label": "33"}, "did you mean '3'"),
+        ({"label": 10}, "label"),
+        ({"image": 99}, "image"),
+    ]:
         with pytest.raises(ValueError, match=words):
             widgets.explore(source, **wrong)
     with pytest.raises(ValueError, match="two or more"):
@@ -205,7 +221,9 @@ def test_explorer_of_a_written_objective(source):
 @pytest.mark.parametrize("K", [2, 3, 8])
 def test_arrows(K):
     box = widgets.arrows(K)
-    shown = [name for name, control in box.desk.controls.items() if control.layout.display != "none"]
+    shown = [
+        name for name, control in box.desk.controls.items() if control.layout.display != "none"
+    ]
     assert len(shown) == 1 + 2 * K
     start = box.png
     for name in ("angle 1", "length 1", f"angle {K}", f"length {K}"):
@@ -268,7 +286,11 @@ def test_player(runs):
     assert len(seen) == len(box.view.steps) == box.controls["play"].max + 1
     box.controls["play"].value = 2
     box.controls["reset"].click()
-    assert (box.controls["step"].value, box.controls["play"].value, box.controls["play"].playing) == (0, 0, False)
+    assert (
+        box.controls["step"].value,
+        box.controls["play"].value,
+        box.controls["play"].playing,
+    ) == (0, 0, False)
 
 
 def test_player_wants_kept_steps(source):
@@ -279,8 +301,12 @@ def test_player_wants_kept_steps(source):
 
 @pytest.mark.parametrize("make", ["explore", "arrows", "peel", "play"])
 def test_labels_and_texts(source, runs, make):
-    box = {"explore": lambda: widgets.explore(source, 3), "arrows": widgets.arrows,
-           "peel": lambda: widgets.peel(source, 3), "play": lambda: widgets.play(runs)}[make]()
+    box = {
+        "explore": lambda: widgets.explore(source, 3),
+        "arrows": widgets.arrows,
+        "peel": lambda: widgets.peel(source, 3),
+        "play": lambda: widgets.play(runs),
+    }[make]()
     for name, control in box.desk.controls.items():
         assert len(control.description) > 4 and control.tooltip, name
         assert control.style.description_width == "initial", f"the label of {name} may be cut"
@@ -305,8 +331,16 @@ def test_names_with_dollars_are_no_formulas(source):
     from dgdd_nb.canvas import png
     from dgdd_nb.playgrounds import player_twin
 
-    rude = replace(source, domain_names=("$x_$^{", "a$b", *source.domain_names[2:]), classes=("$y^{$", *source.classes[1:]))
+    rude = replace(
+        source,
+        domain_names=("$x_$^{", "a$b", *source.domain_names[2:]),
+        classes=("$y^{$", *source.classes[1:]),
+    )
     for widget in (widgets.explore(rude), widgets.peel(rude)):
         assert widget.error is None and widget.png
-    runs = {"$z_{$": distill(rude, DM(), ipc=1, steps=2, width=8, real_batch=6, keep_every=1, progress=False)}
+    runs = {
+        "$z_{$": distill(
+            rude, DM(), ipc=1, steps=2, width=8, real_batch=6, keep_every=1, progress=False
+        )
+    }
     assert widgets.play(runs).error is None and png(player_twin(runs))

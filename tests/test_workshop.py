@@ -575,7 +575,9 @@ def update_minus_domain(images, g_dm, g_cls, g_own, alpha, beta, lr):
 
 @wrong(4, checks.check_make_pair, "the two sets swapped")
 def pair_swapped(source, ipc, steps, seed):
-    plain, ours = (distill(source, DM(), surgery=s, ipc=ipc, steps=steps, seed=seed) for s in (None, SGS()))
+    plain, ours = (
+        distill(source, DM(), surgery=s, ipc=ipc, steps=steps, seed=seed) for s in (None, SGS())
+    )
     return ours, plain
 
 
@@ -753,7 +755,9 @@ def test_typical_mistakes_get_their_own_sentence(exercise):
         assert text in verdict.sentence, f"{answer.__name__}: {verdict}"
         assert repr(verdict) == f"Not yet: {verdict.sentence}"
         assert "\n" not in verdict.sentence and verdict.sentence[-1] in ".?", verdict
-        assert verdict.sentence not in found.values(), f"{answer.__name__} is told what another was: {verdict}"
+        assert verdict.sentence not in found.values(), (
+            f"{answer.__name__} is told what another was: {verdict}"
+        )
         found[answer.__name__] = verdict.sentence
     assert {check for check, *_ in WRONG[exercise]} == set(checks.EXERCISES[exercise])
 
@@ -779,13 +783,27 @@ def test_any_answer_gets_a_sentence(check):
     def asks_for_nothing():
         return 1
 
-    odd = (lambda *_: None, lambda *_: ..., lambda *_: "text", lambda *_: [1, 2], lambda *_: 3.5,
-           lambda *_: torch.full((3, 1), torch.nan), lambda *_: {}, crashes, asks_for_nothing, 7, None)
+    odd = (
+        lambda *_: None,
+        lambda *_: ...,
+        lambda *_: "text",
+        lambda *_: [1, 2],
+        lambda *_: 3.5,
+        lambda *_: torch.full((3, 1), torch.nan),
+        lambda *_: {},
+        crashes,
+        asks_for_nothing,
+        7,
+        None,
+    )
     for answer in odd:
         verdict = check(answer)
         assert not verdict and verdict.sentence.endswith("."), verdict
         seen.add(verdict.sentence)
-    assert "I am new here" in check(crashes).sentence and "raise RuntimeError" in check(crashes).sentence
+    assert (
+        "I am new here" in check(crashes).sentence
+        and "raise RuntimeError" in check(crashes).sentence
+    )
     assert "blank is still empty" in check(lambda *_: None).sentence
     assert "could not be called as" in check(asks_for_nothing).sentence
     assert torch.equal(state, torch.get_rng_state()), "the check moved the global random numbers"
@@ -839,8 +857,10 @@ def test_solution_passes_all_checks(name, monkeypatch):
     assert all(" is right: " in text for text in verdicts(nb)), verdicts(nb)
     assert len(verdicts(nb)) == len(checks.EXERCISES[name])
     assert pictures(nb), "the pictures are drawn"
-    assert (stored, pictures(WORKSHOP / "solutions" / f"{name}.ipynb")) == (verdicts(nb), pictures(nb)), (
-        "the stored outputs are not those of a run: python tools/workshop.py --run")
+    assert (stored, pictures(WORKSHOP / "solutions" / f"{name}.ipynb")) == (
+        verdicts(nb),
+        pictures(nb),
+    ), "the stored outputs are not those of a run: python tools/workshop.py --run"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -864,15 +884,17 @@ def test_unsolved_notebook_runs_and_names_every_blank(name, monkeypatch):
 
 
 def test_notebooks_equal_their_source():
-    done = subprocess.run([sys.executable, "tools/workshop.py", "--check"], cwd=ROOT,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "tools/workshop.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_form_of_the_notebooks(name):
-    exercise, solution = (nbformat.read(WORKSHOP / path, 4)
-                          for path in (f"{name}.ipynb", f"solutions/{name}.ipynb"))
+    exercise, solution = (
+        nbformat.read(WORKSHOP / path, 4) for path in (f"{name}.ipynb", f"solutions/{name}.ipynb")
+    )
     first = exercise.cells[0].source
     assert first.startswith("# ") and re.search(r"^> \S", first, flags=re.M)
     for word in ("**Time:**", "**You write:**", "**You need:**"):
@@ -880,11 +902,15 @@ def test_form_of_the_notebooks(name):
     minutes = int(re.search(r"\*\*Time:\*\* (\d+) minutes", first).group(1))
     assert 15 <= minutes <= 20
     text = "\n".join(cell.source for cell in exercise.cells)
-    assert 2 <= text.count("# your code: ") <= 4 and text.count("# your code: ") == len(checks.EXERCISES[name])
+    assert 2 <= text.count("# your code: ") <= 4 and text.count("# your code: ") == len(
+        checks.EXERCISES[name]
+    )
     assert "<details>" in text and text.count("<details>") == text.count("</details>")
     assert "# BLANK" not in text and "# END" not in text
     assert not outputs(exercise) and outputs(solution)
-    assert not any(out.output_type == "error" or out.get("name") == "stderr" for out in outputs(solution))
+    assert not any(
+        out.output_type == "error" or out.get("name") == "stderr" for out in outputs(solution)
+    )
     for out in outputs(solution):
         shown = out.get("text", "") + out.get("data", {}).get("text/plain", "")
         assert not tool("refresh").MACHINE_PATH.search(shown), shown
@@ -893,7 +919,12 @@ def test_form_of_the_notebooks(name):
     assert len(ids) == len(set(ids))
     assert (WORKSHOP / f"{name}.ipynb").stat().st_size < 60_000
     assert (WORKSHOP / "solutions" / f"{name}.ipynb").stat().st_size < 600_000
-    code = [line for cell in exercise.cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    code = [
+        line
+        for cell in exercise.cells
+        if cell.cell_type == "code"
+        for line in cell.source.splitlines()
+    ]
     assert max(map(len, code)) <= 120 and max(map(len, text.splitlines())) <= 130
 
 
@@ -922,7 +953,9 @@ def test_outputs_stay_down_to_the_first_change(tmp_path, monkeypatch):
     source.parent.mkdir()
     assert told(first) == (0, [])
     nb = nbformat.read(solution, 4)
-    for cell, text in zip([cell for cell in nb.cells if cell.cell_type == "code"], ("1\n", None, "2\n")):
+    for cell, text in zip(
+        [cell for cell in nb.cells if cell.cell_type == "code"], ("1\n", None, "2\n")
+    ):
         cell.outputs = [nbformat.v4.new_output("stream", text=text)] if text else []
     nbformat.write(nb, solution)
     assert told(first, "--check") == (0, ["1\n", "2\n"])
@@ -930,7 +963,7 @@ def test_outputs_stay_down_to_the_first_change(tmp_path, monkeypatch):
     assert told(first.replace("Small", "Text may change")) == (0, ["1\n", "2\n"])
     changed = first.replace("x = 2", "x = 3")
     assert told(changed, "--check") == (1, ["1\n", "2\n"])
-    assert told(changed) == (0, ["1\n"])                       # the 2 below was computed from the old x
+    assert told(changed) == (0, ["1\n"])  # the 2 below was computed from the old x
     solution.with_name("8_gone.ipynb").write_text(solution.read_text())
     assert told(changed, "--check")[0] == 1
 
@@ -948,7 +981,10 @@ def test_a_source_without_an_end_is_refused(tmp_path):
 
 def test_plan_adds_up_to_90_minutes():
     text = (WORKSHOP / "plan.md").read_text(encoding="utf-8")
-    rows = [tuple(map(int, found)) for found in re.findall(r"^\| (\d+)-(\d+) \| (\d+) \|", text, flags=re.M)]
+    rows = [
+        tuple(map(int, found))
+        for found in re.findall(r"^\| (\d+)-(\d+) \| (\d+) \|", text, flags=re.M)
+    ]
     assert rows[0][0] == 0 and rows[-1][1] == 90
     assert all(end - start == minutes for start, end, minutes in rows)
     assert all(one[1] == two[0] for one, two in zip(rows, rows[1:]))
@@ -969,7 +1005,11 @@ def test_quiz_has_ten_questions_with_folded_answers():
     questions = re.split(r"^## \d+\. ", text, flags=re.M)[1:]
     assert len(questions) == 10
     for question in questions:
-        assert question.count("<details><summary>Answer</summary>") == 1 == question.count("</details>")
+        assert (
+            question.count("<details><summary>Answer</summary>")
+            == 1
+            == question.count("</details>")
+        )
 
 
 def test_links_of_the_pages_lead_somewhere():

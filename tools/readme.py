@@ -8,6 +8,7 @@ a cell, `#| echo: false` its code, `#| output: false` its outputs. A picture tha
 nbs/images/index-LABEL.png (`#| label:`, else the cell's id), its `#| fig-alt:` the alternative text.
 Links are rewritten to start at the top of the repository.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -45,7 +46,10 @@ def hidden(marks: dict[str, str]) -> bool:
 def stored_picture(cell, label: str) -> dict[str, bytes]:
     """The picture of a labelled cell that is hidden itself, by file name."""
     found = [out.data["image/png"] for out in cell.outputs if "image/png" in out.get("data", {})]
-    return {f"index-{label.removeprefix('fig-')}.png": base64.b64decode(joined(png)) for png in found[:1]}
+    return {
+        f"index-{label.removeprefix('fig-')}.png": base64.b64decode(joined(png))
+        for png in found[:1]
+    }
 
 
 def prepare(nb) -> tuple[list[dict], dict[str, bytes]]:
@@ -53,7 +57,7 @@ def prepare(nb) -> tuple[list[dict], dict[str, bytes]]:
     cells, pictures = [], {}
     for cell in nb.cells:
         marks = directives(cell.source)
-        if hidden(marks) and "label" in marks:      # not shown here, but some text shows its picture
+        if hidden(marks) and "label" in marks:  # not shown here, but some text shows its picture
             pictures |= stored_picture(cell, marks["label"])
         if hidden(marks) or not cell.source.strip():
             continue
@@ -74,8 +78,13 @@ def prepare(nb) -> tuple[list[dict], dict[str, bytes]]:
                 shown += 1
                 pictures[name] = base64.b64decode(joined(data["image/png"]))
                 alt = marks.get("fig-alt", marks.get("fig-cap", "")).strip("\"'")
-                entry["outputs"].append({"picture": f"{NBS.name}/images/{name}", "alt": alt,
-                                         "caption": marks.get("fig-cap", "").strip("\"'")})
+                entry["outputs"].append(
+                    {
+                        "picture": f"{NBS.name}/images/{name}",
+                        "alt": alt,
+                        "caption": marks.get("fig-cap", "").strip("\"'"),
+                    }
+                )
             elif "text/markdown" in data:
                 entry["outputs"].append({"prose": from_root(joined(data["text/markdown"]).strip())})
             else:
@@ -101,17 +110,22 @@ def render() -> tuple[str, dict[str, bytes]]:
 
 def main() -> int:
     """Write or compare README.md and its pictures."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
     check = parser.parse_args().check
     text, pictures = render()
     wanted = {README: text.encode("utf-8")}
     wanted |= {NBS / "images" / name: data for name, data in pictures.items()}
     old = [path for path in (NBS / "images").glob("index-*.png") if path not in wanted]
-    different = [path for path, data in wanted.items()
-                 if not path.exists() or path.read_bytes().replace(b"\r\n", b"\n") != data
-                 and path.read_bytes() != data]
+    different = [
+        path
+        for path, data in wanted.items()
+        if not path.exists()
+        or path.read_bytes().replace(b"\r\n", b"\n") != data
+        and path.read_bytes() != data
+    ]
     if check:
         for path in different + old:
             print(f"{path.relative_to(ROOT)} differs from nbs/index.ipynb: run tools/readme.py")
@@ -121,8 +135,10 @@ def main() -> int:
     for path in different:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(wanted[path])
-    print(f"README.md: {len(text.splitlines())} lines, {len(pictures)} pictures, "
-          f"{len(different) + len(old)} files changed")
+    print(
+        f"README.md: {len(text.splitlines())} lines, {len(pictures)} pictures, "
+        f"{len(different) + len(old)} files changed"
+    )
     return 0
 
 

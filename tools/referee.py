@@ -50,7 +50,12 @@ def uneven(source: MultiDomain) -> MultiDomain:
 def resumed(source: MultiDomain) -> torch.Tensor:
     "Two steps, a checkpoint, three more."
     with tempfile.TemporaryDirectory() as folder:
-        options = {"ipc": 1, "seed": 4, "momentum": 0.9, "checkpoint": Path(folder) / "run.safetensors"}
+        options = {
+            "ipc": 1,
+            "seed": 4,
+            "momentum": 0.9,
+            "checkpoint": Path(folder) / "run.safetensors",
+        }
         distill(source, DM(), SGS(), steps=2, checkpoint_every=2, progress=False, **options)
         return distill(source, DM(), SGS(), steps=5, progress=False, **options).images
 
@@ -88,7 +93,10 @@ def cases() -> dict[str, torch.Tensor]:
         warnings.simplefilter("ignore")
         styled = pseudo_domains(small.only("scan"), 3, seed=1)
     found["pseudo-domains, 16"] = distill(styled, DM(), SGS(), **run).images
-    for name, made in (("random", random(small, 3, seed=1)), ("herding", herding(small, 3, features="pixels"))):
+    for name, made in (
+        ("random", random(small, 3, seed=1)),
+        ("herding", herding(small, 3, features="pixels")),
+    ):
         scores = evaluate(made, target, seeds=2, recipe="quick", device="cpu", workers=1)
         found[f"scores of {name}"] = torch.tensor(scores.values, dtype=torch.float64)
     digest = hashlib.sha256(table().encode()).digest()
@@ -110,12 +118,17 @@ def verdict(name: str, now: torch.Tensor, before: torch.Tensor) -> tuple[str, bo
     if now.shape != before.shape or not now.is_floating_point():
         return "DIFFERENT", False
     off = float((now.double() - before.double()).abs().max() / before.double().abs().max())
-    return (f"same within rounding ({off:.1e} of the largest entry)", True) if off < ROUNDING else (
-        f"DIFFERENT ({off:.1e} of the largest entry)", False)
+    return (
+        (f"same within rounding ({off:.1e} of the largest entry)", True)
+        if off < ROUNDING
+        else (f"DIFFERENT ({off:.1e} of the largest entry)", False)
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--freeze", action="store_true", help="write the reference anew")
     freeze = parser.parse_args().freeze
     torch.set_num_threads(1)
@@ -130,7 +143,11 @@ def main() -> int:
         print(f"Frozen with {there}, here {where()}: bits may differ.")
     wrong = 0
     for name in {**before, **now}:
-        words, fine = ("missing", False) if name not in now or name not in before else verdict(name, now[name], before[name])
+        words, fine = (
+            ("missing", False)
+            if name not in now or name not in before
+            else verdict(name, now[name], before[name])
+        )
         print(f"{name:28s} {words}")
         wrong += not fine
     print(f"{len(before) - wrong} of {len(before)} as before or different on purpose")

@@ -10,6 +10,7 @@ error stops it and leaves the file as it was; errors swallowed by widget callbac
 Cells flagged `slow`, `gpu` or `data` are skipped and never store an output, with or without
 --flags: the files are the same on every machine, with or without real data beside the repository.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -66,8 +67,11 @@ def runs(cell: dict, flags: set[str]) -> bool:
 
 def find(words: list[str]) -> list[Path]:
     """The notebooks whose names contain one of the words (all of them without a word)."""
-    everything = [path for path in sorted(NBS.rglob("*.ipynb"))
-                  if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)]
+    everything = [
+        path
+        for path in sorted(NBS.rglob("*.ipynb"))
+        if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)
+    ]
     if not words:
         return everything
     chosen = [path for path in everything if any(Path(word).stem in path.stem for word in words)]
@@ -80,8 +84,11 @@ def hidden_errors(nb: dict) -> list[str]:
     """Errors that widget callbacks swallowed: they are stored in the widget state only."""
     state = nb["metadata"].get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     outputs = [out for model in state.values() for out in model.get("state", {}).get("outputs", [])]
-    return [f"{out.get('ename')}: {out.get('evalue')}" for out in outputs
-            if out.get("output_type") == "error"]
+    return [
+        f"{out.get('ename')}: {out.get('evalue')}"
+        for out in outputs
+        if out.get("output_type") == "error"
+    ]
 
 
 def stored(outputs: list[dict]) -> list[dict]:
@@ -129,10 +136,20 @@ def execute(path: Path, flags: set[str], limit: int) -> tuple[dict, str]:
             cell.outputs, cell.execution_count = [], None
     nb.metadata.pop("widgets", None)
     quiet = ["--IPKernelApp.log_level=40"]  # errors only: not that it listens on this machine
-    Client(nb, timeout=limit, kernel_name="python3", extra_arguments=quiet,
-           resources={"metadata": {"path": str(path.parent)}}).execute()
-    noise = "".join(joined(out["text"]) for cell in nb.cells if cell.cell_type == "code"
-                    for out in cell.outputs if out.get("name") == "stderr")
+    Client(
+        nb,
+        timeout=limit,
+        kernel_name="python3",
+        extra_arguments=quiet,
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
+    noise = "".join(
+        joined(out["text"])
+        for cell in nb.cells
+        if cell.cell_type == "code"
+        for out in cell.outputs
+        if out.get("name") == "stderr"
+    )
     return json.loads(nbformat.writes(nb)), noise
 
 
@@ -166,8 +183,12 @@ def unclean(path: Path) -> list[str]:
         wrong.append("holds widget state")
     code = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
     for number, cell in enumerate(code):
-        shown = "".join(joined(out.get("text", "")) + joined(out.get("data", {}).get("text/plain", ""))
-                        + joined(out.get("data", {}).get("text/html", "")) for out in cell["outputs"])
+        shown = "".join(
+            joined(out.get("text", ""))
+            + joined(out.get("data", {}).get("text/plain", ""))
+            + joined(out.get("data", {}).get("text/html", ""))
+            for out in cell["outputs"]
+        )
         if any(out["output_type"] == "error" for out in cell["outputs"]):
             wrong.append(f"code cell {number} holds an error")
         if MACHINE_PATH.search(shown):
@@ -184,17 +205,22 @@ def unclean(path: Path) -> list[str]:
 
 def main() -> int:
     """Read the command line, refresh or check, print one line per notebook and a closing line."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("words", nargs="*", help="parts of notebook names; without: all")
-    parser.add_argument("--check", action="store_true", help="execute nothing, report what is unclean")
+    parser.add_argument(
+        "--check", action="store_true", help="execute nothing, report what is unclean"
+    )
     parser.add_argument("--flags", default="", help=f"flags to run as well, of: {' '.join(FLAGS)}")
     parser.add_argument("--workers", type=int, default=1, help="notebooks at the same time")
     parser.add_argument("--limit", type=int, default=600, help="seconds for one cell")
     args = parser.parse_args()
     flags = set(args.flags.replace(",", " ").split())
     if flags - set(FLAGS):
-        parser.error(f"unknown flag {' '.join(sorted(flags - set(FLAGS)))}, known: {' '.join(FLAGS)}")
+        parser.error(
+            f"unknown flag {' '.join(sorted(flags - set(FLAGS)))}, known: {' '.join(FLAGS)}"
+        )
     paths = find(args.words)
     failed = 0
     if args.check:

@@ -9,6 +9,7 @@ Everything happens in a temporary copy: the checkout gets _docs/ (ignored by git
 nbdev processes the notebooks, smalldocs renders them, then formulas become MathML (no script, no font,
 no request) and pages are finished for phones and keyboards. Quarto reads the same _proc/.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -35,11 +36,25 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS, SITE, PREPARED = ROOT / "nbs", ROOT / "_docs", ROOT / "_proc"
 PLACEHOLDER = "OWNER"
 # first digit, or the whole number, of a notebook
-THEMES = {"0": "Ground", "1": "The method", "2": "Measure", "3": "Why", "4": "More objectives", "5": "Other systems",
-          "6": "Use", **dict.fromkeys(("55", "56", "57", "58", "59"), "Use")}
+THEMES = {
+    "0": "Ground",
+    "1": "The method",
+    "2": "Measure",
+    "3": "Why",
+    "4": "More objectives",
+    "5": "Other systems",
+    "6": "Use",
+    **dict.fromkeys(("55", "56", "57", "58", "59"), "Use"),
+}
 FOLDERS = {"tutorials": "Tutorials", "benchmarks": "Results"}
-FIRST = ("quickstart", "explore_alpha_beta", "your_own_images", "use_a_distilled_set", "plug_in_your_objective",
-         "reading_guide")                               # order inside a folder; others follow by name
+FIRST = (
+    "quickstart",
+    "explore_alpha_beta",
+    "your_own_images",
+    "use_a_distilled_set",
+    "plug_in_your_objective",
+    "reading_guide",
+)  # order inside a folder; others follow by name
 
 
 def settings() -> dict[str, str]:
@@ -51,14 +66,19 @@ def settings() -> dict[str, str]:
 
 def notebooks(folder: Path) -> list[Path]:
     """Every notebook of a folder, checkpoints and built copies apart."""
-    return [path for path in sorted(folder.rglob("*.ipynb"))
-            if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)]
+    return [
+        path
+        for path in sorted(folder.rglob("*.ipynb"))
+        if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    ]
 
 
 def title(path: Path) -> str:
     """The first heading of a notebook."""
     nb = json.loads(path.read_text(encoding="utf-8"))
-    text = "\n".join("".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "markdown")
+    text = "\n".join(
+        "".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "markdown"
+    )
     found = re.search(r"^# (.+)$", text, flags=re.M)
     return found.group(1).strip() if found else path.stem
 
@@ -71,8 +91,15 @@ def sidebar(folder: Path) -> dict:
         inside = path.relative_to(folder)
         name = FOLDERS.get(inside.parts[0], inside.parts[0].replace("_", " ").capitalize())
         if len(inside.parts) == 1:
-            name = THEMES.get(path.name[:2], THEMES.get(path.name[0], "")) if path.name[:2].isdigit() else ""
-        entry = {"text": "Start" if inside.as_posix() == "index.ipynb" else title(path), "href": inside.as_posix()}
+            name = (
+                THEMES.get(path.name[:2], THEMES.get(path.name[0], ""))
+                if path.name[:2].isdigit()
+                else ""
+            )
+        entry = {
+            "text": "Start" if inside.as_posix() == "index.ipynb" else title(path),
+            "href": inside.as_posix(),
+        }
         if path.name[:2].isdigit():
             entry["text"] = f"{path.name[:2]}  {entry['text']}"
         (sections.setdefault(name, []) if name else entries).append(entry)
@@ -82,9 +109,13 @@ def sidebar(folder: Path) -> dict:
         return (FIRST.index(stem) if stem in FIRST else len(FIRST), entry["href"])
 
     order = ["Tutorials", *THEMES.values(), "Results"]
-    names = sorted(sections, key=lambda name: (order.index(name) if name in order else len(order), name))
+    names = sorted(
+        sections, key=lambda name: (order.index(name) if name in order else len(order), name)
+    )
     entries.sort(key=lambda entry: entry["href"] != "index.ipynb")
-    contents = entries + [{"section": name, "contents": sorted(sections[name], key=place)} for name in names]
+    contents = entries + [
+        {"section": name, "contents": sorted(sections[name], key=place)} for name in names
+    ]
     return {"website": {"sidebar": {"contents": contents}}}
 
 
@@ -92,22 +123,39 @@ def owner_file(cfg: dict[str, str]) -> dict:
     """nbdev.yml: title, description, and addresses only where there is an owner."""
     website = {"title": cfg["title"], "description": cfg["description"]}
     if cfg["user"] != PLACEHOLDER:
-        website |= {"site-url": cfg["doc_host"] + cfg["doc_baseurl"], "repo-url": cfg["git_url"],
-                    "repo-branch": cfg["branch"], "repo-subdir": cfg["nbs_path"], "repo-actions": ["source", "issue"]}
+        website |= {
+            "site-url": cfg["doc_host"] + cfg["doc_baseurl"],
+            "repo-url": cfg["git_url"],
+            "repo-branch": cfg["branch"],
+            "repo-subdir": cfg["nbs_path"],
+            "repo-actions": ["source", "issue"],
+        }
     return {"project": {"output-dir": SITE.name}, "website": website}
 
 
 def folded(source: str) -> str:
     """The directives under which an exported cell stays on the page, '' for imports alone."""
     try:
-        nodes = [node for node in ast.parse(source).body if not isinstance(node, (ast.Import, ast.ImportFrom, ast.If))]
+        nodes = [
+            node
+            for node in ast.parse(source).body
+            if not isinstance(node, (ast.Import, ast.ImportFrom, ast.If))
+        ]
     except SyntaxError:
         return ""
     if not nodes:
         return ""
-    names = [getattr(node, "name", "") or ast.unparse(getattr(node, "targets", [node])[0]) for node in nodes]
+    names = [
+        getattr(node, "name", "") or ast.unparse(getattr(node, "targets", [node])[0])
+        for node in nodes
+    ]
     names = [name for name in names if name.isidentifier()]
-    fields = any("NamedTuple" in ast.unparse(base) for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases)
+    fields = any(
+        "NamedTuple" in ast.unparse(base)
+        for node in nodes
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+    )
     summary = "Source" + (f": {', '.join(names)}" if 0 < len(names) < 4 else "")
     return f'#| exports\n#| code-fold: {"show" if fields else "true"}\n#| code-summary: "{summary}"'
 
@@ -117,8 +165,10 @@ def split_title(cell: dict) -> list[dict]:
     found = re.match(r"\s*# [^\n]+\n+(?:>[^\n]*\n?)+", "".join(cell["source"]))
     if cell["cell_type"] != "markdown" or not found:
         return [cell]
-    rest = "".join(cell["source"])[found.end():].strip()
-    return [{**cell, "source": found.group(0)}] + ([{**cell, "id": "after-title", "source": rest}] if rest else [])
+    rest = "".join(cell["source"])[found.end() :].strip()
+    return [{**cell, "source": found.group(0)}] + (
+        [{**cell, "id": "after-title", "source": rest}] if rest else []
+    )
 
 
 def stage(folder: Path, cfg: dict[str, str]) -> None:
@@ -132,15 +182,19 @@ def stage(folder: Path, cfg: dict[str, str]) -> None:
         nb = json.loads(path.read_text(encoding="utf-8"))
         nb["metadata"].pop("widgets", None)
         nb["cells"] = [part for cell in nb["cells"] for part in split_title(cell)]
-        nb["cells"].append({"cell_type": "markdown", "id": "last", "metadata": {}, "source": ""})   # nbdev looks one further
+        nb["cells"].append(
+            {"cell_type": "markdown", "id": "last", "metadata": {}, "source": ""}
+        )  # nbdev looks one further
         for cell in nb["cells"]:
             source = "".join(cell["source"])
             exported = re.search(r"^#\|\s*export\s*$", source, flags=re.M)
             if cell["cell_type"] == "code" and exported and (fold := folded(source)):
-                cell["source"] = source[:exported.start()] + fold + source[exported.end():]
+                cell["source"] = source[: exported.start()] + fold + source[exported.end() :]
         path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
     for name, content in (("nbdev.yml", owner_file(cfg)), ("sidebar.yml", sidebar(nbs))):
-        (nbs / name).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        (nbs / name).write_text(
+            yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
 
 
 def exported(folder: Path) -> dict[str, list[tuple[str, str]]]:
@@ -149,14 +203,22 @@ def exported(folder: Path) -> dict[str, list[tuple[str, str]]]:
     for path in notebooks(folder):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        module = next((found.group(1) for source in sources
-                       if (found := re.search(r"^#\|\s*default_exp\s+(\S+)", source, flags=re.M))), "")
+        module = next(
+            (
+                found.group(1)
+                for source in sources
+                if (found := re.search(r"^#\|\s*default_exp\s+(\S+)", source, flags=re.M))
+            ),
+            "",
+        )
         page = path.relative_to(folder).as_posix()
         for source in sources:
             if not re.search(r"^#\|\s*exports?\s*$", source, flags=re.M):
                 continue
             for node in ast.parse(source).body:
-                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith(
+                    "_"
+                ):
                     anchor = node.name.lower()
                     for name in (node.name, f"{module}.{node.name}"):
                         names.setdefault(name, []).append((page, anchor))
@@ -165,19 +227,30 @@ def exported(folder: Path) -> dict[str, list[tuple[str, str]]]:
                             names.setdefault(f"{node.name}.{sub.name}", []).append((page, anchor))
                 elif isinstance(node, ast.Assign):
                     for target in node.targets:
-                        if isinstance(target, ast.Name) and target.id.isupper() and target.id[0] != "_":
+                        if (
+                            isinstance(target, ast.Name)
+                            and target.id.isupper()
+                            and target.id[0] != "_"
+                        ):
                             names.setdefault(target.id, []).append((page, ""))
     return names
 
 
 ABOUT_NAMES = ("notation.ipynb", "tutorials/reading_guide.ipynb")
 CODE_NAME = re.compile(r"(?<!`)`([A-Za-z_][\w.]*)(\(\))?`(?!`)")
-UNTOUCHED = re.compile(r"(^```.*?^```[^\n]*$|!?\[(?:[^\[\]]|\[[^\]]*\])*\]\([^)]*\)|^#+ [^\n]*$|<a\b.*?</a>)",
-                       flags=re.M | re.S)     # fenced code, links, headings
+UNTOUCHED = re.compile(
+    r"(^```.*?^```[^\n]*$|!?\[(?:[^\[\]]|\[[^\]]*\])*\]\([^)]*\)|^#+ [^\n]*$|<a\b.*?</a>)",
+    flags=re.M | re.S,
+)  # fenced code, links, headings
 ANCHOR = re.compile(r"(\]\((?:[^()\s:#]*\.ipynb)?#)([^()\s]+)(?=\))")
 
 
-def linked(text: str, page: str, names: dict[str, list[tuple[str, str]]], imported: dict[str, str] | None = None) -> str:
+def linked(
+    text: str,
+    page: str,
+    names: dict[str, list[tuple[str, str]]],
+    imported: dict[str, str] | None = None,
+) -> str:
     """Markdown with every exported name in backticks as a link to its documentation, relative to the page.
 
     A plain word such as `scale` may mean something else: it is linked where its own page or an import says so.
@@ -192,14 +265,20 @@ def linked(text: str, page: str, names: dict[str, list[tuple[str, str]]], import
         if not places or not own and (len(places) > 1 or (word and not module)):
             return found.group(0)
         target, anchor = (own or places)[0]
-        address = "" if target == page else posixpath.relpath(target, posixpath.dirname(page) or ".")
+        address = (
+            "" if target == page else posixpath.relpath(target, posixpath.dirname(page) or ".")
+        )
         if not address and not anchor:
             return found.group(0)
         return f"[{found.group(0)}]({address}{'#' + anchor if anchor else ''})"
 
-    text = ANCHOR.sub(lambda found: found.group(1) + found.group(2).lower(), text)      # Jupyter keeps capitals
+    text = ANCHOR.sub(
+        lambda found: found.group(1) + found.group(2).lower(), text
+    )  # Jupyter keeps capitals
     parts = UNTOUCHED.split(text)
-    return "".join(part if number % 2 else CODE_NAME.sub(one, part) for number, part in enumerate(parts))
+    return "".join(
+        part if number % 2 else CODE_NAME.sub(one, part) for number, part in enumerate(parts)
+    )
 
 
 def imports(path: Path) -> dict[str, str]:
@@ -207,9 +286,11 @@ def imports(path: Path) -> dict[str, str]:
     found = {}
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
-            with suppress(SyntaxError):                 # magics
+            with suppress(SyntaxError):  # magics
                 for node in ast.walk(ast.parse("".join(cell["source"]))):
-                    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dgdd_nb."):
+                    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                        "dgdd_nb."
+                    ):
                         found |= {alias.name: node.module.partition(".")[2] for alias in node.names}
     return found
 
@@ -230,9 +311,13 @@ def link_names(prepared: Path) -> None:
             for out in cell.get("outputs", []):
                 data = out.get("data", {})
                 if "text/markdown" in data:
-                    data["text/markdown"] = linked(documented("".join(data["text/markdown"]), kinds), page, names, known)
+                    data["text/markdown"] = linked(
+                        documented("".join(data["text/markdown"]), kinds), page, names, known
+                    )
                 if "show_doc(" in source and "text/plain" in data:
-                    data["text/plain"] = linked(documented("".join(data["text/plain"]), kinds), page, names, known)
+                    data["text/plain"] = linked(
+                        documented("".join(data["text/plain"]), kinds), page, names, known
+                    )
         path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
 
 
@@ -249,16 +334,23 @@ def classes(folder: Path) -> set[str]:
 def documented(text: str, kinds: Collection[str] = ()) -> str:
     """What `show_doc` wrote, without its link to a repository (the source stands below), with `class` for classes."""
     text = re.sub(r"\[source\]\([^)\n]*\)\{[^}\n]*\}\n*", "", text)
-    return re.sub(r"^def (\w+)(?=\()", lambda found: f"class {found[1]}" if found[1] in kinds else found[0], text, flags=re.M)
+    return re.sub(
+        r"^def (\w+)(?=\()",
+        lambda found: f"class {found[1]}" if found[1] in kinds else found[0],
+        text,
+        flags=re.M,
+    )
 
 
 def forgiving(signature: Callable) -> Callable:
     """Annotations that name something imported for type checkers only stay text."""
+
     def read(symbol, *args, **kwargs):
         try:
             return signature(symbol, *args, **kwargs)
         except NameError:
             return signature(symbol, *args, **{**kwargs, "eval_str": False})
+
     return read
 
 
@@ -277,10 +369,19 @@ def process(folder: Path) -> Path:
 
         def begin(self):
             super().begin()
-            module = next((found.group(1) for cell in self.nb.cells if cell.cell_type == "code"
-                           if (found := re.search(r"^#\|\s*default_exp\s+(\S+)", cell.source, flags=re.M))), None)
+            module = next(
+                (
+                    found.group(1)
+                    for cell in self.nb.cells
+                    if cell.cell_type == "code"
+                    if (found := re.search(r"^#\|\s*default_exp\s+(\S+)", cell.source, flags=re.M))
+                ),
+                None,
+            )
             if module and hasattr(self, "k"):
-                self.k.run_cell(f"import dgdd_nb.{module} as module; globals().update(vars(module))")
+                self.k.run_cell(
+                    f"import dgdd_nb.{module} as module; globals().update(vars(module))"
+                )
 
         def __call__(self, cell):
             if hasattr(self, "k") and self.nb.has_docs_ and _is_showdoc(cell):
@@ -294,13 +395,20 @@ def process(folder: Path) -> Path:
 
         def begin(self):
             super().begin()
-            self.nb.cells[:] = [cell for added, run in groupby(self.nb.cells, lambda cell: bool(getattr(cell, "has_sd", False)))
-                                for cell in (reversed(list(run)) if added else run)]
+            self.nb.cells[:] = [
+                cell
+                for added, run in groupby(
+                    self.nb.cells, lambda cell: bool(getattr(cell, "has_sd", False))
+                )
+                for cell in (reversed(list(run)) if added else run)
+            ]
 
     class Procs(FilterDefaults):
         def base_procs(self):
             own = {exec_show_docs: Document, add_show_docs: InOrder}
-            return [own.get(proc, proc) for proc in super().base_procs() if proc.__name__ != "add_links"]
+            return [
+                own.get(proc, proc) for proc in super().base_procs() if proc.__name__ != "add_links"
+            ]
 
     nbdev.serve.FilterDefaults = Procs
     before = Path.cwd()
@@ -316,7 +424,11 @@ def process(folder: Path) -> Path:
 
 # ------------------------------------------------------------------ rendering and finishing
 MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', flags=re.S)
-TEX = [(r"\\[lr]?Vert(?![A-Za-z])|\\\|", "\u2016"), (r"\\mathbb\{1\}", "\U0001d7d9"), (r"\\textstyle", "")]
+TEX = [
+    (r"\\[lr]?Vert(?![A-Za-z])|\\\|", "\u2016"),
+    (r"\\mathbb\{1\}", "\U0001d7d9"),
+    (r"\\textstyle", ""),
+]
 SEARCH = """
 window.siteSearch = (index, query, limit) => {
   const words = query.toLowerCase().split(/\\s+/).filter(Boolean);
@@ -343,9 +455,24 @@ LOAD = """if (!window.siteIndex) await new Promise((done, fail) => {
       index = window.siteIndex;"""
 
 
-RANGES = [(0x20, 0x7E), (0xA0, 0xFF), (0x131, 0x131), (0x237, 0x237), (0x2C6, 0x2DD), (0x300, 0x36F), (0x370, 0x3FF),
-          (0x2010, 0x2063), (0x20D0, 0x20E1), (0x2100, 0x214F), (0x2190, 0x21FF), (0x2200, 0x22FF), (0x2308, 0x230B),
-          (0x23B4, 0x23E1), (0x27E6, 0x27EF), (0x1D400, 0x1D7FF)]
+RANGES = [
+    (0x20, 0x7E),
+    (0xA0, 0xFF),
+    (0x131, 0x131),
+    (0x237, 0x237),
+    (0x2C6, 0x2DD),
+    (0x300, 0x36F),
+    (0x370, 0x3FF),
+    (0x2010, 0x2063),
+    (0x20D0, 0x20E1),
+    (0x2100, 0x214F),
+    (0x2190, 0x21FF),
+    (0x2200, 0x22FF),
+    (0x2308, 0x230B),
+    (0x23B4, 0x23E1),
+    (0x27E6, 0x27EF),
+    (0x1D400, 0x1D7FF),
+]
 
 
 def formula_font(path: Path) -> None:
@@ -354,11 +481,17 @@ def formula_font(path: Path) -> None:
     from fontTools.subset import Options, Subsetter
     from fontTools.ttLib import TTFont
 
-    font = TTFont(Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf", recalcTimestamp=False)
-    chosen = Subsetter(Options(layout_features=["*"], name_IDs=["*"], hinting=False, notdef_outline=True))
+    font = TTFont(
+        Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf", recalcTimestamp=False
+    )
+    chosen = Subsetter(
+        Options(layout_features=["*"], name_IDs=["*"], hinting=False, notdef_outline=True)
+    )
     chosen.populate(unicodes=[code for first, last in RANGES for code in range(first, last + 1)])
     chosen.subset(font)
-    for record in font["name"].names:           # a part of the font goes by another name; copyright and licence stay
+    for record in font[
+        "name"
+    ].names:  # a part of the font goes by another name; copyright and licence stay
         if record.nameID in (1, 3, 4, 6, 16, 18, 20, 21, 25):
             record.string = "Formulas"
     font.flavor = "woff"
@@ -369,13 +502,17 @@ def formula_font(path: Path) -> None:
 def swapped(text: str, old: str, new: str) -> str:
     """Replace a text that must be there: the renderer is pinned to one version."""
     if old not in text:
-        raise RuntimeError(f"smalldocs wrote something else than expected (wanted: {old!r}); use smalldocs==0.5.4.")
+        raise RuntimeError(
+            f"smalldocs wrote something else than expected (wanted: {old!r}); use smalldocs==0.5.4."
+        )
     return text.replace(old, new)
 
 
 def script(letter: str) -> str:
     """A capital script letter; browsers no longer read `mathvariant`."""
-    return dict(zip("BEFHILMR", "\u212c\u2130\u2131\u210b\u2110\u2112\u2133\u211b")).get(letter, chr(0x1D49C + ord(letter) - 65))
+    return dict(zip("BEFHILMR", "\u212c\u2130\u2131\u210b\u2110\u2112\u2133\u211b")).get(
+        letter, chr(0x1D49C + ord(letter) - 65)
+    )
 
 
 def mathml(found: re.Match) -> str:
@@ -389,9 +526,21 @@ def mathml(found: re.Match) -> str:
         tex = re.sub(old, lambda _, new=new: new, tex)
     code = convert(tex.strip(), display="block" if kind == "display" else "inline")
     code = code.replace("<mo minsize=", '<mo stretchy="true" symmetric="true" minsize=')
-    code = re.sub(r"<mo((?:(?!space=)[^>])*)>(\||\u2016|&#x0007C;|&#x02016;)</mo>", r'<mo\1 lspace="0" rspace="0">\2</mo>', code)
-    code = re.sub(r"<msup>(<mo [^>]*minsize[^>]*>[^<]*</mo>)<mn>", r'\1<msup><mspace width="0" height="1.3em"/><mn>', code)
-    code = re.sub(r'<mi mathvariant="script">([A-Z])</mi>', lambda found: f"<mi>{script(found.group(1))}</mi>", code)
+    code = re.sub(
+        r"<mo((?:(?!space=)[^>])*)>(\||\u2016|&#x0007C;|&#x02016;)</mo>",
+        r'<mo\1 lspace="0" rspace="0">\2</mo>',
+        code,
+    )
+    code = re.sub(
+        r"<msup>(<mo [^>]*minsize[^>]*>[^<]*</mo>)<mn>",
+        r'\1<msup><mspace width="0" height="1.3em"/><mn>',
+        code,
+    )
+    code = re.sub(
+        r'<mi mathvariant="script">([A-Z])</mi>',
+        lambda found: f"<mi>{script(found.group(1))}</mi>",
+        code,
+    )
     code = code.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
     if kind == "inline":
         return f'<span class="math inline">{code}</span>'
@@ -401,42 +550,78 @@ def mathml(found: re.Match) -> str:
 
 def table_of_contents(text: str) -> str:
     """Headings with formulas: the entry in the contents shows the formula too, not its TeX."""
-    for found in re.finditer(r'<h([2-4])[^>]*data-anchor-id="([^"]+)"[^>]*>(.*?)</h\1>', text, flags=re.S):
+    for found in re.finditer(
+        r'<h([2-4])[^>]*data-anchor-id="([^"]+)"[^>]*>(.*?)</h\1>', text, flags=re.S
+    ):
         if "<math" in found.group(3):
             inner = re.sub(r"</?a\b[^>]*>", "", found.group(3))
-            text = re.sub(rf'(<a href="#{re.escape(found.group(2))}" id="toc-[^>]*>).*?(</a>)',
-                          lambda entry, inner=inner: entry.group(1) + inner + entry.group(2), text, count=1, flags=re.S)
+            text = re.sub(
+                rf'(<a href="#{re.escape(found.group(2))}" id="toc-[^>]*>).*?(</a>)',
+                lambda entry, inner=inner: entry.group(1) + inner + entry.group(2),
+                text,
+                count=1,
+                flags=re.S,
+            )
     return text
 
 
-PRINTED = re.compile(r'(<div class="cell-output cell-output-(?:stdout|display)">\s*<pre><code>)(.*?)(?=</code></pre>)',
-                     flags=re.S)
+PRINTED = re.compile(
+    r'(<div class="cell-output cell-output-(?:stdout|display)">\s*<pre><code>)(.*?)(?=</code></pre>)',
+    flags=re.S,
+)
 COLUMNS = re.compile(r"^\s*[|\u2500-\u257f]|^(?:tensor|array)\(|^\s+\[|\S {2,}\S.*\S {2,}\S")
 
 
 def wrapped(found: re.Match) -> str:
     """A printed output: lines in columns stay whole and scroll, all other lines wrap."""
     runs = []
-    for whole, lines in groupby(found.group(2).split("\n"), lambda line: bool(COLUMNS.search(html.unescape(line)))):
+    for whole, lines in groupby(
+        found.group(2).split("\n"), lambda line: bool(COLUMNS.search(html.unescape(line)))
+    ):
         lines = list(lines)
-        alone = whole and len(lines) == 1       # one line has nothing to stand under
-        runs.append("\n".join(lines) if whole and not alone else f'<span class="wraps">{chr(10).join(lines)}</span>')
+        alone = whole and len(lines) == 1  # one line has nothing to stand under
+        runs.append(
+            "\n".join(lines)
+            if whole and not alone
+            else f'<span class="wraps">{chr(10).join(lines)}</span>'
+        )
     return found.group(1) + "\n".join(runs)
 
 
 def finish_page(text: str) -> str:
     """One rendered page: formulas without scripts, buttons that a keyboard reaches, no foreign address."""
-    text = re.sub(r'<link[^>]*href="https://cdn[^>]*>|<script[^>]*src="https://cdn[^>]*></script>', "", text)
+    text = re.sub(
+        r'<link[^>]*href="https://cdn[^>]*>|<script[^>]*src="https://cdn[^>]*></script>', "", text
+    )
     text = re.sub(r'<script src="[^"]*fuse\.min\.js"></script>', "", text)
     text = PRINTED.sub(wrapped, table_of_contents(MATH.sub(mathml, text)))
-    text = re.sub(r'<a (class="sidebar-item-toggle[^>]*?) role="navigation"([^>]*)>(.*?)</a>',
-                  r'<button type="button" \1\2>\3</button>', text)
-    text = re.sub(r'<a class="sidebar-item-text[^>]*data-bs-toggle[^>]*>(.*?)</a>',
-                  r'<span class="sidebar-item-text sidebar-section-title">\1</span>', text)
-    text = re.sub(r'(<a href="#[^"]*") id="toc-[^"]*"(?= class="nav-link")', r"\1", text)     # a heading may be called Title
-    text = text.replace('title="Toggle dark mode"', 'title="Light or dark" aria-label="Light or dark" role="button"')
-    text = re.sub(r'<p>(Colab: after publication|<a href="https://colab\.[^"]*">[^<]*</a>)</p>', r'<p class="colab">\1</p>', text)
-    text = re.sub(r"(<body[^>]*>)", r'\1<a class="skip" href="#quarto-document-content">Skip to the text</a>', text, count=1)
+    text = re.sub(
+        r'<a (class="sidebar-item-toggle[^>]*?) role="navigation"([^>]*)>(.*?)</a>',
+        r'<button type="button" \1\2>\3</button>',
+        text,
+    )
+    text = re.sub(
+        r'<a class="sidebar-item-text[^>]*data-bs-toggle[^>]*>(.*?)</a>',
+        r'<span class="sidebar-item-text sidebar-section-title">\1</span>',
+        text,
+    )
+    text = re.sub(
+        r'(<a href="#[^"]*") id="toc-[^"]*"(?= class="nav-link")', r"\1", text
+    )  # a heading may be called Title
+    text = text.replace(
+        'title="Toggle dark mode"', 'title="Light or dark" aria-label="Light or dark" role="button"'
+    )
+    text = re.sub(
+        r'<p>(Colab: after publication|<a href="https://colab\.[^"]*">[^<]*</a>)</p>',
+        r'<p class="colab">\1</p>',
+        text,
+    )
+    text = re.sub(
+        r"(<body[^>]*>)",
+        r'\1<a class="skip" href="#quarto-document-content">Skip to the text</a>',
+        text,
+        count=1,
+    )
     return text.replace("<!-- WARNING: THIS FILE WAS AUTOGENERATED! DO NOT EDIT! -->", "")
 
 
@@ -445,22 +630,38 @@ def finish(site: Path) -> None:
     for path in site.rglob("*.html"):
         path.write_text(finish_page(path.read_text(encoding="utf-8")), encoding="utf-8")
     for path in (site / "site_libs").rglob("*.css"):
-        text = re.sub(r"@import\s+url\(https?:[^)]*\);", "", path.read_text(encoding="utf-8"))     # fonts
+        text = re.sub(
+            r"@import\s+url\(https?:[^)]*\);", "", path.read_text(encoding="utf-8")
+        )  # fonts
         path.write_text(text, encoding="utf-8")
     formula_font(site / "site_libs" / "formulas" / "formulas.woff")
     with (site / "site_libs" / "smalldocs.css").open("a", encoding="utf-8") as file:
-        file.write('\n@font-face { font-family: "Formulas"; font-display: swap;'
-                   ' src: url("formulas/formulas.woff") format("woff"); }\n')
+        file.write(
+            '\n@font-face { font-family: "Formulas"; font-display: swap;'
+            ' src: url("formulas/formulas.woff") format("woff"); }\n'
+        )
     script = site / "site_libs" / "smalldocs.js"
     text = script.read_text(encoding="utf-8")
-    text = swapped(text, 'const r = await fetch(offset + "search.json");\n      index = await r.json();', LOAD)
-    text = swapped(text, "const hits = fuse ?", "const hits = window.siteSearch ? window.siteSearch(index, q, limit) : fuse ?")
-    text = swapped(text, "const dark = 0.299 * r + 0.587 * g + 0.114 * b < 128;",
-                   'const dark = document.documentElement.dataset.scheme === "alternate";')      # not by the background
+    text = swapped(
+        text, 'const r = await fetch(offset + "search.json");\n      index = await r.json();', LOAD
+    )
+    text = swapped(
+        text,
+        "const hits = fuse ?",
+        "const hits = window.siteSearch ? window.siteSearch(index, q, limit) : fuse ?",
+    )
+    text = swapped(
+        text,
+        "const dark = 0.299 * r + 0.587 * g + 0.114 * b < 128;",
+        'const dark = document.documentElement.dataset.scheme === "alternate";',
+    )  # not by the background
     script.write_text(text, encoding="utf-8")
     entries = json.loads((site / "search.json").read_text(encoding="utf-8"))
     for entry in entries:
-        entry |= {key: re.sub(r"\\[()\[\]]|\\(?=[a-zA-Z])", "", entry[key]) for key in ("title", "section", "text")}
+        entry |= {
+            key: re.sub(r"\\[()\[\]]|\\(?=[a-zA-Z])", "", entry[key])
+            for key in ("title", "section", "text")
+        }
     entries = json.dumps(entries, ensure_ascii=False).replace("</", "<\\/")
     (site / "search.js").write_text(f"window.siteIndex = {entries};{SEARCH}", encoding="utf-8")
     (site / "search.json").unlink()
@@ -473,7 +674,7 @@ def build(site: Path = SITE) -> Path:
     from smalldocs import highlight
     from smalldocs.site import build as render
 
-    highlight.css_class = cache(highlight.css_class)      # half of the rendering time otherwise
+    highlight.css_class = cache(highlight.css_class)  # half of the rendering time otherwise
     with tempfile.TemporaryDirectory(prefix="dgdd_site.") as work:
         stage(Path(work), settings())
         prepared = process(Path(work))
@@ -515,12 +716,24 @@ class Page(HTMLParser):
         if tag == "link" and given.get("rel") not in ("canonical", "alternate"):
             self.loads.append(given.get("href", ""))
         for key in ("src", "poster", "data"):
-            if given.get(key) and tag in ("img", "script", "iframe", "source", "video", "audio", "embed", "object", "track"):
+            if given.get(key) and tag in (
+                "img",
+                "script",
+                "iframe",
+                "source",
+                "video",
+                "audio",
+                "embed",
+                "object",
+                "track",
+            ):
                 self.loads.append(given[key])
         if given.get("srcset"):
             self.loads += [part.split()[0] for part in given["srcset"].split(",") if part.split()]
         if given.get("srcdoc"):
-            self.loads += [link for link in Page(given["srcdoc"]).loads if not link.startswith("data:")]
+            self.loads += [
+                link for link in Page(given["srcdoc"]).loads if not link.startswith("data:")
+            ]
             self.problems += styles(given["srcdoc"])
         if "style" in given:
             self.problems += styles(given["style"])
@@ -530,7 +743,9 @@ class Page(HTMLParser):
             self.caption = True
         if tag == "img" and self.main:
             if not given.get("alt", "").strip():
-                self.problems.append(f"a picture has no alternative text: {given.get('src', '')[:60]}")
+                self.problems.append(
+                    f"a picture has no alternative text: {given.get('src', '')[:60]}"
+                )
             if not self.figure and given.get("src", "").startswith("data:"):
                 self.problems.append(f"a figure has no caption: {given.get('alt', '')[:80]}")
 
@@ -555,13 +770,18 @@ class Page(HTMLParser):
 
 def styles(text: str) -> list[str]:
     """Addresses that a style would fetch."""
-    return [f"a style loads {found}" for found in re.findall(r"(?:@import\s*|url\()\s*[\"']?\s*((?:https?:)?//[^\"')\s]+)", text)]
+    return [
+        f"a style loads {found}"
+        for found in re.findall(r"(?:@import\s*|url\()\s*[\"']?\s*((?:https?:)?//[^\"')\s]+)", text)
+    ]
 
 
 def check(site: Path = SITE) -> list[str]:
     """Everything wrong with a built site, one sentence each: links, anchors, pictures, requests, leftovers."""
     files = sorted(site.rglob("*.html"))
-    pages = {path.relative_to(site).as_posix(): Page(path.read_text(encoding="utf-8")) for path in files}
+    pages = {
+        path.relative_to(site).as_posix(): Page(path.read_text(encoding="utf-8")) for path in files
+    }
     wrong = [] if "index.html" in pages else ["there is no index.html"]
     for name, page in pages.items():
         wrong += [f"{name}: {problem}" for problem in page.problems]
@@ -571,21 +791,36 @@ def check(site: Path = SITE) -> list[str]:
         for link in page.links + [link for link in page.loads if not link.startswith("data:")]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
-                if parts.scheme in ("http", "https") and (not parts.netloc or "." not in parts.netloc or " " in link):
+                if parts.scheme in ("http", "https") and (
+                    not parts.netloc or "." not in parts.netloc or " " in link
+                ):
                     wrong.append(f"{name}: {link} is not an address")
                 if PLACEHOLDER in link:
                     wrong.append(f"{name}: {link} points at nobody's page")
                 continue
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path))) if parts.path else name
+            target = (
+                posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
+                if parts.path
+                else name
+            )
             if target.startswith("..") or not (site / target).is_file():
                 wrong.append(f"{name}: {link} leads nowhere")
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+            elif (
+                parts.fragment
+                and target in pages
+                and unquote(parts.fragment) not in pages[target].ids
+            ):
                 wrong.append(f"{name}: {link} has no such place on its page")
     for path in sorted(site.rglob("*.css")):
-        wrong += [f"{path.relative_to(site).as_posix()}: {problem}" for problem in styles(path.read_text(encoding="utf-8"))]
+        wrong += [
+            f"{path.relative_to(site).as_posix()}: {problem}"
+            for problem in styles(path.read_text(encoding="utf-8"))
+        ]
     for path in sorted(site.rglob("*.js")):
         text = path.read_text(encoding="utf-8")
-        if path.name != "search.js" and re.search(r"(?:fetch|import|importScripts)\s*\(?\s*[\"'`]https?:", text):
+        if path.name != "search.js" and re.search(
+            r"(?:fetch|import|importScripts)\s*\(?\s*[\"'`]https?:", text
+        ):
             wrong.append(f"{path.relative_to(site).as_posix()}: loads a foreign address")
     return list(dict.fromkeys(wrong))
 
@@ -596,7 +831,9 @@ def undocumented(site: Path = SITE) -> list[str]:
     for name, places in exported(NBS).items():
         for notebook, anchor in places if "." not in name else []:
             page = site / Path(notebook).with_suffix(".html")
-            if anchor and (not page.exists() or f'id="{anchor}"' not in page.read_text(encoding="utf-8")):
+            if anchor and (
+                not page.exists() or f'id="{anchor}"' not in page.read_text(encoding="utf-8")
+            ):
                 wrong.append(f"{page.name}: {name} is exported and not documented")
     return wrong
 
@@ -606,7 +843,9 @@ def serve(site: Path) -> None:
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=site)) as server:
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=site)
+    ) as server:
         print(f"http://127.0.0.1:{server.server_port} (Ctrl-C ends it)", flush=True)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
@@ -614,8 +853,12 @@ def serve(site: Path) -> None:
 
 def main() -> int:
     """Read the command line; build, then check or serve."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="check the built site; exit 1 if something is wrong")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="check the built site; exit 1 if something is wrong"
+    )
     parser.add_argument("--serve", action="store_true", help="show it afterwards")
     parser.add_argument("--prepare", action="store_true", help="only write _proc/, for Quarto")
     args = parser.parse_args()
@@ -630,7 +873,9 @@ def main() -> int:
     site = build()
     pages = list(site.rglob("*.html"))
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
-    print(f"{site.name}/index.html: {len(pages)} pages, {size / 1e6:.1f} MB, {time.perf_counter() - start:.0f} s")
+    print(
+        f"{site.name}/index.html: {len(pages)} pages, {size / 1e6:.1f} MB, {time.perf_counter() - start:.0f} s"
+    )
     wrong = check(site) + undocumented(site) if args.check else []
     for sentence in wrong:
         print(sentence)

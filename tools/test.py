@@ -7,6 +7,7 @@
 
 The last line says how many notebooks and tests passed; the exit status is 0 only if none failed.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -23,8 +24,13 @@ from refresh import FLAGS, ROOT, THREADS, find
 
 def environment(threads: int) -> dict[str, str]:
     """The environment of the workers: their threads, no display, no prompts."""
-    return {**os.environ, **dict.fromkeys(THREADS, str(max(1, threads))), "MPLBACKEND": "agg",
-            "PYTHONUTF8": "1", "TQDM_DISABLE": "1"}
+    return {
+        **os.environ,
+        **dict.fromkeys(THREADS, str(max(1, threads))),
+        "MPLBACKEND": "agg",
+        "PYTHONUTF8": "1",
+        "TQDM_DISABLE": "1",
+    }
 
 
 def notebooks(paths: list[Path], flags: str, workers: int) -> tuple[int, int]:
@@ -32,56 +38,93 @@ def notebooks(paths: list[Path], flags: str, workers: int) -> tuple[int, int]:
     names = "|".join(re.escape(path.name) for path in paths)
     script = shutil.which("nbdev_test", path=str(Path(sys.executable).parent))
     if script is None:
-        sys.exit("nbdev is missing: install the tools first, `python -m pip install -e \".[dev]\"`.")
-    command = [script, "--n_workers", str(max(1, workers)), "--do_print", "--timing",
-               "--file_re", f"^({names})$"]
+        sys.exit('nbdev is missing: install the tools first, `python -m pip install -e ".[dev]"`.')
+    command = [
+        script,
+        "--n_workers",
+        str(max(1, workers)),
+        "--do_print",
+        "--timing",
+        "--file_re",
+        f"^({names})$",
+    ]
     threads = max(1, (os.cpu_count() or 1) // max(1, workers))
-    done = subprocess.run([*command, "--flags", flags], cwd=ROOT, env=environment(threads),
-                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    done = subprocess.run(
+        [*command, "--flags", flags],
+        cwd=ROOT,
+        env=environment(threads),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
     sys.stderr.write(done.stderr)
     if done.returncode == 0:
         return len(paths), 0
     names = re.findall(r"^\t(\S+\.ipynb)\s*$", done.stderr, flags=re.M)
-    failed = len(set(names)) or len(paths)      # none named: the run itself broke
+    failed = len(set(names)) or len(paths)  # none named: the run itself broke
     return len(paths) - failed, failed
 
 
 def tests(words: list[str], flags: str, workers: int) -> tuple[int, int]:
     """Run pytest over tests/ (or the files whose names contain a word), whole files side by side: (passed, failed)."""
-    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py"))
-             if not words or any(word in path.stem for word in words)]
+    files = [
+        path
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        if not words or any(word in path.stem for word in words)
+    ]
     if not files:
         return 0, 0
     skip = " and ".join(f"not {flag}" for flag in (*FLAGS, "browser") if flag not in flags.split())
     workers = max(1, min(workers, len(files)))
     side_by_side = ["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []
-    command = [sys.executable, "-m", "pytest", *side_by_side, *(["-m", skip] if skip else []), *map(str, files)]
-    done = subprocess.run(command, cwd=ROOT, env=environment((os.cpu_count() or 1) // workers),
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *side_by_side,
+        *(["-m", skip] if skip else []),
+        *map(str, files),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment((os.cpu_count() or 1) // workers),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
     print(done.stdout, flush=True)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
     count = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", last)}
     failed = count.get("failed", 0) + count.get("error", 0)
-    if done.returncode not in (0, 5):            # 5: every test was deselected
+    if done.returncode not in (0, 5):  # 5: every test was deselected
         failed = max(failed, 1)
     return count.get("passed", 0), failed
 
 
 def main() -> int:
     """Read the command line, run both kinds, print one closing line."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("words", nargs="*", help="parts of notebook or test names; without: all")
     parser.add_argument("--flags", default="", help=f"flags to run as well, of: {' '.join(FLAGS)}")
-    parser.add_argument("--workers", type=int, default=2, help="notebooks, or files of tests, at the same time")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="notebooks, or files of tests, at the same time"
+    )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--notebooks", action="store_true", help="leave pytest out")
     only.add_argument("--tests", action="store_true", help="leave the notebooks out")
     args = parser.parse_args()
     start, passed, failed, lines = time.perf_counter(), 0, 0, []
     if not args.tests:
-        paths = [path for path in find([]) if not args.words
-                 or any(Path(word).stem in path.stem for word in args.words)]
+        paths = [
+            path
+            for path in find([])
+            if not args.words or any(Path(word).stem in path.stem for word in args.words)
+        ]
         good, bad = notebooks(paths, args.flags, args.workers) if paths else (0, 0)
         passed, failed = passed + good, failed + bad
         lines.append(f"{good} of {good + bad} notebooks")
@@ -91,8 +134,10 @@ def main() -> int:
         lines.append(f"{good} of {good + bad} tests")
     if passed + failed == 0:
         sys.exit(f"Nothing in nbs/ or tests/ has a name with {' or '.join(args.words)} in it.")
-    print(f"{' and '.join(lines)} passed in {time.perf_counter() - start:.0f} s"
-          + (f": {failed} FAILED" if failed else ""))
+    print(
+        f"{' and '.join(lines)} passed in {time.perf_counter() - start:.0f} s"
+        + (f": {failed} FAILED" if failed else "")
+    )
     return int(failed > 0)
 
 

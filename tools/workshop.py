@@ -11,6 +11,7 @@ and of the cell. Exercises have no outputs. Solutions keep theirs down to the fi
 stands below it was computed from something else. `--run` makes them again in a fresh kernel, stripped as
 tools/refresh.py strips the pages, so that a second run gives the same bytes.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -27,8 +28,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKSHOP = ROOT / "workshop"
-BLANK = re.compile(r"^(?P<indent> *)# BLANK: (?P<what>.+)\n(?P<body>(?:.*\n)*?) *# END *\n", flags=re.M)
-UP = "import sys\n\nsys.path.insert(0, \"..\")  # checks.py stands one folder up\n\n"
+BLANK = re.compile(
+    r"^(?P<indent> *)# BLANK: (?P<what>.+)\n(?P<body>(?:.*\n)*?) *# END *\n", flags=re.M
+)
+UP = 'import sys\n\nsys.path.insert(0, "..")  # checks.py stands one folder up\n\n'
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -44,7 +47,9 @@ def split_cells(text: str) -> list[tuple[str, str]]:
         if kind == "markdown":
             found = re.fullmatch(r'r?"""(.*)"""', body.strip(), flags=re.S)
             if not found:
-                raise ValueError(f'a [markdown] cell is one string in triple quotes, not: {body[:60]!r}')
+                raise ValueError(
+                    f"a [markdown] cell is one string in triple quotes, not: {body[:60]!r}"
+                )
             body = found.group(1)
         cells.append((kind, body.strip("\n")))
     return cells
@@ -56,8 +61,13 @@ def with_blanks(code: str) -> str:
     def empty(found: re.Match) -> str:
         indent = found["indent"]
         first, *rest = textwrap.wrap(found["what"], 84 - len(indent))
-        return "".join([f"{indent}# your code: {first}\n", *(f"{indent}#   {line}\n" for line in rest),
-                        f"{indent}...\n"])
+        return "".join(
+            [
+                f"{indent}# your code: {first}\n",
+                *(f"{indent}#   {line}\n" for line in rest),
+                f"{indent}...\n",
+            ]
+        )
 
     return BLANK.sub(empty, code + "\n").rstrip("\n")
 
@@ -83,7 +93,9 @@ def with_outputs(cells: list[dict], before: list[dict]) -> None:
 def cleared(text: str) -> str:
     """A notebook without its outputs."""
     nb = json.loads(text)
-    nb["cells"] = [cell | {"outputs": []} if cell["cell_type"] == "code" else cell for cell in nb["cells"]]
+    nb["cells"] = [
+        cell | {"outputs": []} if cell["cell_type"] == "code" else cell for cell in nb["cells"]
+    ]
     return json.dumps(nb, sort_keys=True)
 
 
@@ -95,12 +107,16 @@ def notebook(source: Path, solution: bool, before: list[dict] = ()) -> str:
         key = f"{'solution' if solution else 'exercise'}-{number}-{i:02d}"
         if kind == "markdown":
             text = re.sub(r"\A# (.+)", r"# \1: solution", text) if solution and i == 0 else text
-            text = text.replace("](../", "](../../") if solution else text  # one folder further down
+            text = (
+                text.replace("](../", "](../../") if solution else text
+            )  # one folder further down
             cells.append(new_markdown_cell(text, id=key))
             continue
         text = solved(text) if solution else with_blanks(text)
         if "# BLANK" in text or "# END" in text:
-            raise ValueError(f"{source.name}: a BLANK without END, or an END without BLANK, in {text[:60]!r}")
+            raise ValueError(
+                f"{source.name}: a BLANK without END, or an END without BLANK, in {text[:60]!r}"
+            )
         cells.append(new_code_cell((UP if up else "") + text, id=key))
         up = False
     with_outputs([cell for cell in cells if cell.cell_type == "code"], before)
@@ -112,7 +128,7 @@ def notebook(source: Path, solution: bool, before: list[dict] = ()) -> str:
 def executed(path: Path) -> list[dict]:
     """The code cells of a solution after a run in a fresh kernel, with one thread, outputs stripped."""
     os.environ.update(dict.fromkeys(refresh.THREADS, "1"), PYTHONHASHSEED="0")
-    os.environ.pop("MPLBACKEND", None)      # else the kernel draws nothing inline
+    os.environ.pop("MPLBACKEND", None)  # else the kernel draws nothing inline
     return code_cells(refresh.tidy(refresh.execute(path, set(), 600)[0]))
 
 
@@ -145,16 +161,27 @@ def wanted() -> dict[Path, str]:
 
 def main() -> int:
     """Write or compare the notebooks."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument("--run", action="store_true", help="execute the solutions, store their outputs")
+    parser.add_argument(
+        "--run", action="store_true", help="execute the solutions, store their outputs"
+    )
     args, texts = parser.parse_args(), wanted()
     if args.check:
-        old = [path for folder in (WORKSHOP, WORKSHOP / "solutions") for path in folder.glob("*.ipynb")
-               if path not in texts]
-        different = [path for path, text in texts.items()
-                     if not path.exists() or comparable(path, path.read_text(encoding="utf-8")) != comparable(path, text)]
+        old = [
+            path
+            for folder in (WORKSHOP, WORKSHOP / "solutions")
+            for path in folder.glob("*.ipynb")
+            if path not in texts
+        ]
+        different = [
+            path
+            for path, text in texts.items()
+            if not path.exists()
+            or comparable(path, path.read_text(encoding="utf-8")) != comparable(path, text)
+        ]
         for path in different:
             print(f"{path.relative_to(ROOT)} differs from its source: run tools/workshop.py")
         for path in old:

@@ -40,16 +40,19 @@ source, target = mini_digits(size=16, train=400, test=10).leave_out("street")
 normalise = source.normalisation()
 encoder = ConvNet(classes=10, size=16, width=32, seed=0)
 
+
 def digit(k, first, last):
     "Images of the digit 3 from domain k, normalised."
     return normalise(source.images[(source.labels == 3) & (source.domains == k)][first:last])
 
+
 images = torch.cat([digit(k, 0, 2) for k in range(3)])  # synthetic, (6, 3, 16, 16)
-real_by_domain = [digit(k, 2, 34) for k in range(3)]    # a list of K = 3 tensors (32, 3, 16, 16)
+real_by_domain = [digit(k, 2, 34) for k in range(3)]  # a list of K = 3 tensors (32, 3, 16, 16)
 features = encoder.embed(images)
 print("images", tuple(images.shape), " features", tuple(features.shape))
-image_rows({name: normalise.inverse(real[:8]) for name, real in zip(source.domain_names, real_by_domain)});
-
+image_rows(
+    {name: normalise.inverse(real[:8]) for name, real in zip(source.domain_names, real_by_domain)}
+)
 # %% [markdown]
 r"""
 ## Blank 1: the loss
@@ -65,6 +68,7 @@ mean, and no root.
 </details>
 """
 
+
 # %%
 def dm_loss(real, synthetic):
     "The DM loss (3) of real features (n, D) and synthetic features (m, D): one number."
@@ -72,6 +76,7 @@ def dm_loss(real, synthetic):
     difference = real.mean(0) - synthetic.mean(0)
     return difference.square().sum()  # (3)
     # END
+
 
 # %%
 loss_right = check_dm_loss(dm_loss)
@@ -93,6 +98,7 @@ it. Torch finds them all at once. Give back a tensor of the shape of `images`. L
 </details>
 """
 
+
 # %%
 def image_gradient(encoder, real, images):
     "Gradient of the DM loss with respect to the images, shape (N, 3, H, W)."
@@ -101,6 +107,7 @@ def image_gradient(encoder, real, images):
     loss = dm_loss(encoder.embed(real), encoder.embed(copy))
     return torch.autograd.grad(loss, copy)[0]
     # END
+
 
 # %%
 gradient_right = check_image_gradient(image_gradient)
@@ -124,12 +131,14 @@ Call `image_gradient` once for each entry of the list, and join the results with
 </details>
 """
 
+
 # %%
 def domain_gradient(encoder, real_by_domain, images):
     "One gradient per domain (6), shape (K, N, 3, H, W)."
     # BLANK: image_gradient for the real images of each domain, stacked
     return torch.stack([image_gradient(encoder, real, images) for real in real_by_domain])  # (6)
     # END
+
 
 # %%
 domains_right = check_domain_gradient(domain_gradient)
@@ -143,12 +152,14 @@ With equally many real images per domain, the gradient of DM is the mean of the 
 through their mean.
 """
 
+
 # %%
 def mean_gradient(g_domain):
     "The DM gradient of g_domain (K, N, 3, H, W), shape (N, 3, H, W)."
     # BLANK: the mean over the domains
     return g_domain.mean(0)
     # END
+
 
 # %%
 mean_right = check_mean_gradient(mean_gradient)

@@ -39,14 +39,18 @@ source, target = mini_digits(size=16, train=400, test=10).leave_out("street")
 normalise = source.normalisation()
 encoder = ConvNet(classes=10, size=16, width=32, seed=0)
 
+
 def digit(k, first, last):
     "Images of the digit 3 from domain k, normalised."
     return normalise(source.images[(source.labels == 3) & (source.domains == k)][first:last])
 
+
 images = torch.cat([digit(k, 0, 2) for k in range(3)])
 real = torch.cat([digit(k, 2, 34) for k in range(3)])
 zeros = torch.zeros(len(real), dtype=torch.long)
-found = domain_gradients(encoder, DM(), real, zeros, torch.arange(3).repeat_interleave(32), images, zeros[:6])
+found = domain_gradients(
+    encoder, DM(), real, zeros, torch.arange(3).repeat_interleave(32), images, zeros[:6]
+)
 g_domain = found.g_domain
 print("g_domain", tuple(g_domain.shape))
 
@@ -67,12 +71,14 @@ unnormalised.
 </details>
 """
 
+
 # %%
 def spectrum(g):
     "The half spectrum (7) of real images g, shape (..., H, W) -> complex (..., H, W//2+1)."
     # BLANK: the Fourier transform of the last two axes
     return torch.fft.rfft2(g)  # (7)
     # END
+
 
 # %%
 spectrum_right = check_spectrum(spectrum)
@@ -87,12 +93,14 @@ $$\bar G = \tfrac1K \sum_k G_k \tag{8}$$
 One complex number per frequency: the mean arrow.
 """
 
+
 # %%
 def consensus(G):
     "The mean over domains (8), shape (K, ...) -> (...)."
     # BLANK: the mean arrow
     return G.mean(0)  # (8)
     # END
+
 
 # %%
 consensus_right = check_consensus(consensus)
@@ -116,12 +124,14 @@ Above: first sum over the domains, then `.abs()`. Below: first `.abs()`, then su
 </details>
 """
 
+
 # %%
 def resultant_length(G, eps):
     "The resultant length (9) of complex G (K, ...): real, shape (...), between 0 and 1."
     # BLANK: the length of the sum over the sum of the lengths
     return G.sum(0).abs() / (G.abs().sum(0) + eps)  # (9)
     # END
+
 
 # %%
 R_right = check_resultant_length(resultant_length)
@@ -131,9 +141,13 @@ R_right
 if spectrum_right and R_right:
     G = spectrum(g_domain)
     R = resultant_length(G, 1e-8)
-    print(f"R of six images: from {R.min():.2f} to {R.max():.2f}, mean over the half spectrum {R.mean():.2f}")
+    print(
+        f"R of six images: from {R.min():.2f} to {R.max():.2f}, mean over the half spectrum {R.mean():.2f}"
+    )
     show_spectrum(R[0, 0], vmin=0, vmax=1, title="R of image 0, red channel")
-    arrows = G[:, 0, 0, :, 1:-1].flatten(1)  # without the first and last column, where arrows can be real numbers
+    arrows = G[:, 0, 0, :, 1:-1].flatten(
+        1
+    )  # without the first and last column, where arrows can be real numbers
     order = R[0, 0, :, 1:-1].flatten().argsort()
     for ax, i in zip(panels(3, height=2.4), order[[-1, len(order) // 2, 0]]):
         phase_arrows(arrows[:, i], ax, source.domain_names, legend=False)
@@ -156,6 +170,7 @@ whoever uses or sets the global random numbers changes everybody else's results.
 </details>
 """
 
+
 # %%
 def noise_level(K, samples, generator):
     "Mean of R over many draws of K independent random arrows: one number."
@@ -163,6 +178,7 @@ def noise_level(K, samples, generator):
     arrows = torch.randn(K, samples, dtype=torch.complex64, generator=generator)
     return resultant_length(arrows, 1e-8).mean()
     # END
+
 
 # %%
 noise_right = check_noise_level(noise_level)

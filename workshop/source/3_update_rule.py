@@ -51,14 +51,18 @@ source, target = mini_digits(size=16, train=400, test=10).leave_out("street")
 normalise = source.normalisation()
 encoder = ConvNet(classes=10, size=16, width=32, seed=0)
 
+
 def digit(k, first, last):
     "Images of the digit 3 from domain k, normalised."
     return normalise(source.images[(source.labels == 3) & (source.domains == k)][first:last])
 
+
 images = torch.cat([digit(k, 0, 2) for k in range(3)])
 real = torch.cat([digit(k, 2, 34) for k in range(3)])
 zeros = torch.zeros(len(real), dtype=torch.long)
-found = domain_gradients(encoder, DM(), real, zeros, torch.arange(3).repeat_interleave(32), images, zeros[:6])
+found = domain_gradients(
+    encoder, DM(), real, zeros, torch.arange(3).repeat_interleave(32), images, zeros[:6]
+)
 g_domain, g_dm, size = found.g_domain, found.g_dm, (16, 16)
 domain = torch.tensor([0, 0, 1, 1, 2, 2])
 G = spectrum(g_domain)  # (7)
@@ -77,12 +81,14 @@ columns may belong to an image 12 or 13 pixels wide.
 </details>
 """
 
+
 # %%
 def class_part(G, R, size):
     "What the domains agree on, first half of (10): shape (N, 3, H, W)."
     # BLANK: weigh the mean spectrum with R and go back to pixels
     return torch.fft.irfft2(R * G.mean(0), s=size)  # (10)
     # END
+
 
 # %%
 class_right = check_class_part(class_part)
@@ -101,12 +107,14 @@ One part per domain: what $G_k$ has beyond the agreed part $R\,\bar G$.
 </details>
 """
 
+
 # %%
 def domain_part(G, R, size):
     "What each domain wants beyond the agreed part, second half of (10): shape (K, N, 3, H, W)."
     # BLANK: subtract the agreed part from every domain's spectrum and go back to pixels
     return torch.fft.irfft2(G - R * G.mean(0), s=size)  # (10), reading (a)
     # END
+
 
 # %%
 domain_right = check_domain_part(domain_part)
@@ -126,12 +134,14 @@ Two lists of numbers index two axes in pairs: `x[[2, 0], [0, 1]]` is `x[2, 0]` a
 </details>
 """
 
+
 # %%
 def own_part(g_dom, domain):
     "For each image the part of its own domain: (K, N, 3, H, W) -> (N, 3, H, W)."
     # BLANK: for image i, g_dom[domain[i], i]
     return g_dom[domain, torch.arange(len(domain))]
     # END
+
 
 # %%
 own_right = check_own_part(own_part)
@@ -144,12 +154,14 @@ r"""
 (11) with all parts given. Return new images; leave the old ones as they are.
 """
 
+
 # %%
 def update(images, g_dm, g_cls, g_own, alpha, beta, lr):
     "One step of (11): the images after it, shape (N, 3, H, W)."
     # BLANK: one step against the direction, lr long
     return images - lr * (g_dm + alpha * g_cls + beta * g_own)  # (11)
     # END
+
 
 # %%
 update_right = check_update(update)
@@ -171,7 +183,9 @@ if class_right and domain_right and own_right and update_right:
     lr = 1 / g_dm.abs().max()
     mine = update(images, g_dm, g_cls, g_own, alpha, beta, lr)
     package = images - lr * SGS(alpha=alpha, beta=beta)(g_domain, g_dm, domain=domain)
-    print(f"largest difference between your images and the package's: {(mine - package).abs().max():.0e}")
+    print(
+        f"largest difference between your images and the package's: {(mine - package).abs().max():.0e}"
+    )
     gradient_panels({"g_dm": g_dm[0], "g_cls": g_cls[0], "g_dom, own": g_own[0]})
     plain = update(images, g_dm, g_cls, g_own, 0.0, 0.0, lr)
     rows = {"before": images, "after DM": plain, "after SGS": mine}

@@ -44,18 +44,24 @@ from dgdd_nb.surgery import SGS
 
 use_style()
 
+
 # %%
 def three_digits(data):
     "The images of 0, 1 and 7 alone: a small task for a small laptop."
     data = data.select(torch.isin(data.labels, torch.tensor([0, 1, 7])))
     names = [data.classes[c] for c in data.labels.tolist()]
     parts = {"parts": data.parts, "part_names": data.part_names}
-    return MultiDomain.from_tensors(data.images, names, data.domains, domain_names=data.domain_names, **parts)
+    return MultiDomain.from_tensors(
+        data.images, names, data.domains, domain_names=data.domain_names, **parts
+    )
+
 
 source, target = three_digits(mini_digits(size=16, train=300)).leave_out("street")
-IPC, STEPS = 5, 20      # images per class; steps of distillation
+IPC, STEPS = 5, 20  # images per class; steps of distillation
 SEEDS, NETWORKS = 3, 3  # distillation seeds; networks trained on each set
-short = replace(RECIPES["quick"], name="short", epochs=40)  # the package's quick recipe, cut once more
+short = replace(
+    RECIPES["quick"], name="short", epochs=40
+)  # the package's quick recipe, cut once more
 print(source)
 print(target)
 
@@ -73,6 +79,7 @@ Both calls get the same seed: the pair then shares its start images and encoders
 </details>
 """
 
+
 # %%
 def make_pair(source, ipc, steps, seed):
     "Two sets that differ in the surgery alone: plain DM first, DM + SGS second."
@@ -81,6 +88,7 @@ def make_pair(source, ipc, steps, seed):
     ours = distill(source, DM(), surgery=SGS(), ipc=ipc, steps=steps, seed=seed)
     return plain, ours
     # END
+
 
 # %%
 pair_right = check_make_pair(make_pair)
@@ -101,12 +109,14 @@ with one accuracy per network, in per cent.
 </details>
 """
 
+
 # %%
 def accuracies(distilled, target, networks, recipe):
     "Accuracy on the target, in per cent, of each of several networks trained on the distilled set."
     # BLANK: evaluate, and return one accuracy per network
     return evaluate(distilled, target, seeds=networks, recipe=recipe).values
     # END
+
 
 # %%
 accuracies_right = check_accuracies(accuracies)
@@ -128,7 +138,9 @@ if pair_right and accuracies_right:
             scores[name].append(accuracies(distilled, target, NETWORKS, short))
     scores = {name: np.array(values) for name, values in scores.items()}
     for name, values in scores.items():
-        print(f"{name:9s} mean over networks, one number per distillation seed: {values.mean(1).round(1)}")
+        print(
+            f"{name:9s} mean over networks, one number per distillation seed: {values.mean(1).round(1)}"
+        )
     image_rows({name: s.pictures() for name, s in sets.items()})
     score_plot(scores, chance=100 / 3)
 
@@ -153,6 +165,7 @@ the ends of its 95 % interval.
 </details>
 """
 
+
 # %%
 def paired_interval(ours, plain):
     "Mean, lower and upper end of the 95 % interval of ours - plain; both have shape (S, n)."
@@ -161,6 +174,7 @@ def paired_interval(ours, plain):
     low, high = student_interval(differences)
     return differences.mean(), low, high
     # END
+
 
 # %%
 interval_right = check_paired_interval(paired_interval)
@@ -178,6 +192,7 @@ Four sentences are allowed. The rule of this project, fixed before looking at an
 - else `"SGS is better"` or `"SGS is worse"`.
 """
 
+
 # %%
 def claim(low, high, seeds, networks):
     "The sentence that an interval of SGS minus DM allows, given the number of runs."
@@ -189,6 +204,7 @@ def claim(low, high, seeds, networks):
     return "SGS is better" if low > 0 else "SGS is worse"
     # END
 
+
 # %%
 claim_right = check_claim(claim)
 claim_right
@@ -196,7 +212,9 @@ claim_right
 # %%
 if pair_right and accuracies_right and interval_right and claim_right:
     mean, low, high = paired_interval(scores["DM + SGS"], scores["DM"])
-    print(f"your runs: DM + SGS minus DM {mean:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}")
+    print(
+        f"your runs: DM + SGS minus DM {mean:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    )
     print(f"{SEEDS} seeds x {NETWORKS} networks: {claim(low, high, SEEDS, NETWORKS)}")
 
 # %% [markdown]
@@ -212,15 +230,31 @@ study = stored_study()
 if not study.rows:
     print("The study is in the repository, benchmarks/results/mini_digits.csv.")
 elif interval_right and claim_right:
-    table = {name: np.array([[row.accuracy for row in study.rows if row.method == name and row.distillation_seed == s]
-                             for s in range(5)]) for name in ("random", "DM", "DM + SGS")}
+    table = {
+        name: np.array(
+            [
+                [
+                    row.accuracy
+                    for row in study.rows
+                    if row.method == name and row.distillation_seed == s
+                ]
+                for s in range(5)
+            ]
+        )
+        for name in ("random", "DM", "DM + SGS")
+    }
     for name, values in table.items():
-        print(f"{name:9s} {values.mean():.1f} %, of {values.shape[0]} seeds x {values.shape[1]} networks")
+        print(
+            f"{name:9s} {values.mean():.1f} %, of {values.shape[0]} seeds x {values.shape[1]} networks"
+        )
     for a, b in (("DM + SGS", "DM"), ("DM", "random")):
         mean, low, high = paired_interval(table[a], table[b])
         print(f"{a} minus {b}: {mean:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}")
         print("    the package:", study.paired_difference(a, b, "street").verdict)
-    print("SGS beside DM, your claim:", claim(*paired_interval(table["DM + SGS"], table["DM"])[1:], 5, 10))
+    print(
+        "SGS beside DM, your claim:",
+        claim(*paired_interval(table["DM + SGS"], table["DM"])[1:], 5, 10),
+    )
 
 # %% [markdown]
 r"""
@@ -242,5 +276,5 @@ with the learning rate that SGS has on average.
 </details>
 
 **If you have time:** Swap the pairing: shuffle the rows of `scores["DM"]` and compute the interval again. When does
-pairing help, and can it hurt? ([20_evaluate](../nbs/20_evaluate.ipynb).)
+pairing help, and can it hurt? ([21_evaluate](../nbs/21_evaluate.ipynb).)
 """
