@@ -53,7 +53,7 @@ def run(job: dict, networks: int) -> list[dict]:
     names = [
         n for n in data.domain_names if n not in (job["target_set_aside"], job["held_out_source"])
     ]
-    pair, held_out = data.only(*names).part("train"), data.only(job["held_out_source"]).part("test")
+    pair, held_out = data.only(*names).split("train"), data.only(job["held_out_source"]).split("test")
     surgery = SGS(alpha=job["alpha"], beta=job["beta"]) if job["alpha"] or job["beta"] else None
     made = distill(
         pair, DM(), surgery, lr=job["lr"], seed=job["distill_seed"], progress=False, **BUDGET

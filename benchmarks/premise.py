@@ -69,7 +69,7 @@ def load(data: str, root: str | None):
     "Training images and held-out images of all domains."
     if data == "mini":
         made = mini_digits(16, train=1920, test=960)
-        return made.part("train"), made.part("test")
+        return made.split("train"), made.split("test")
     made = from_folder(root, size=32, quiet=True)
     if data == "digits":
         made = made.only("mnist", "mnist_m", "usps", "syn_rendered")

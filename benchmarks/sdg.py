@@ -299,7 +299,7 @@ def main() -> None:
         from dgdd_nb.folders import from_folder
 
         data = mini_digits(size=16) if o.root is None else from_folder(o.root)
-        data = data.part("train") if "train" in data.part_names else data
+        data = data.split("train") if "train" in data.split_names else data
         quality(o.quality, data, o.seeds or 5, len(data) if o.root is None else o.limit)
     elif o.study == "K":
         jobs = [(K, name, seed) for seed in range(o.seeds or 2) for K in o.K for name in sources]

@@ -92,7 +92,7 @@ class Report:
     ok = property(lambda self: not self.problems, doc="Nothing has to be repaired.")
     domains = property(lambda self: self.listing.names(1), doc="Names of the domains.")
     classes = property(lambda self: self.listing.names(3), doc="Names of the classes.")
-    parts = property(lambda self: self.listing.parts(), doc="Names of the parts.")
+    parts = property(lambda self: self.listing.splits(), doc="Names of the parts.")
 
     @property
     def counts(self) -> Counter:  # (domain, class): images
@@ -136,7 +136,7 @@ def describe(
     n, sizes = len(report.listing.rows), sorted(report.sizes)
     side = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
     what = f"the benchmark {report.name}" if report.name else "images of your own"
-    parts = f"parts {', '.join(report.parts)}, " if report.listing.names(2) else ""
+    parts = f"parts {', '.join(report.splits)}, " if report.listing.names(2) else ""
     lines = (
         [
             f"{report.root}: {what}, layout {report.layout}",

@@ -215,7 +215,7 @@ def split_data(
         known = ", ".join(data.domain_names)
         raise ValueError(f"{name} needs --target: one of {known}, or none to use them all.")
     if target == "none":
-        return (data.part("train") if "train" in data.part_names else data), {}, target
+        return (data.split("train") if "train" in data.split_names else data), {}, target
     source, unseen = data.leave_out(target)
     return source, {target: unseen}, target
 

@@ -164,7 +164,7 @@ def checked_codes(
     names: Sequence[str] | None,  # what code 0, 1, ... is called; None: found in the values
     count: int,  # N
 ) -> tuple[Tensor, tuple[str, ...]]:  # int64 codes of shape (N,), and the names
-    "Classes, domains or parts as codes 0, 1, ... with names."
+    "Classes, domains or splits as codes 0, 1, ... with names."
     if not isinstance(values, (Tensor, np.ndarray)):
         values = list(values)
         if values and isinstance(values[0], str):
@@ -241,8 +241,8 @@ class ImageTable:
     domains: Tensor  # int64, shape (N,): domain numbers
     classes: tuple[str, ...]  # names of the C classes
     domain_names: tuple[str, ...]  # names of the K domains
-    parts: Tensor  # int64, shape (N,): part numbers
-    part_names: tuple[str, ...]  # names of the parts, for instance ("train", "test")
+    splits: Tensor  # int64, shape (N,): split numbers
+    split_names: tuple[str, ...]  # names of the splits, for instance ("train", "test")
     groups: Tensor  # int64, shape (N,): number of the original that the image was made from
 
     K = property(lambda self: len(self.domain_names), doc="Number of domains.")
@@ -269,23 +269,23 @@ class ImageTable:
 
     def __repr__(self) -> str:
         domains = zip(self.domain_names, self.counts().sum(1).tolist())
-        parts = torch.bincount(self.parts, minlength=len(self.part_names)).tolist()
+        splits = torch.bincount(self.splits, minlength=len(self.split_names)).tolist()
         return (
             f"MultiDomain: {len(self)} image{'s' * (len(self) > 1)} "
             f"of {self.size[0]}x{self.size[1]} pixels, "
             f"{self.C} classes, {self.K} domain{'s' * (self.K > 1)} ("
             + ", ".join(f"{name} {n}" for name, n in domains)
-            + "), parts ("
-            + ", ".join(f"{name} {n}" for name, n in zip(self.part_names, parts))
+            + "), splits ("
+            + ", ".join(f"{name} {n}" for name, n in zip(self.split_names, splits))
             + f"), on {self.device}"
         )
 
 # %% ../nbs/00_data.ipynb #3fc718cf
-COLUMNS = ("images", "labels", "domains", "parts", "groups")  # the tensors of a table
+COLUMNS = ("images", "labels", "domains", "splits", "groups")  # the tensors of a table
 
 
 class DomainTable(ImageTable):
-    "A table of images from which domains, parts and single images can be chosen."
+    "A table of images from which domains, splits and single images can be chosen."
 
     def to(
         self,
@@ -306,13 +306,13 @@ class DomainTable(ImageTable):
             raise ValueError("this selection holds no image; choose at least one.")
         return replace(self, **{name: getattr(self, name)[which] for name in COLUMNS})
 
-    def part(
+    def split(
         self,
         name: str,  # for instance "train"
     ) -> MultiDomain:
-        "The images of one part."
-        chosen = self.select(self.parts == number_of("part", name, self.part_names))
-        return replace(chosen, parts=torch.zeros_like(chosen.parts), part_names=(name,))
+        "The images of one split."
+        chosen = self.select(self.splits == number_of("split", name, self.split_names))
+        return replace(chosen, splits=torch.zeros_like(chosen.splits), split_names=(name,))
 
     def only(
         self,
@@ -331,16 +331,16 @@ class DomainTable(ImageTable):
         self,
         name: str,  # the target domain
     ) -> tuple[MultiDomain, MultiDomain]:  # (source, target)
-        "The train part of all other domains, and the test part of this one (else all of it)."
+        "The train split of all other domains, and the test split of this one (else all of it)."
         target = self.only(name)
         if self.K == 1:
             raise ValueError(f"{name!r} is the only domain; leaving it out needs at least two.")
         source = self.only(*(n for n in self.domain_names if n != name))
-        if "train" in self.part_names:
-            source = source.part("train")
-        tested = [i for i, part in enumerate(self.part_names) if part == "test"]
-        if tested and bool((target.parts == tested[0]).any()):
-            target = target.part("test")
+        if "train" in self.split_names:
+            source = source.split("train")
+        tested = [i for i, part in enumerate(self.split_names) if part == "test"]
+        if tested and bool((target.splits == tested[0]).any()):
+            target = target.split("test")
         return source, target
 
 # %% ../nbs/00_data.ipynb #20c73122
@@ -386,23 +386,23 @@ class MultiDomain(DomainTable):
         *,
         classes: Sequence[str] | None = None,  # names of the classes
         domain_names: Sequence[str] | None = None,  # names of the domains
-        parts: Any = None,  # part of each image: numbers or names; None: all in the first part
-        part_names: Sequence[str] = ("train",),  # names of the parts
+        splits: Any = None,  # split of each image: numbers or names; None: all in the first split
+        split_names: Sequence[str] = ("train",),  # names of the splits
         groups: Any = None,  # number of the original of each image; None: all different
     ) -> MultiDomain:
         "Check everything and put it together."
         images, n = checked_images(x), len(x)
         labels, classes = checked_codes("class", y, classes, n)
         domains, domain_names = checked_codes("domain", domain, domain_names, n)
-        parts = torch.zeros(n, dtype=torch.long) if parts is None else parts
-        parts, part_names = checked_codes("part", parts, part_names, n)
+        splits = torch.zeros(n, dtype=torch.long) if splits is None else splits
+        splits, split_names = checked_codes("split", splits, split_names, n)
         groups = checked_integers("group", torch.arange(n) if groups is None else groups, n)
         check_all_used("class", labels, classes)
         check_all_used("domain", domains, domain_names)
-        table = cls(images, labels, domains, classes, domain_names, parts, part_names, groups)
+        table = cls(images, labels, domains, classes, domain_names, splits, split_names, groups)
         return table.to(images.device)
 
-    def split(
+    def hold_out(
         self,
         fraction: float = 0.2,  # share of every class in every domain to hold out
         seed: int = 0,  # seed of the choice
@@ -728,7 +728,7 @@ def mini_digits(
     test: int = 300,  # test images per domain
     seed: int = 0,  # the same seed gives the same bits
     domains: Sequence[str] = ("scan", "photo", "street", "print"),  # which domains, in this order
-) -> MultiDomain:  # parts "train" and "test", classes "0" to "9"
+) -> MultiDomain:  # splits "train" and "test", classes "0" to "9"
     "Ten digits in four domains, made on the spot from what scikit-learn and matplotlib bring."
     if size < 8 or train < 10 or test < 0 or seed < 0:
         raise ValueError(
@@ -742,14 +742,14 @@ def mini_digits(
             labels = torch.arange(n) % 10
             images, groups = draw_domain(name, labels, part, size, seed)
             rows.append((images, labels, *torch.tensor([[k], [part]]).expand(2, n), groups))
-    x, y, domain, parts, groups = (torch.cat(column) for column in zip(*rows))
+    x, y, domain, splits, groups = (torch.cat(column) for column in zip(*rows))
     return MultiDomain.from_tensors(
         x,
         y,
         domain,
         classes="0123456789",
         domain_names=domains,
-        parts=parts,
-        part_names=("train", "test"),
+        splits=splits,
+        split_names=("train", "test"),
         groups=groups,
     )

@@ -239,8 +239,8 @@ def torchvision_digits(
         torch.arange(n).repeat_interleave(len(labels)),
         classes="0123456789",
         domain_names=names,
-        parts=part.repeat(n),
-        part_names=("train", "val"),
+        splits=part.repeat(n),
+        split_names=("train", "val"),
         groups=torch.cat([g for _, g in made]),
     )
     if not quiet:

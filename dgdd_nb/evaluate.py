@@ -678,7 +678,7 @@ def held_out(
     data: MultiDomain,  # all parts
 ) -> dict[str, MultiDomain]:  # by domain name; only domains that have such images
     "Images that training never sees: the test part, else all parts but train; none without parts."
-    names, parts = list(data.part_names), data.parts
+    names, parts = list(data.split_names), data.splits
     if "train" not in names:
         return {}
     tested = parts == names.index("test") if "test" in names else parts != parts
@@ -703,8 +703,8 @@ def in_domain(
     data = data.only(*(names or data.domain_names))
     targets = held_out(data)
     if targets:
-        return Split("+".join(data.domain_names), data.part("train"), targets)
-    source, rest = data.split(seed=seed)
+        return Split("+".join(data.domain_names), data.split("train"), targets)
+    source, rest = data.hold_out(seed=seed)
     return Split("+".join(data.domain_names), source, by_domain(rest))
 
 # %% ../nbs/21_evaluate.ipynb #5db7e65f
@@ -714,7 +714,7 @@ def single_source(
 ) -> Split:
     "SDG: learn from one domain alone, score on each of the others."
     source = data.only(name)
-    source = source.part("train") if "train" in source.part_names else source
+    source = source.split("train") if "train" in source.split_names else source
     targets = {n: data.leave_out(n)[1] for n in data.domain_names if n != name}
     return Split(name, source, targets)
 

@@ -312,10 +312,10 @@ def validation_split(
     """
     sources = data.only(*names)
     for part in ("val", "crossval"):
-        if {"train", part} <= set(sources.part_names):
-            return Split(name, sources.part("train"), by_domain(sources.part(part)))
-    train = sources.part("train") if "train" in sources.part_names else sources
-    train, rest = train.split()
+        if {"train", part} <= set(sources.split_names):
+            return Split(name, sources.split("train"), by_domain(sources.split(part)))
+    train = sources.split("train") if "train" in sources.split_names else sources
+    train, rest = train.hold_out()
     return Split(name, train, by_domain(rest))
 
 # %% ../nbs/22_experiments.ipynb #6c4fe594

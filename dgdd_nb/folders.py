@@ -97,7 +97,7 @@ class Listing:
         rows = (r for r in self.rows if domain in (None, r.domain) and r[column] is not None)
         return sorted({r[column] for r in rows}, key=by_number)
 
-    def parts(self) -> list[str]:  # in the usual order
+    def splits(self) -> list[str]:  # in the usual order
         "The parts that folders name; all is `train` where none does."
         found = self.names(2) or ["train"]
         return [p for p in PART_NAMES if p in found] + [p for p in found if p not in PART_NAMES]
@@ -347,7 +347,7 @@ def from_listing(
     *,
     classes: Sequence[str] | None = None,  # which classes, in this order; None: all
     domains: Sequence[str] | None = None,  # which domains, in this order; None: all
-    part_names: Sequence[str] | None = None,  # which parts, in this order; None: all
+    split_names: Sequence[str] | None = None,  # which parts, in this order; None: all
     workers: int = -1,  # threads; -1: one per core
     cache: bool | str | Path = True,  # keep decoded images; a folder: there; False: do not
     quiet: bool = False,  # do not print what was read
@@ -357,7 +357,7 @@ def from_listing(
         raise FileNotFoundError(f"the listing of {listing.root} holds no image; add rows to it.")
     domains = wanted("domain with images", domains, listing.names(1))
     classes = wanted("class", classes, listing.names(3))
-    parts = wanted("part", part_names, listing.parts())
+    parts = wanted("part", split_names, listing.splits())
     rows = chosen_rows(listing, domains, classes, parts)
     numbers: dict[str | int, int] = {}
     groups = [
@@ -378,8 +378,8 @@ def from_listing(
         [r.domain for r in rows],
         classes=classes,
         domain_names=domains,
-        parts=[r.part for r in rows],
-        part_names=parts,
+        splits=[r.part for r in rows],
+        split_names=parts,
         groups=groups,
     )
     if not quiet:
@@ -397,7 +397,7 @@ def from_folder(
     *,
     domains: Sequence[str] | None = None,  # which domains, in this order; None: all
     classes: Sequence[str] | None = None,  # which classes, in this order; None: all
-    part_names: Sequence[str] | None = None,  # which parts, in this order; None: all
+    split_names: Sequence[str] | None = None,  # which parts, in this order; None: all
     workers: int = -1,  # threads; -1: one per core
     cache: bool | str | Path = True,  # keep decoded images; a folder: there; False: do not
     quiet: bool = False,  # do not print what was read
@@ -413,7 +413,7 @@ def from_folder(
         size,
         classes=classes,
         domains=domains,
-        part_names=part_names,
+        split_names=split_names,
         workers=workers,
         cache=cache,
         quiet=quiet,

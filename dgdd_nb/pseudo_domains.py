@@ -318,9 +318,9 @@ def training_mask(
     dataset: MultiDomain,  # images of one part or several
 ) -> Tensor:  # bool (N,) on the CPU
     "The images that may be learned from: part `train` where there is one, else all."
-    if "train" not in dataset.part_names:
+    if "train" not in dataset.split_names:
         return torch.ones(len(dataset), dtype=torch.bool)
-    mask = (dataset.parts == dataset.part_names.index("train")).cpu()
+    mask = (dataset.splits == dataset.split_names.index("train")).cpu()
     if not bool(mask.any()):
         raise ValueError("no image belongs to the part 'train', and styles come from it alone.")
     return mask

@@ -100,7 +100,7 @@ def test_both_copies_of_one_benchmark_agree(tmp_path):
 def test_digits_dg_tests_on_train_and_val(trees):
     source, target = read("digits_dg", trees["digits_dg"], quiet=True).leave_out("svhn")
     assert source.size == (32, 32)
-    assert (source.part_names, target.part_names) == (("train",), ("train", "val"))
+    assert (source.split_names, target.split_names) == (("train",), ("train", "val"))
     assert (len(source), len(target)) == (30, 20)
 
 
@@ -162,11 +162,11 @@ def test_class_names_in_any_spelling(name, data):
 
 def test_lists_give_parts(trees):
     data = read("pacs", trees["pacs"], 6, quiet=True)
-    assert data.part_names == ("train", "crossval") and data.parts.bincount().tolist() == [56, 56]
+    assert data.split_names == ("train", "crossval") and data.splits.bincount().tolist() == [56, 56]
     source, target = data.leave_out("photo")
     assert (len(source), len(target)) == (42, 28)
-    assert read("pacs", trees["pacs"] / "images", 6, quiet=True).part_names == data.part_names
-    assert read("pacs", trees["pacs"], 6, lists=False, quiet=True).part_names == ("train",)
+    assert read("pacs", trees["pacs"] / "images", 6, quiet=True).split_names == data.split_names
+    assert read("pacs", trees["pacs"], 6, lists=False, quiet=True).split_names == ("train",)
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", " \n"])
@@ -261,7 +261,7 @@ def test_core50_reads_numbers(trees):
 def test_core50_keeps_objects_together(trees):
     data = read("core50_hard", trees["core50_hard"], 6, quiet=True)
     assert len(data.groups.unique()) == 50
-    rest, held = data.split(0.2)
+    rest, held = data.hold_out(0.2)
     assert not set(rest.groups.tolist()) & set(held.groups.tolist())
     assert len(held.groups.unique()) == 10 and bool(held.present.all())
 
@@ -343,7 +343,7 @@ def test_five_digit_domains(originals, unsigned):
     assert data.domain_names == ("mnist", "usps", "svhn", "mnist_m_made", "syn_made")
     assert (
         data.counts().tolist() == [[10] * 10] * 5
-        and data.part("val").counts().tolist() == [[2] * 10] * 5
+        and data.split("val").counts().tolist() == [[2] * 10] * 5
     )
     assert torch.equal(data.images, torchvision_digits(root, per_class=10, quiet=True).images)
     with pytest.raises(ValueError, match=r"call dgdd_nb\.digits\.torchvision_digits\(root\)"):
@@ -386,4 +386,4 @@ def test_real_digits(tmp_path):
         "digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "mnist_m/val")
     )
     data = read("digits_dg", root, cache=False, quiet=True)
-    assert data.counts().tolist() == [[120] * 10] * 2 and data.part_names == ("val",)
+    assert data.counts().tolist() == [[120] * 10] * 2 and data.split_names == ("val",)

@@ -27,7 +27,7 @@ WIDTH = "document.documentElement.scrollWidth"
 @pytest.fixture(scope="module")
 def scenes():
     """Two images of one class and one of another, four domains."""
-    source = mini_digits(size=16, train=400).part("train")
+    source = mini_digits(size=16, train=400).split("train")
     return [scene(source, label, image=image, shown=2) for label, image in ((3, 0), (3, 5), (7, 0))]
 
 

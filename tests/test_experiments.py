@@ -536,7 +536,7 @@ def test_pseudo_domains_follow_the_seed():
     """Five distillation seeds see five clusterings, as in the study of 32_pseudo_domains."""
     from dgdd_nb.experiments import data_of, prepared
 
-    source = data_of(TINY.data).only("print").part("train")
+    source = data_of(TINY.data).only("print").split("train")
     method = Method("K", prepare={"name": "pseudo_domains", "K": 2, "width": 8, "min_size": 1})
     first, again, second = (prepared(method, source, seed).domains for seed in (0, 0, 1))
     assert bool((first == again).all()) and bool((first != second).any())
@@ -554,8 +554,8 @@ def test_the_held_out_part_is_what_options_are_chosen_on(part):
         images,
         ["a", "b"] * 12,
         ["x"] * 12 + ["y"] * 12,
-        parts=(["train"] * 4 + [part] * 2) * 4,
-        part_names=("train", part),
+        splits=(["train"] * 4 + [part] * 2) * 4,
+        split_names=("train", part),
     )
     split = split_of(data, "validation", "y")
     assert len(split.source) == 8 and [len(p) for p in split.targets.values()] == [4]

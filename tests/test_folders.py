@@ -30,7 +30,7 @@ def test_a_listing_becomes_a_data_set(listing, capsys):
         ("class 0", "class 1"),
         (5, 4),
     )
-    assert data.part_names == ("train", "val", "extra")  # known names first, others after
+    assert data.split_names == ("train", "val", "extra")  # known names first, others after
     assert data.counts().tolist() == [[6, 6], [6, 6]] and data.groups.tolist() == [
         i // 4 for i in range(24)
     ]
@@ -40,14 +40,14 @@ def test_a_listing_becomes_a_data_set(listing, capsys):
         (3, 2),
         domains=["b", "a"],
         classes=["class 1"],
-        part_names=["val", "train"],
+        split_names=["val", "train"],
         quiet=True,
     )
     assert (some.domain_names, some.classes, some.size) == (("b", "a"), ("class 1",), (3, 2))
-    assert some.part_names == ("val", "train") and capsys.readouterr().out == ""
+    assert some.split_names == ("val", "train") and capsys.readouterr().out == ""
     rows = [r for r in listing.rows if r.label == "class 1" and r.part != "extra"]
     assert [some.domain_names[d] for d in some.domains] == [r.domain for r in rows]
-    assert [some.part_names[p] for p in some.parts] == [r.part for r in rows]
+    assert [some.split_names[p] for p in some.splits] == [r.part for r in rows]
 
 
 def test_without_groups_every_file_is_its_own_original(listing):
@@ -61,8 +61,8 @@ def test_without_groups_every_file_is_its_own_original(listing):
 
 def test_without_parts_all_is_in_the_first(listing):
     listing.rows = [r._replace(part=None) for r in listing.rows]
-    assert from_listing(listing, quiet=True).part_names == ("train",)
-    assert from_listing(listing, cache=False, quiet=True).parts.sum() == 0
+    assert from_listing(listing, quiet=True).split_names == ("train",)
+    assert from_listing(listing, cache=False, quiet=True).splits.sum() == 0
 
 
 def test_a_file_may_be_in_two_parts_but_not_twice_in_one(listing):
@@ -84,7 +84,7 @@ def test_an_empty_choice_is_refused(listing):
         from_listing(Listing(listing.root))
     listing.rows = [r for r in listing.rows if (r.domain, r.part) != ("b", "val")]
     with pytest.raises(FileNotFoundError, match="at once; choose others"):
-        from_listing(listing, domains=["b"], part_names=["val"])
+        from_listing(listing, domains=["b"], split_names=["val"])
     listing.rows[0].path.unlink()
     with pytest.raises(FileNotFoundError, match="0.png is gone or locked; list the images again"):
         from_listing(listing, quiet=True)
@@ -118,7 +118,7 @@ def test_parts_have_other_names(train, held, stored, tmp_path):
         tmp_path, f"photo/{train}/cat/1.jpg", f"photo/{held}/cat/2.jpg", f"art/{train}/cat/1.jpg"
     )
     listing = list_images(root)
-    assert (listing.names(1), listing.parts(), listing.names(3)) == (
+    assert (listing.names(1), listing.splits(), listing.names(3)) == (
         ["art", "photo"],
         ["train", stored],
         ["cat"],
@@ -199,7 +199,7 @@ def test_a_part_that_no_folder_names_is_not_shown(listing, capsys):
     assert "parts (train 16, val 4, extra 4)" in capsys.readouterr().out
     listing.rows = [r._replace(part=None) for r in listing.rows]
     from_listing(listing)
-    assert "parts" not in capsys.readouterr().out
+    assert "splits" not in capsys.readouterr().out
 
 
 def test_pacs_has_the_published_counts(tmp_path):
@@ -226,13 +226,13 @@ def test_digits_have_train_and_val(tmp_path):
     names = ("usps", "street_chars")
     root = unpacked("digits_dg_like", "digits_real_32px.tar", tmp_path, keep=names)
     digits = from_folder(root, domains=names, workers=2)
-    assert digits.part_names == ("train", "val")
+    assert digits.split_names == ("train", "val")
     assert digits.size == (32, 32)
-    assert digits.part("train").counts().tolist() == [
+    assert digits.split("train").counts().tolist() == [
         [480] * 10,
         [62, 52, 47, 29, 30, 33, 34, 25, 17, 29],
     ]
-    assert digits.part("val").counts().tolist() == [[120] * 10, [16, 13, 12, 7, 7, 8, 8, 6, 4, 7]]
+    assert digits.split("val").counts().tolist() == [[120] * 10, [16, 13, 12, 7, 7, 8, 8, 6, 4, 7]]
     source, target = digits.leave_out("street_chars")
     assert (len(source), len(target)) == (4800, 446)  # the whole target, as in the literature
 

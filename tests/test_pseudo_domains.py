@@ -140,16 +140,16 @@ def test_obvious_styles_are_found_exactly_and_numbered_by_brightness(known):
 
 def test_everything_but_the_tags_is_kept(digits):
     tagged = quietly(digits, 3)
-    for name in ("images", "labels", "parts", "groups"):
+    for name in ("images", "labels", "splits", "groups"):
         assert torch.equal(getattr(tagged, name), getattr(digits, name))
-    assert (tagged.classes, tagged.part_names) == (digits.classes, digits.part_names)
+    assert (tagged.classes, tagged.split_names) == (digits.classes, digits.split_names)
     assert tagged.counts().sum() == len(digits) and torch.equal(
         digits.domains.unique(), torch.arange(4)
     )
 
 
 def test_deterministic_and_free_of_the_order(digits):
-    data = digits.part("train")
+    data = digits.split("train")
     tagged, order = (
         quietly(data, 3),
         torch.randperm(len(data), generator=torch.Generator().manual_seed(1)),
@@ -163,16 +163,16 @@ def test_deterministic_and_free_of_the_order(digits):
 
 
 def test_test_images_and_true_domains_play_no_part(digits):
-    train = quietly(digits.part("train"), 3).domains
-    assert torch.equal(quietly(digits, 3).part("train").domains, train)
+    train = quietly(digits.split("train"), 3).domains
+    assert torch.equal(quietly(digits, 3).split("train").domains, train)
     spoilt = digits.images.clone()
-    spoilt[digits.parts == 1] = spoilt[digits.parts == 1].flip(3)
-    assert torch.equal(quietly(replace(digits, images=spoilt), 3).part("train").domains, train)
+    spoilt[digits.splits == 1] = spoilt[digits.splits == 1].flip(3)
+    assert torch.equal(quietly(replace(digits, images=spoilt), 3).split("train").domains, train)
     one = replace(digits, domains=torch.zeros_like(digits.domains), domain_names=("all",))
-    assert torch.equal(quietly(one, 3).part("train").domains, train)
+    assert torch.equal(quietly(one, 3).split("train").domains, train)
     with pytest.raises(ValueError, match="part 'train'"):
         training_mask(
-            replace(digits, part_names=("test", "train"), parts=torch.zeros_like(digits.parts))
+            replace(digits, split_names=("test", "train"), splits=torch.zeros_like(digits.splits))
         )
 
 
@@ -186,7 +186,7 @@ def test_numbers_mean_the_same_in_all_classes(known):
 
 
 def test_small_cells_are_merged_with_a_message(digits):
-    data = digits.part("train").only("photo")
+    data = digits.split("train").only("photo")
     with pytest.warns(
         UserWarning, match=r"fewer than 5 training images were merged.*class '\d' style"
     ):
@@ -196,7 +196,7 @@ def test_small_cells_are_merged_with_a_message(digits):
 
 
 def test_bad_input_is_refused_in_a_sentence(digits):
-    one = digits.part("train").only("scan")  # 20 images of each class
+    one = digits.split("train").only("scan")  # 20 images of each class
     same = replace(one, images=one.images[:1].expand(200, -1, -1, -1).contiguous())
     twins = replace(one, images=one.images[one.labels + 10 * (torch.arange(200) // 10 % 2)])
     lone = one.select(
@@ -241,7 +241,7 @@ def test_bad_input_is_refused_in_a_sentence(digits):
 
 
 def test_one_style_left_is_refused(digits):
-    one = digits.part("train").only("scan")
+    one = digits.split("train").only("scan")
     tags = torch.zeros(len(one), dtype=torch.long)
     with pytest.raises(ValueError, match="only one style is left.*surgery=None"):
         module.retag(one, tags)
@@ -252,7 +252,7 @@ def test_one_style_left_is_refused(digits):
 
 
 def test_report_without_a_truth(digits):
-    one = digits.part("train").only("street")
+    one = digits.split("train").only("street")
     report = cluster_report(one, quietly(one, 2))
     assert report.nmi_domain is report.ari_domain is None and "| - | - |" in str(report)
     assert report.sizes.sum() == 200 and -1 <= report.silhouette <= 1
@@ -293,7 +293,7 @@ def test_scatter_draws_every_point(digits):
 
 
 def test_distils_like_any_other_source(digits):
-    one = digits.part("train").only("print")
+    one = digits.split("train").only("print")
     tagged = quietly(one, 3)
     made = distill(
         tagged, DM(), SGS(), ipc=3, steps=2, real_batch=12, width=8, device="cpu", progress=False

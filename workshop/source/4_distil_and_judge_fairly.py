@@ -50,7 +50,7 @@ def three_digits(data):
     "The images of 0, 1 and 7 alone: a small task for a small laptop."
     data = data.select(torch.isin(data.labels, torch.tensor([0, 1, 7])))
     names = [data.classes[c] for c in data.labels.tolist()]
-    parts = {"parts": data.parts, "part_names": data.part_names}
+    parts = {"parts": data.splits, "split_names": data.split_names}
     return MultiDomain.from_tensors(
         data.images, names, data.domains, domain_names=data.domain_names, **parts
     )
