@@ -21,9 +21,9 @@ from torch import Tensor
 __all__ = ['COLUMNS', 'BOLD_FONTS', 'TEXT_FONTS', 'SHARES', 'RECIPES', 'BLUR', 'unknown_name', 'number_of', 'Normalisation',
            'channel_statistics', 'how_to_convert', 'checked_images', 'checked_integers', 'checked_names',
            'checked_codes', 'check_all_used', 'cell_positions', 'draw_cells', 'held_out_mask', 'ImageTable',
-           'DomainTable', 'contact_sheet', 'MultiDomain', 'handwritten', 'photographs', 'glyphs', 'Dice', 'place',
-           'photo_crops', 'blur_and_shrink', 'originals', 'Scene', 'pen', 'draw_scan', 'draw_photo', 'draw_street',
-           'draw_print', 'draw_domain', 'mini_digits']
+           'DomainTable', 'contact_sheet', 'MultiDomain', 'Batch', 'handwritten', 'photographs', 'glyphs', 'Dice',
+           'place', 'photo_crops', 'blur_and_shrink', 'originals', 'Scene', 'pen', 'draw_scan', 'draw_photo',
+           'draw_street', 'draw_print', 'draw_domain', 'mini_digits']
 
 # %% ../nbs/00_data.ipynb #7e43a2c6
 def unknown_name(
@@ -444,6 +444,29 @@ class MultiDomain(DomainTable):
     ) -> Any:  # the axes
         "Contact sheet: a band per domain, a column per class, the first images of each."
         return contact_sheet(self, per_class, ax)
+
+# %% ../nbs/00_data.ipynb #a9738245
+@dataclass(frozen=True)
+class Batch:
+    "Normalised images with a class and a domain each: what matching compares and training sees."
+
+    images: Tensor  # float, shape (N, 3, H, W), normalised
+    labels: Tensor  # int64, shape (N,): class numbers; or float (N, C): soft labels
+    domains: Tensor  # int64, shape (N,): domain numbers; -1: none
+    K: int  # number of domains
+    C: int  # number of classes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: str | torch.device) -> Batch:
+        "The same on another device."
+        moved = (x.to(device) for x in (self.images, self.labels, self.domains))
+        return Batch(*moved, self.K, self.C)
+
+    def united(self) -> Batch:
+        "The same images, all domains taken as one."
+        return replace(self, domains=torch.zeros_like(self.domains), K=1)
 
 # %% ../nbs/00_data.ipynb #6b0a9e35
 @lru_cache(maxsize=1)
