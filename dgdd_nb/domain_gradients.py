@@ -212,7 +212,7 @@ def domain_gradients(
     layout = layout_of(real_labels, real_domains, labels, K, C)
     images = synthetic.detach().requires_grad_()
     with torch.no_grad():
-        real_features = net.read(real, objective.layers)
+        real_features = net.extract(real, objective.layers)
     return from_features(
-        objective, real_features, net.read(images, objective.layers), images, layout, draw
+        objective, real_features, net.extract(images, objective.layers), images, layout, draw
     )
