@@ -229,9 +229,9 @@ def domain_gradients(
     if not isinstance(matcher, Objective):
         return from_losses(matcher, net, real, replace(synthetic, images=images), images, rolled)
     with torch.no_grad():
-        real_features = net.read(real.images, matcher.layers)
+        real_features = net.extract(real.images, matcher.layers)
     with torch.enable_grad():
-        features = net.read(images, matcher.layers)
+        features = net.extract(images, matcher.layers)
     dims = {name: tuple(f.shape[1:]) for name, f in features.items()}
     layout, draw = layout_of(real, synthetic.labels), matcher.draw(rolled(), dims)
     return from_features(matcher, real_features, features, images, layout, draw)
