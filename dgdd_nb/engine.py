@@ -25,7 +25,7 @@ from .augment import DSA, Params, apply, draw, strategy_for
 from .data import MultiDomain
 from .domain_gradients import DomainGradients, Layout, from_features
 from .files import derive_seed, generator, pick_device
-from .matching import Objective, as_objective
+from .matching import Objective, as_matcher
 from dgdd_nb.networks import (
     Encoder,
     block_tail,
@@ -97,7 +97,7 @@ def build_encoder(
         s.network, classes=source.C, size=source.size, seed=0, width=s.width, depth=s.depth
     )
     with torch.no_grad():
-        net.read(
+        net.extract(
             torch.zeros(2, 3, *source.size), layers
         )  # an unknown layer is named here, with a suggestion
     if getattr(net, "fusable", False):
@@ -145,7 +145,7 @@ def read_in_chunks(
     form: torch.memory_format = torch.contiguous_format,  # memory format
 ) -> dict[str, Tensor]:  # layer -> (M, ...) float32
     "Features without a graph, a chunk at a time."
-    parts = [net.read(x.contiguous(memory_format=form), layers) for x in images.split(chunk)]
+    parts = [net.extract(x.contiguous(memory_format=form), layers) for x in images.split(chunk)]
     return {name: torch.cat([part[name].float() for part in parts]) for name in layers}
 
 # %% ../nbs/15_engine.ipynb #0403cf6a
@@ -235,7 +235,7 @@ class Engine:
         check_domains(source, surgery)
         check_counts(settings)
         self.objective, self.surgery, self.settings, self.seed = (
-            as_objective(objective),
+            as_matcher(objective),
             surgery,
             settings,
             seed,
@@ -378,7 +378,7 @@ def block_gradients(
         real = read_in_chunks(engine.net, real, layers, engine.chunk, form)
         images = synthetic[mine].detach().requires_grad_()
         seen = apply(images, params, owner=labels[mine]).contiguous(memory_format=form)
-        outputs = {name: f.float() for name, f in engine.net.read(seen, layers).items()}
+        outputs = {name: f.float() for name, f in engine.net.extract(seen, layers).items()}
         dims = {name: tuple(f.shape[1:]) for name, f in outputs.items()}
         dice = engine.objective.draw(generator(engine.seed, "objective", step, engine.device), dims)
         batched = engine.settings.batched_pull_back
@@ -432,14 +432,7 @@ def operate(
     if engine.surgery is None:
         return found.g_dm
     dice = generator(engine.seed, "surgery", step, engine.device)
-    return engine.surgery(
-        found.g_domain,
-        found.g_dm,
-        domain=domains,
-        label=labels,
-        weight=found.weight,
-        generator=dice,
-    )
+    return engine.surgery(found, labels, domains, dice)
 
 # %% ../nbs/15_engine.ipynb #ec07e397
 def graph_bytes(
@@ -458,7 +451,7 @@ def graph_bytes(
     weights = {p.data_ptr() for p in net.parameters()}
     x = torch.zeros(n, *net.input_shape, device=next(net.parameters()).device, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        kept = net.read(x, layers)  # noqa: F841  (alive, so that no storage is used twice)
+        kept = net.extract(x, layers)  # noqa: F841  (alive, so that no storage is used twice)
     return sum(saved.values())
 
 # %% ../nbs/15_engine.ipynb #de488802
@@ -485,7 +478,7 @@ def memory_needed(
     blocks = class_blocks(tuple(per_class), engine.block)
     real = max(sum(sum(row[a:b]) for row in engine.counts) for a, b in blocks)
     fake = max(sum(per_class[a:b]) for a, b in blocks)
-    one = engine.net.read(torch.zeros(1, 3, *engine.source.size, device=device), layers)
+    one = engine.net.extract(torch.zeros(1, 3, *engine.source.size, device=device), layers)
     embed = sum(f.numel() for f in one.values())
     floats = (
         3 * real * pixels  # real images of a block: normalised, augmented, one copy

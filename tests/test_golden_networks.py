@@ -44,7 +44,7 @@ def test_convnet(convnet, case, precision, tolerance, tail):
     dtype = torch.float64 if precision == "f64" else torch.float32
     net.to(dtype).tail = tail
     x = torch.tensor(convnet[f"{case}/x"]).to(dtype).requires_grad_()
-    read = net.read(x, ("embed", "logits"))
+    read = net.extract(x, ("embed", "logits"))
     for name, value in read.items():
         assert_near(value, convnet[f"{case}/{name}_{precision}"], tolerance)
     key = f"{case}/pixel_grad_{precision}"
