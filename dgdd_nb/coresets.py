@@ -128,7 +128,8 @@ def train_encoder(
     net = network(**build, seed=derive_seed(seed, "coreset-network")).to(source.device)
     recipe = get_recipe(recipe)
     recipe = get_recipe(recipe, augment=strategy_for(recipe.augment, source.classes))
-    train(net, source.images, source.labels, recipe, seed, normalise=source.normalisation())
+    data = Batch(source.images, source.labels, source.domains, source.K, source.C)
+    train(net, data, recipe, seed, normalise=source.normalisation())
     return net.eval()
 
 # %% ../nbs/22_coresets.ipynb #b52e9537
