@@ -25,7 +25,7 @@ from .augment import DSA, Params, apply, draw, strategy_for
 from .data import MultiDomain
 from .domain_gradients import DomainGradients, Layout, from_features
 from .files import derive_seed, generator, pick_device
-from .matching import Objective, as_objective
+from .matching import Objective, as_matcher
 from dgdd_nb.networks import (
     Encoder,
     block_tail,
@@ -234,7 +234,7 @@ class Engine:
         check_domains(source, surgery)
         check_counts(settings)
         self.objective, self.surgery, self.settings, self.seed = (
-            as_objective(objective),
+            as_matcher(objective),
             surgery,
             settings,
             seed,
@@ -431,14 +431,7 @@ def operate(
     if engine.surgery is None:
         return found.g_dm
     dice = generator(engine.seed, "surgery", step, engine.device)
-    return engine.surgery(
-        found.g_domain,
-        found.g_dm,
-        domain=domains,
-        label=labels,
-        weight=found.weight,
-        generator=dice,
-    )
+    return engine.surgery(found, labels, domains, dice)
 
 # %% ../nbs/15_engine.ipynb #ec07e397
 def graph_bytes(
