@@ -32,7 +32,6 @@ from dgdd_nb.networks import (
     default_width,
     has_batch_norm,
     network,
-    reinitialise,
 )
 
 # %% ../nbs/15_engine.ipynb #63b04d4b
@@ -331,7 +330,7 @@ def all_gradients(
 ) -> DomainGradients:
     "All gradients of a step, block by block of classes."
     seed, source, device = engine.seed, engine.source, engine.device
-    reinitialise(engine.net, derive_seed(seed, "encoder", step))  # a fresh phi
+    engine.net.reset(derive_seed(seed, "encoder", step))  # a fresh phi
     index = source.sample(engine.per_cell, generator(seed, "real", step, device))  # real images
     params = draw(
         engine.dsa, source.C, source.size, generator(seed, "augment", step)
