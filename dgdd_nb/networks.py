@@ -7,7 +7,7 @@ __all__ = ['NORMS', 'ACTIVATIONS', 'POOLINGS', 'RANDOM_LAYERS', 'image_size', 'd
            'block_layers', 'map_sizes', 'draw_weights', 'Encoder', 'check_request', 'run_block', 'extract_blocks',
            'build_convnet', 'ConvNet', 'reinitialise', 'block_tail', 'record_calls', 'build_quietly', 'LayerReached',
            'extract_hooked', 'find_head', 'Backbone', 'torchvision_builder', 'network_names', 'network',
-           'has_batch_norm']
+           'has_batch_norm', 'Encoders', 'FreshEncoders', 'check_encoders']
 
 # %% ../nbs/03_networks.ipynb #41110166
 import functools
@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .files import did_you_mean
+from .data import Batch
+from .files import derive_seed, did_you_mean
 
 # %% ../nbs/03_networks.ipynb #fde3bc79
 def image_size(
@@ -475,3 +476,108 @@ def has_batch_norm(
 ) -> bool:  # True: images of one batch influence each other in training mode
     """Whether a network holds a batch norm."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
+
+# %% ../nbs/03_networks.ipynb #82dcc791
+class Encoders:
+    """Which network looks at the images at a step: a function of (seed, step).
+
+    A subclass writes `__call__`; one that trains its network along writes the other three too.
+    """
+
+    life: int = 1  # steps for which one network is kept; real features are computed once per life
+
+    def __call__(self, step: int) -> Encoder:
+        """The network of a step, on the device of the run; its weights need no gradient."""
+        raise NotImplementedError
+
+    def learn(self, synthetic: Batch, step: int) -> None:
+        """Called after the images have moved, with images (N, 3, H, W), normalised, detached."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Name -> tensor: what a checkpoint needs so that a new object goes on exactly."""
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from such a state."""
+
+
+class FreshEncoders(Encoders):
+    """New random weights every `life` steps: one network, built once and drawn anew in place."""
+
+    def __init__(
+        self,
+        build: Callable[[int], Encoder],  # seed -> a network on the device of the run
+        seed: int,  # of the run
+        life: int = 1,  # steps for which the weights are kept
+    ):
+        if life < 1:
+            raise ValueError(f"life = {life} keeps no network; give at least 1 step.")
+        self.net, self.seed, self.life = build(derive_seed(seed, "encoder")), seed, life
+        self.drawn: int | None = None  # step at which the weights were drawn
+
+    def __call__(self, step: int) -> Encoder:
+        first = step - step % self.life
+        if first != self.drawn:
+            self.net.reset(derive_seed(self.seed, "encoder", first))
+            self.drawn = first
+        return self.net
+
+# %% ../nbs/03_networks.ipynb #a1bceb43
+def check_encoders(
+    make: Callable[[Callable[[int], Encoder], int], Encoders],  # called as make(build, seed)
+    steps: int = 12,  # steps to try
+) -> list[str]:  # sentences about what is wrong; empty: nothing was found
+    """Try a factory of `Encoders` on a small network, as a run, twice, and interrupted."""
+    dice, before, said = torch.Generator().manual_seed(0), torch.get_rng_state(), []
+    images, numbers = torch.randn(6, 3, 8, 8, generator=dice), torch.arange(6)
+
+    def build(seed: int) -> Encoder:
+        return ConvNet(3, 8, width=4, depth=1, seed=seed).requires_grad_(False)
+
+    def weights(encoders: Encoders, step: int) -> dict[str, Tensor]:
+        net = encoders(step)
+        if not callable(getattr(net, "extract", None)):
+            raise TypeError(f"step {step} gives {type(net).__name__}, which has no `extract`")
+        if any(weight.requires_grad for weight in net.parameters()):
+            said.append("Weights require gradients; call net.requires_grad_(False).")
+        return {name: value.clone() for name, value in net.state_dict().items()}
+
+    def run(encoders: Encoders, span: range) -> list[dict[str, Tensor]]:
+        seen = []
+        for step in span:
+            seen.append(weights(encoders, step))
+            if unlike(seen[-1], weights(encoders, step)):
+                said.append("Asked twice for one step it gives two networks.")
+            synthetic = Batch(images.clone(), numbers % 3, numbers // 3, 2, 3)
+            encoders.learn(synthetic, step)
+            if not torch.equal(synthetic.images, images):
+                said.append("`learn` changes the synthetic images; work on a copy.")
+        return seen
+
+    def unlike(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+        return a.keys() != b.keys() or not all(torch.equal(a[name], b[name]) for name in a)
+
+    try:
+        first, half = make(build, 1), steps // 2 + 1
+        life, seen = first.life, run(first, range(half))
+        if not isinstance(life, int) or life < 1:
+            life, _ = 1, said.append(f"life = {life!r} is not a number of steps; give at least 1.")
+        state = {name: value.clone() for name, value in first.state().items()}
+        seen += run(first, range(half, steps))
+        if any(unlike(seen[s - 1], seen[s]) for s in range(1, steps) if s % life):
+            said.append(f"The network changes within its life of {life} steps; let `life` be less.")
+        if any(map(unlike, seen, run(make(build, 1), range(steps)))):
+            said.append("Two runs with one seed see different networks; derive them from the seed.")
+        second = make(build, 1)
+        second.load(state)
+        if any(map(unlike, seen[half:], run(second, range(half, steps)))):
+            said.append(
+                "A run that goes on from `state` sees other networks than one without a break; let "
+                "them depend on (seed, step), and put what `learn` changes into the state."
+            )
+    except Exception as error:
+        said.append(f"It stops with {type(error).__name__}: {error}.")
+    if not torch.equal(before, torch.get_rng_state()):
+        torch.set_rng_state(before)
+        said.append("It uses torch's global random numbers; use a generator of its own.")
+    return list(dict.fromkeys(said))
