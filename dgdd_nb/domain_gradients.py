@@ -195,6 +195,9 @@ def from_losses(
 
     def gradients(batch: Batch) -> tuple[Tensor, Tensor]:
         losses = matcher(net, batch, synthetic, dice())
+        if losses.shape != (batch.K, batch.C):
+            shape = f"({batch.K}, {batch.C}), not {tuple(losses.shape)}"
+            raise ValueError(f"A matcher returns losses of shape (K, C), here {shape}.")
         rows = list(losses.sum(1)) if separate or batch.K == 1 else [(share * losses).sum()]
         g = [torch.autograd.grad(row, images, retain_graph=True)[0] for row in rows]
         return torch.stack(g), losses.detach()
