@@ -22,7 +22,7 @@ from .data import Batch, MultiDomain, number_of, unknown_name
 from .distilled import DistilledSet
 from .files import derive_seed, pick_device
 from .networks import network as build_network
-from .train import Recipe, get_recipe, make_plug, predict, train
+from .train import PLUGS, Recipe, get_recipe, make_plug, predict, train
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -122,6 +122,25 @@ def _train_and_count(
             counts[t, s, 1] = labels.bincount(minlength=data.C)
     return counts, history["accuracy"][-1]
 
+# %% ../nbs/21_evaluate.ipynb #c4d5e6f7
+def _chain(first: Callable, second: Callable, batch: Batch, net: nn.Module, dice: Any) -> Batch:
+    return second(first(batch, net, dice), net, dice)
+
+
+def _plugs(train_set: Any, recipe: Recipe, transform: Any, loss: Any, hooks: Sequence) -> dict:
+    "What was given, else what the recipe names; the transfer network of a set comes first."
+    if transform is None and recipe.transform is not None:
+        transform = make_plug("transform", recipe.transform)
+    if getattr(train_set, "transfer", None):
+        name = train_set.transfer_name
+        if name not in PLUGS["transform"]:  # a file must not choose what is imported
+            raise ValueError(f"The set needs the transform {name!r}: import what adds it to PLUGS.")
+        own = make_plug("transform", {"name": name, "state": train_set.transfer})
+        transform = own if transform is None else partial(_chain, own, transform)
+    hooks = [*hooks, *(make_plug("hook", hook) for hook in recipe.hooks)]
+    loss = make_plug("loss", recipe.loss) if loss is None else loss
+    return {"transform": transform, "loss": loss, "hooks": hooks}
+
 # %% ../nbs/21_evaluate.ipynb #b52d4cc3
 def _run(job: Callable, groups: list, workers: int, progress: bool | Callable) -> list:
     "The job of every group of seeds, in order, here or in worker processes."
@@ -182,15 +201,17 @@ def evaluate(
     data = Batch(tensors.images, tensors.labels, tensors.domains, tensors.K, tensors.C).to(where)
     options = {"classes": data.C, "size": train_set.size, "width": width, "depth": depth}
     options = {key: value for key, value in options.items() if value is not None}
-    plugs = {"normalise": inside, "transform": transform, "loss": loss, "hooks": hooks}
+    plugs = _plugs(train_set, recipe, transform, loss, hooks) | {"normalise": inside}
+    plain = replace(recipe, transform=None, loss="cross-entropy", hooks=())  # they are in `plugs`
+    build, threads = partial(_build, network, options), torch.get_num_threads()
     job = partial(
         _train_and_count,
         data=data,
-        build=partial(_build, network, options),
-        recipe=recipe,
+        build=build,
+        recipe=plain,
         targets=named,
         see=see,
-        threads=torch.get_num_threads(),
+        threads=threads,
         **plugs,
     )
     together = where.type == "cuda" and workers == 1 if together is None else together
