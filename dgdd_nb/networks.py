@@ -452,7 +452,7 @@ def check_encoders(
         kept = all(torch.equal(seen[s - 1], seen[s]) for s in range(1, steps) if s % max(life, 1))
         tell(not kept, f"The network changes within its life of {life} steps; make that shorter.")
         again = same(seen, run(make(build, 1), range(steps)))
-        tell(not again, "Two runs with one seed see different networks; use no other source.")
+        tell(not again, "Two runs with one seed see different networks; derive all from the seed.")
         resumed = make(build, 1)
         resumed.load(state)
         tell(
