@@ -26,28 +26,6 @@ def _per_image(values: Tensor | float, owner: Tensor | None, x: Tensor) -> Tenso
     assert len(values) in (1, len(x)), f"{len(values)} sets for {len(x)} images: give an owner"
     return values
 
-# %% ../nbs/04_augment.ipynb #b5d190f9
-def _factor(values: Tensor | float, owner: Tensor | None, x: Tensor) -> Tensor:
-    """The values in the type of x and a shape (N, 1, 1, 1) that can be multiplied with images."""
-    return _per_image(values, owner, x).to(x.dtype)[:, None, None, None]
-
-
-def brightness(x: Tensor, add: Tensor | float, owner: Tensor | None = None) -> Tensor:
-    """Brighter or darker."""
-    return x + _factor(add, owner, x)
-
-
-def saturation(x: Tensor, factor: Tensor | float, owner: Tensor | None = None) -> Tensor:
-    """Scale the distance of each pixel from its own grey value: 0 grey, 1 unchanged, 2 vivid."""
-    grey = x.mean(1, keepdim=True)
-    return (x - grey) * _factor(factor, owner, x) + grey
-
-
-def contrast(x: Tensor, factor: Tensor | float, owner: Tensor | None = None) -> Tensor:
-    """Scale the distance of each pixel from the mean of its image: 0 flat, 1 unchanged."""
-    mean = x.mean((1, 2, 3), keepdim=True)
-    return (x - mean) * _factor(factor, owner, x) + mean
-
 # %% ../nbs/04_augment.ipynb #65cf0fb3
 def color(
     x: Tensor,
@@ -56,8 +34,11 @@ def color(
     strong: Tensor | float,
     owner: Tensor | None = None,
 ) -> Tensor:
-    """Brightness, then saturation, then contrast, in one pass over the pixels."""
-    a, s, k = (_factor(values, owner, x) for values in (add, vivid, strong))
+    """Brightness + add, then saturation * vivid, then contrast * strong, in one pass."""
+    a, s, k = (
+        _per_image(values, owner, x).to(x.dtype)[:, None, None, None]
+        for values in (add, vivid, strong)
+    )
     grey = x.mean(1, keepdim=True)
     level = (1 - k) * grey.mean((2, 3), keepdim=True) + a  # one number per image
     return torch.addcmul(k * (1 - s) * grey + level, x, k * s)
@@ -167,15 +148,6 @@ class Params:
     def __len__(self) -> int:
         return len(self.operation)
 
-    def to(self, device: torch.device | str) -> "Params":
-        """The same parameters, with the values in use on another device."""
-        moved = {
-            name: tuple(v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for v in vs)
-            for name, vs in self.values.items()
-            if name in self.names
-        }
-        return Params(self.names, self.operation, moved)
-
 # %% ../nbs/04_augment.ipynb #9273e527
 def draw(
     strategy: DSA | str | None,  # settings, or names joined by "_" with the published ranges
@@ -225,15 +197,18 @@ def apply(
             f"{len(owner)} owners (or sets) do not fit {len(x)} images; give one each."
         )
     operation = params.operation.index_select(0, owner.cpu())  # of each image
-    params, owner = params.to(x.device), owner.to(x.device)
-    used, result = operation.unique().tolist(), x
+    used, result, owner = operation.unique().tolist(), x, owner.to(x.device)
     for number in used:
         names = params.names if number < 0 else params.names[number : number + 1]
         index = (operation == number).nonzero().flatten().to(x.device)
         one = len(used) == 1
         part, mine = (x, owner) if one else (x.index_select(0, index), owner.index_select(0, index))
         for name in names:
-            part = OPERATIONS[name](part, *params.values[name], owner=mine)
+            values = (
+                value.to(x.device, non_blocking=True) if isinstance(value, Tensor) else value
+                for value in params.values[name]
+            )
+            part = OPERATIONS[name](part, *values, owner=mine)
         if one:
             return part
         result = torch.empty_like(x) if result is x else result
