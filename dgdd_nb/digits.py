@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import MultiDomain, draw_domain, number_of, photographs
+from .data import MultiDomain, number_of
 from .files import derive_seed
 from .folders import IMAGE_TYPES
 from .images import read_image
+from .mini_digits import draw_domain, photographs
 
 # %% auto #0
 __all__ = ['FILES', 'Made', 'MADE', 'from_torchvision', 'original_digits', 'draw_per_class', 'to_side', 'pictures_in', 'crops_of',
