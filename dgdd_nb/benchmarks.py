@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import MultiDomain, draw_domain, number_of, photographs, unknown_name
+from .data import MultiDomain, number_of, unknown_name
 from .files import derive_seed
 from .folders import IMAGE_TYPES, Listing, from_folder, read_image, split_of, subfolders
+from .mini_digits import draw_domain, photographs
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'digits_dg', 'pacs', 'core50', 'core50_hard', 'vlcs', 'office_home', 'terra_incognita', 'Benchmark',

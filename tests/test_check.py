@@ -183,7 +183,7 @@ def test_vlcs_numbered_from_one(tmp_path):
     report, problems, _ = told(root)
     assert (
         report.name == "vlcs"
-        and "unknown class folder of vlcs '5'" in problems
+        and "Unknown class folder of vlcs '5'" in problems
         and "from 1 in SUN" in problems
     )
 
