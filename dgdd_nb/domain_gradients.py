@@ -277,9 +277,7 @@ def check_matcher(
         complaints.append("It rolls torch's global dice: draw from the dice that it is given.")
     if not torch.equal(torch.cat([real.images, synthetic.images]), x):
         complaints.append("It changes the images in place: work on a copy.")
-    if tuple(first.losses.shape) != (K, C):
-        return [*complaints, f"Its losses have shape {tuple(first.losses.shape)}, not {(K, C)}."]
-    if not torch.allclose(first.losses, second.losses):
+    if not torch.allclose(first.losses, second.losses, equal_nan=True):
         complaints.append("Called twice with the same dice it gives two results: keep no state.")
     if not (first.losses.isfinite().all() and first.g_domain.isfinite().all()):
         complaints.append(
@@ -289,7 +287,32 @@ def check_matcher(
         domain_gradients(net, matcher, real.united(), synthetic).g_dm, first.g_dm, rtol=1e-3
     ):
         complaints.append("It says union_is_mean, and it is not: leave that at False.")
+    elif isinstance(matcher, Objective):
+        complaints += _feature_complaints(matcher, net, real, synthetic)
     return complaints
+
+
+def _feature_complaints(objective, net: nn.Module, real: Batch, synthetic: Batch) -> list[str]:
+    "What an objective does to features in float64, and whether its loss changes as its gradient says."
+    with torch.no_grad():
+        a, b = (
+            {name: f.double() for name, f in net.extract(x[:2], objective.layers).items()}
+            for x in (real.images, synthetic.images)
+        )
+    dims = {name: tuple(f.shape[1:]) for name, f in b.items()}
+    drawn = objective.draw(torch.Generator(real.images.device).manual_seed(0), dims)
+    leaves = {name: f.clone().requires_grad_() for name, f in b.items()}
+    kept = {name: f.clone() for name, f in a.items()}
+    g = torch.autograd.grad(objective(a, leaves, drawn), list(leaves.values()), allow_unused=True)
+    if not all(torch.equal(kept[name], f) for name, f in a.items()):
+        return ["It changes the features in place: work on a copy."]
+    g = {name: torch.zeros_like(f) if x is None else x for (name, f), x in zip(b.items(), g)}
+    size = sum(float(x.square().sum()) for x in g.values())
+    h = 1e-6 / max(size**0.5, 1e-12)
+    up, down = (objective(a, {n: b[n] + s * h * g[n] for n in b}, drawn) for s in (1, -1))
+    if abs(float(up - down) / (2 * h) - size) > 1e-3 * size + 1e-9:
+        return ["Its gradient is not that of its loss: something left the graph."]
+    return []
 
 
 def cause(error: Exception) -> str | None:
