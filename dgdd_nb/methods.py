@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from .coresets import herding, k_centre, random, whole
+from .coresets import herding, k_center, random, whole
 from .data import MultiDomain, number_of
 from .distill import distill
 from .distilled import DistilledSet
@@ -28,7 +28,7 @@ from .train import Plug
 # %% ../nbs/23_methods.ipynb #m-find
 PARTS = {  # short names of what plugs in
     "mini_digits": "dgdd_nb.data:mini_digits",
-    "torchvision_digits": "dgdd_nb.digits:torchvision_digits",
+    "torchvision_digits": "dgdd_nb.benchmarks:torchvision_digits",
     "from_folder": "dgdd_nb.folders:from_folder",
     **{
         name: f"dgdd_nb.benchmarks:{name}"
@@ -148,7 +148,7 @@ def register(
 register("whole", everything)
 register("random", _coreset(random))
 register("herding", _coreset(herding))
-register("k_center", _coreset(k_centre))
+register("k_center", _coreset(k_center))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
