@@ -30,7 +30,7 @@ def make_source(holes: bool = False, size: int = 8) -> MultiDomain:
     labels = torch.cat([torch.full((n,), c) for c, _, n in cells])
     where = torch.cat([torch.full((n,), k) for _, k, n in cells])
     x = torch.randint(0, 256, (len(labels), 3, size, size), generator=dice, dtype=torch.uint8)
-    return MultiDomain.from_tensors(x, labels, where, classes=[f"class {c}" for c in range(C)])
+    return MultiDomain.from_arrays(x, labels, where, classes=[f"class {c}" for c in range(C)])
 
 
 def make_images(source: MultiDomain, ipc=3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

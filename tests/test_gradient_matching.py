@@ -180,7 +180,7 @@ def pictures(hole: bool = False) -> MultiDomain:
         cell = cell[cell != 3]
     dice = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (len(cell), 3, 8, 8), generator=dice, dtype=torch.uint8)
-    return MultiDomain.from_tensors(x, cell // 3, cell % 3)
+    return MultiDomain.from_arrays(x, cell // 3, cell % 3)
 
 
 def test_the_checkers_have_nothing_to_say():
