@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from .coresets import herding, k_centre, random, whole
+from .coresets import herding, k_center, random, whole
 from .data import MultiDomain, number_of
 from .distill import distill
 from .distilled import DistilledSet
@@ -148,7 +148,7 @@ def register(
 register("whole", everything)
 register("random", _coreset(random))
 register("herding", _coreset(herding))
-register("k_center", _coreset(k_centre))
+register("k_center", _coreset(k_center))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
@@ -208,7 +208,7 @@ def check_method(
         return [f"It stops with {type(error).__name__}: {error}"]
     same = first.images.shape == again.images.shape and torch.equal(first.images, again.images)
     counts, free = (
-        set(first.ipc.values()),
+        {len(first) / first.C} if first.soft else set(first.ipc.values()),
         not callable(method) and resolve(method)[0] is everything,
     )
     found = {
