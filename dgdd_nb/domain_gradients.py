@@ -110,6 +110,8 @@ def cotangents(
     }
     with torch.enable_grad():
         losses = class_losses(objective, real, leaves, layout, draw)
+    if losses.shape != (shape := (K, len(layout.per_class))):
+        raise ValueError(f"Its losses have shape {tuple(losses.shape)}, not (K, C) = {shape}.")
     values = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
     zeros = [torch.zeros_like(leaf) if v is None else v for v, leaf in zip(values, leaves.values())]
     return dict(zip(leaves, zeros)), losses.detach()

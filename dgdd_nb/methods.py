@@ -28,7 +28,7 @@ from .train import Plug
 # %% ../nbs/23_methods.ipynb #m-find
 PARTS = {  # short names of what plugs in
     "mini_digits": "dgdd_nb.data:mini_digits",
-    "torchvision_digits": "dgdd_nb.digits:torchvision_digits",
+    "torchvision_digits": "dgdd_nb.benchmarks:torchvision_digits",
     "from_folder": "dgdd_nb.folders:from_folder",
     **{
         name: f"dgdd_nb.benchmarks:{name}"
