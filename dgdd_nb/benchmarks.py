@@ -195,7 +195,7 @@ def read(
     number_of("benchmark", name, list(BENCHMARKS))
     benchmark = BENCHMARKS[name]
     if (lists is not None and name != "pacs") or (every != 1 and "core50" not in name):
-        raise ValueError(f"Lists are for pacs, every is for core50; leave them out for {name}.")
+        raise ValueError(f"lists is for pacs, every is for core50; leave them out for {name}.")
     if every < 1:
         raise ValueError(f"every keeps each n-th frame, so it must be at least 1, not {every}.")
     listing, notes = list_benchmark(benchmark, Path(root), domains, lists, every)
@@ -329,7 +329,6 @@ def _originals(name: str, root: Path, download: bool) -> tuple[np.ndarray, np.nd
     "Images uint8 (N, h, w) or (N, 3, h, w) of mnist, usps or svhn, and the digits (N,)."
     from torchvision import datasets as D
 
-    wanted = f"{root} should hold {_FILES[name]}"
     try:
         if name == "usps":  # all of them, since 8 has only 542 in train
             found = [D.USPS(root, train=train, download=download) for train in (True, False)]
@@ -339,20 +338,12 @@ def _originals(name: str, root: Path, download: bool) -> tuple[np.ndarray, np.nd
             found = [D.SVHN(root, split="train", download=download)]
         labels = [half.labels if name == "svhn" else half.targets for half in found]
         return np.concatenate([half.data for half in found]), np.concatenate(labels).astype(int)
-    except (FileNotFoundError, RuntimeError) as error:
-        if download:
-            raise OSError(
-                f"{name} could not be downloaded ({error}); where there is no network, {wanted}."
-            ) from error
-        raise FileNotFoundError(
-            f"{name} was not found: {wanted}; bring the files, or pass download=True where there "
-            "is a network."
-        ) from error
-    except (OSError, ValueError, EOFError, AssertionError, TypeError) as error:
-        what = "could not be downloaded" if download else "is damaged"
+    except (OSError, RuntimeError, ValueError, EOFError, AssertionError, TypeError) as error:
+        missing = isinstance(error, (FileNotFoundError, RuntimeError))
+        what = "could not be downloaded" if download else "is missing" if missing else "is damaged"
         raise OSError(
-            f"{name} {what} ({type(error).__name__}): {wanted}; delete what is there and fetch it "
-            "again."
+            f"{name} {what} ({type(error).__name__}): {root} should hold {_FILES[name]}; bring the "
+            "files, or delete what is there and pass download=True where there is a network."
         ) from error
 
 

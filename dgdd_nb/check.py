@@ -99,13 +99,12 @@ class Report:
     def __str__(self) -> str:
         "What it is, a table of counts, then one line for each finding."
         n, k, sizes = len(self.listing.rows), len(self.problems), sorted(self.sizes)
-        lines = [
-            f"{self.root}: {self.name and 'the benchmark ' + self.name or 'images of your own'}"
-        ]
+        lines = [str(self.root)]
         if n:
+            what = f"the benchmark {self.name}" if self.name else "images of your own"
             side = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
             splits = f"splits {', '.join(self.splits)}, " if self.listing.names("split") else ""
-            lines[0] += f", layout {self.layout}"
+            lines[0] += f": {what}, layout {self.layout}"
             lines.append(
                 f"{n:,} images, {len(self.domains)} domains, {len(self.classes)} classes, "
                 f"{splits}{side}"
