@@ -227,7 +227,7 @@ def batch_gradients(
         real = read_in_chunks(net, normalise(data.images[index]), layers, 256)
         images = synthetic.detach().requires_grad_()
         layout = layout_of(y, k, labels, data.K, data.C)
-        made = from_features(DM(layers), real, net.read(images, layers), images, layout)
+        made = from_features(DM(layers), real, net.extract(images, layers), images, layout)
         found.append(made.g_domain)
     return torch.stack(found)
 

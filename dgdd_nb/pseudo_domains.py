@@ -81,7 +81,7 @@ def style_statistics(
     training, net, rows = net.training, net.eval().to(where), []
     inner = tuple(name for name in layers if name != "input")
     for x in (normalise(images.to(where)) for images in dataset.images.split(chunk)):
-        maps = {"input": x} | (net.read(x, inner) if inner else {})
+        maps = {"input": x} | (net.extract(x, inner) if inner else {})
         rows.append(torch.cat([mean_and_std(maps[name].float()) for name in layers], 1).cpu())
     net.train(training)
     return torch.cat(rows)

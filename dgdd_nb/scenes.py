@@ -195,7 +195,7 @@ def scene_gradients(
     net.requires_grad_(False)
     index = data.sample(per_domain, generator(seed, "real"))
     real, domains = normalise(data.images[index]), data.domains[index]
-    dims = {name: tuple(f.shape[1:]) for name, f in net.read(images, objective.layers).items()}
+    dims = {name: tuple(f.shape[1:]) for name, f in net.extract(images, objective.layers).items()}
     found, labels = {}, torch.zeros(len(images), dtype=torch.int64)
     for K in range(2, data.K + 1):
         mine = domains < K
