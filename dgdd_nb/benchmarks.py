@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import MultiDomain, draw_domain, number_of, photographs, unknown_name
+from .data import MultiDomain, number_of, unknown_name
 from .files import derive_seed
 from .folders import IMAGE_TYPES, Listing, from_folder, read_image, split_of, subfolders
+from .mini_digits import draw_domain, photographs
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'digits_dg', 'pacs', 'core50', 'core50_hard', 'vlcs', 'office_home', 'terra_incognita', 'Benchmark',
@@ -428,7 +429,7 @@ def torchvision_digits(
         images.append(x)
         originals.append(numbers)
     held = (torch.arange(per_class) >= round(0.8 * per_class)).long().repeat(10)
-    data = MultiDomain.from_tensors(
+    data = MultiDomain.from_arrays(
         torch.cat(images),
         labels.repeat(n),
         torch.arange(n).repeat_interleave(len(labels)),

@@ -429,7 +429,7 @@ def from_folder(
         raise ValueError(f"{path} is listed twice in split {split!r}; list it once.")
     originals = [i if r.group is None else r.group for i, r in enumerate(rows)]
     numbers = {name: i for i, name in enumerate(dict.fromkeys(originals))}
-    data = MultiDomain.from_tensors(
+    data = MultiDomain.from_arrays(
         _cached(listing, [r.path for r in rows], _pair(size), workers, cache),
         [r.label for r in rows],
         [r.domain for r in rows],
