@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,7 @@ digits_dg, pacs, core50, core50_hard, vlcs, office_home, terra_incognita = (
 
 # %% ../nbs/08_benchmarks.ipynb #84bba5f7
 _BROKEN_SKETCH = "sketch/dog/n02103406_4068-1.png"  # left out by Dassl: 9,990 of 9,991 images
+_LISTS = ("train", "crossval", "test")
 
 
 def _read_list(path: Path, classes: Sequence[str] = _PACS) -> tuple[list[str], int]:
@@ -262,29 +264,25 @@ def _apply_lists(listing: Listing, lists: bool | None) -> list[str]:
         return []
     found = {f"{r.domain}/{r.label}/{r.path.name}": r for r in listing.rows}
     rows, test, notes = {}, set(), []
-    for domain in dict.fromkeys(r.domain for r in listing.rows):
-        for split in ("train", "crossval", "test"):
-            path = folder / f"{domain}_{split}_kfold.txt"
-            if split == "test" and not path.is_file():
-                continue
-            if not path.is_file():
-                raise FileNotFoundError(f"There is no list {path}; bring it or pass lists=False.")
-            names, first = _read_list(path)
-            if first == 0:
-                notes = ["labels in the lists run from 0, those of the official lists from 1"]
-            names = [name for name in names if name != _BROKEN_SKETCH]
-            test |= set(names) if split == "test" else set()
-            for name in names if split != "test" else ():
-                if name not in found:
-                    raise FileNotFoundError(
-                        f"The {split} lists name {name}, which is not below {base}; complete it "
-                        "or pass lists=False."
-                    )
-                if name in rows:
-                    raise ValueError(
-                        f"The lists name {name} twice; use the official lists or pass lists=False."
-                    )
-                rows[name] = found[name]._replace(split=split)
+    for domain, split in product(dict.fromkeys(r.domain for r in listing.rows), _LISTS):
+        path = folder / f"{domain}_{split}_kfold.txt"
+        if split != "test" and not path.is_file():
+            raise FileNotFoundError(f"There is no list {path}; bring it or pass lists=False.")
+        names, first = _read_list(path) if path.is_file() else ([], 1)
+        if first == 0:
+            notes = ["labels in the lists run from 0, those of the official lists from 1"]
+        names = [name for name in names if name != _BROKEN_SKETCH]
+        if split == "test":
+            test |= set(names)
+            continue
+        for name in names:
+            if name not in found or name in rows:
+                what = "twice" if name in rows else f"which is not below {base}"
+                raise ValueError(
+                    f"The {split} lists name {name} {what}; use the official lists and all images, "
+                    "or pass lists=False."
+                )
+            rows[name] = found[name]._replace(split=split)
     listing.rows, listing.selection = list(rows.values()), "lists"
     if _BROKEN_SKETCH in found:
         notes.append(f"left out {_BROKEN_SKETCH}, as Dassl does")
