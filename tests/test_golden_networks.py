@@ -44,13 +44,13 @@ def test_convnet(convnet, case, precision, tolerance, tail):
     dtype = torch.float64 if precision == "f64" else torch.float32
     net.to(dtype).tail = tail
     x = torch.tensor(convnet[f"{case}/x"]).to(dtype).requires_grad_()
-    read = net.extract(x, ("embed", "logits"))
-    for name, value in read.items():
+    found = net.extract(x, ("embed", "logits"))
+    for name, value in found.items():
         assert_near(value, convnet[f"{case}/{name}_{precision}"], tolerance)
     key = f"{case}/pixel_grad_{precision}"
     if key in convnet:
         (grad,) = torch.autograd.grad(
-            read["logits"], x, torch.tensor(convnet[f"{case}/cotangent"]).to(dtype)
+            found["logits"], x, torch.tensor(convnet[f"{case}/cotangent"]).to(dtype)
         )
         assert_near(grad, convnet[key], tolerance)
 
@@ -61,7 +61,7 @@ def test_convnet_counts(convnet, case):
     net = ConvNet(classes, size, channels=channels, seed=0)
     assert sum(p.numel() for p in net.parameters()) == convnet[f"param_count_w128/{case}"]
     assert net.embed_size == convnet[f"embed_dim_w128/{case}"]
-    assert len(net.blocks) == depth
+    assert net.depth == depth
 
 
 KEYS = {
