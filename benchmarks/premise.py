@@ -34,7 +34,6 @@ from dgdd_nb.folders import from_folder
 from dgdd_nb.fourier import radial_profile, spectrum, spectrum_mean
 from dgdd_nb.matching import DM
 from dgdd_nb.premise import (
-    COLUMNS,
     VARIANTS,
     batch_gradients,
     common_start,
@@ -56,6 +55,7 @@ from dgdd_nb.premise import (
 from dgdd_nb.resultant import resultant_length
 
 FILE = Path(__file__).parent / "results" / "premise.csv"
+COLUMNS = ("study", "data", "target", "start", "layer", "seed", "variant", "quantity", "value")
 STUDIES = ("maps", "raw", "repeat", "classes", "shares", "probes", "run")
 LAYERS = ("pool1", "pool2", "embed")
 SETTING = {  # width, batch of the probes, train and held-out batches, steps of the run, of a snapshot, ipc
