@@ -539,7 +539,6 @@ function follow_theme(root) { // of the page around: JupyterLab says it, others 
 
 function render({ model, el }) {
   const data = model.get('data'), root = make('div', el, '', { className: 'dgdd' });
-  root.setAttribute('data-lm-suppress-shortcuts', 'true'); // JupyterLab takes no key that is meant for a slider
   if (data.live) root.dataset.inside = 'notebook';
   make('style', root, CSS);
   make('h2', root, data.title);
@@ -552,8 +551,9 @@ function render({ model, el }) {
   if (!seen.has(model)) seen.set(model, new Map());
   const desk = { data, sliders, body: make('div', root), state: { ...data.start, ...model.get('state') }, scenes: seen.get(model), controls: {}, shows: {}, numbers: {}, follow() {}, stop() {} };
 
+  const keys = (node) => { node.setAttribute('data-lm-suppress-shortcuts', 'true'); return node; }; // JupyterLab takes none of them
   function control(parent, id, text, tag, settings) {
-    const label = desk.controls[id] = make('label', parent), name = make('span', label, text), input = make(tag, label, '', { name: id, ...settings });
+    const label = desk.controls[id] = make('label', parent), name = make('span', label, text), input = keys(make(tag, label, '', { name: id, ...settings }));
     say(input, text);
     return { input, name };
   }
@@ -578,7 +578,7 @@ function render({ model, el }) {
       input.setAttribute('aria-valuetext', words(value));
     };
   };
-  desk.button = (text, act) => make('button', buttons, text, { type: 'button', onclick: () => desk.change(act()) });
+  desk.button = (text, act) => keys(make('button', buttons, text, { type: 'button', onclick: () => desk.change(act()) }));
   const view = VIEWS[data.kind](desk);
   desk.reset = () => { desk.stop(); desk.change(data.start); };
   desk.button('Reset', () => { desk.stop(); return data.start; });

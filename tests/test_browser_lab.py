@@ -195,20 +195,22 @@ def test_nothing_is_cut_off_and_the_theme_is_that_of_the_page(small):
         screenshot(page, f"{small.app}-{theme[-5:].strip()}")
 
 
-def test_committed_notebook(site):
+def test_committed_notebook(site, small):
     address, app = site
     if app != "lab":
         pytest.skip("the committed notebook runs in JupyterLab; Notebook 7 has the small one")
-    with opened(1300, 1100) as (page, errors):
-        open_notebook(page, address, "60_explore.ipynb", app)
-        run_all(page)
-        for title, start in (
-            ("Frequency peeler", "gradient of scan, threshold 0.50"),
-            ("Resultant length", "4 arrows"),
-            ("Distillation player", "Step 0 of"),
-            ("alpha and beta explorer", "noise from 3 domains"),
-        ):
-            says(desk(page, title), start)
-        press(desk(page, "alpha and beta explorer"), "alpha: class part")
-        screenshot(page, f"{app}-committed")
-        assert not unexpected(errors, app)
+    page = small.page.context.browser.new_page(viewport={"width": 1300, "height": 1100})
+    errors = listen(page)
+    open_notebook(page, address, "60_explore.ipynb", app)
+    run_all(page)
+    for title, start in (
+        ("Frequency peeler", "gradient of scan, threshold 0.50"),
+        ("Resultant length", "4 arrows"),
+        ("Distillation player", "Step 0 of"),
+        ("alpha and beta explorer", "noise from 3 domains"),
+    ):
+        says(desk(page, title), start)
+    press(desk(page, "alpha and beta explorer"), "alpha: class part")
+    screenshot(page, f"{app}-committed")
+    assert not unexpected(errors, app)
+    page.close()
