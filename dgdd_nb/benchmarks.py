@@ -5,507 +5,448 @@
 # %% ../nbs/08_benchmarks.ipynb #4cdc2e6f
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from .data import MultiDomain, number_of, unknown_name
-from .folders import IMAGE_TYPES, Listing, Row, by_number, from_listing, part_of, subfolders
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import MultiDomain, draw_domain, number_of, photographs, unknown_name
+from .files import derive_seed
+from .folders import IMAGE_TYPES, Listing, from_folder, read_image, split_of, subfolders
 
 # %% auto #0
-__all__ = ['DIGITS', 'PACS', 'VLCS', 'CORE50', 'TERRA', 'OFFICE_HOME', 'FACTS', 'digits_dg', 'vlcs', 'office_home',
-           'terra_incognita', 'BROKEN_SKETCH', 'pacs', 'FRAME', 'core50', 'core50_hard', 'READERS', 'Facts', 'squeeze',
-           'folder_names', 'domain_folders', 'find_base', 'class_of', 'choose_folders', 'compare_counts', 'domains_of',
-           'list_benchmark', 'Reader', 'read_list', 'read_lists', 'in_parts', 'apply_lists', 'list_pacs', 'frame_of',
-           'list_core50', 'read']
+__all__ = ['BENCHMARKS', 'digits_dg', 'pacs', 'core50', 'core50_hard', 'vlcs', 'office_home', 'terra_incognita', 'Benchmark',
+           'read', 'torchvision_digits']
 
 # %% ../nbs/08_benchmarks.ipynb #70ad4ae9
 @dataclass(frozen=True, eq=False)
-class Facts:
+class Benchmark:
     "What is known about a benchmark before a folder is opened."
 
-    name: str  # as in `READERS`
-    domains: Mapping[str, tuple[str, ...]]  # our name of each domain: other names of its folder
-    classes: tuple[str, ...]  # their order is the order of the labels
+    name: str  # a key of `BENCHMARKS`
     size: int  # side of the images unless another is asked for
-    counts: Mapping[str, int] = field(default_factory=dict)  # images per domain, as published
-    total: int = 0  # images in all, as published; 0: not known
+    domains: Mapping[str, int]  # our name of each domain: images in it as published; 0: not known
+    classes: Sequence[str]  # their order is the order of the labels
+    also: Mapping[str, str]  # other name of a domain: ours
+    total: int  # images in all, as published
 
-# %% ../nbs/08_benchmarks.ipynb #2da1d565
-DIGITS = tuple("0123456789")
-PACS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
-VLCS = ("bird", "car", "chair", "dog", "person")
-CORE50 = (
-    "plug_adapter",
-    "mobile_phone",
-    "scissors",
-    "light_bulb",
-    "can",
-    "glasses",
-    "ball",
-    "marker",
-    "cup",
-    "remote_control",
-)  # five objects each, in this order
-TERRA = (
-    "bird",
-    "bobcat",
-    "cat",
-    "coyote",
-    "dog",
-    "empty",
-    "opossum",
-    "rabbit",
-    "raccoon",
-    "squirrel",
-)
-OFFICE_HOME = tuple(
+    def named(self) -> dict[str, str]:
+        "Bare names of folders: our name of the domain."
+        return {
+            _bare(name): own for name, own in ({d: d for d in self.domains} | self.also).items()
+        }
+
+    def folders(self, base: Path) -> dict[str, Path]:
+        "The domains that lie in a folder, by our names and in our order."
+        found: dict[str, Path] = {}
+        for folder in subfolders(base):
+            found.setdefault(self.named().get(_bare(folder.name), ""), folder)
+        return {own: found[own] for own in self.domains if own in found}
+
+    def find(self, root: Path) -> Path:
+        "The folder of the domains: the root, or one at most two levels below or three above it."
+        if not root.is_dir():
+            raise FileNotFoundError(f"There is no folder {root}; check the path.")
+        tried, inside = [root], root.absolute()
+        if len(self.folders(root)) < len(self.domains):
+            tried += [p for below in subfolders(root) for p in (below, *subfolders(below))]
+            for above in inside.parents[:3]:
+                tried += [above] if _bare(inside.name) in self.named() else []
+                inside = above
+        best = max(tried, key=lambda base: len(self.folders(base)))  # the first of the best
+        if len(self.folders(best)) < 2:
+            there = ", ".join(p.name for p in subfolders(root)[:6]) or "no folder"
+            raise FileNotFoundError(
+                f"{root} holds {there}, but {self.name} is made of {', '.join(self.domains)}; "
+                "check the path or the name of the benchmark."
+            )
+        return best
+
+    def class_of(self, folder: str) -> str:
+        "The class that a folder of images means, by its name or by its number from 0."
+        known = {_bare(name): name for name in self.classes}
+        if _bare(folder) not in known and folder.isdecimal() and int(folder) < len(self.classes):
+            return self.classes[int(folder)]
+        if _bare(folder) not in known:
+            raise unknown_name(f"class folder of {self.name}", folder, self.classes)
+        return known[_bare(folder)]
+
+
+def _bare(name: str) -> str:
+    "A name without case, spaces and signs, so that `Real World` equals `real_world`."
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+# %% ../nbs/08_benchmarks.ipynb #b29003ba
+_PACS = "dog elephant giraffe guitar horse house person".split()
+_CORE50 = (  # five objects each, in this order
+    "plug_adapter mobile_phone scissors light_bulb can glasses ball marker cup remote_control"
+).split()
+_VLCS = "bird car chair dog person".split()
+_TERRA = "bird bobcat cat coyote dog empty opossum rabbit raccoon squirrel".split()
+_OFFICE_HOME = (
     "Alarm_Clock Backpack Batteries Bed Bike Bottle Bucket Calculator Calendar Candles Chair "
     "Clipboards Computer Couch Curtains Desk_Lamp Drill Eraser Exit_Sign Fan File_Cabinet "
     "Flipflops Flowers Folder Fork Glasses Hammer Helmet Kettle Keyboard Knives Lamp_Shade Laptop "
     "Marker Monitor Mop Mouse Mug Notebook Oven Pan Paper_Clip Pen Pencil Postit_Notes Printer "
     "Push_Pin Radio Refrigerator Ruler Scissors Screwdriver Shelf Sink Sneakers Soda Speaker Spoon "
-    "TV Table Telephone ToothBrush Toys Trash_Can Webcam".split()
-)
-
-# %% ../nbs/08_benchmarks.ipynb #ee13b25e
-def squeeze(
-    name: str,  # the name of a folder
-) -> str:  # letters and digits only, in lower case
-    "A name without case, spaces and signs, so that `Real World` equals `real_world`."
-    return re.sub(r"[\W_]+", "", name.casefold())
-
-# %% ../nbs/08_benchmarks.ipynb #b29003ba
-FACTS = {
-    facts.name: facts
-    for facts in (
-        Facts(
-            "digits_dg",
-            {"mnist": (), "mnist_m": (), "svhn": (), "syn": ()},
-            DIGITS,
-            32,
-            {"mnist": 6000, "mnist_m": 6000, "svhn": 6000, "syn": 6000},
-            24_000,
-        ),
-        Facts(
-            "pacs",
-            {"art_painting": ("art",), "cartoon": (), "photo": (), "sketch": ()},
-            PACS,
-            64,
-            {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929},
-            9991,
-        ),
-        Facts("core50", {f"s{n}": () for n in range(1, 12)}, CORE50, 128, {}, 164_866),
-        Facts(
-            "core50_hard",
-            {f"s{n}": () for n in (5, 7, 9, 10)},
-            CORE50,
-            128,
-            {"s5": 14_966, "s7": 14_994, "s9": 14_994, "s10": 14_986},
-            59_940,
-        ),
-        Facts(
-            "vlcs",
-            {"caltech": ("Caltech101",), "labelme": (), "pascal": ("VOC2007",), "sun": ("SUN09",)},
-            VLCS,
-            64,
-            {"caltech": 1415, "labelme": 2656, "pascal": 3376, "sun": 3282},
-            10_729,
-        ),
-        Facts(
-            "office_home",
-            {"art": (), "clipart": (), "product": (), "real_world": ("real",)},
-            OFFICE_HOME,
-            64,
-            {"art": 2427, "clipart": 4365, "product": 4439, "real_world": 4357},
-            15_588,
-        ),
-        Facts(
-            "terra_incognita",
-            {
-                "location_100": ("L100",),
-                "location_38": ("L38",),
-                "location_43": ("L43",),
-                "location_46": ("L46",),
-            },
-            TERRA,
-            64,
-            {},
-            24_788,
-        ),
-    )
+    "TV Table Telephone ToothBrush Toys Trash_Can Webcam"
+).split()
+_FACTS = {  # side; domains: name, = another name of its folder, : published images; classes
+    "digits_dg": (32, "mnist:6000 mnist_m:6000 svhn:6000 syn:6000", "0 1 2 3 4 5 6 7 8 9".split()),
+    "pacs": (64, "art_painting=art:2048 cartoon:2344 photo:1670 sketch:3929", _PACS),
+    "core50": (128, "s1 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11", _CORE50, 164_866),
+    "core50_hard": (128, "s5:14966 s7:14994 s9:14994 s10:14986", _CORE50),
+    "vlcs": (64, "caltech=Caltech101:1415 labelme:2656 pascal=VOC2007:3376 sun=SUN09:3282", _VLCS),
+    "office_home": (64, "art:2427 clipart:4365 product:4439 real_world=real:4357", _OFFICE_HOME),
+    "terra_incognita": (
+        64,
+        "location_100=L100 location_38=L38 location_43=L43 location_46=L46",
+        _TERRA,
+        24_788,
+    ),
 }
 
-# %% ../nbs/08_benchmarks.ipynb #e60ce626
-def folder_names(
-    facts: Facts,  # of the benchmark
-) -> dict[str, str]:  # squeezed name of a folder: our name of the domain
-    "All names that the folders of the domains have."
-    return {squeeze(n): own for own, more in facts.domains.items() for n in (own, *more)}
 
-# %% ../nbs/08_benchmarks.ipynb #bd6e4375
-def domain_folders(
-    facts: Facts,  # of the benchmark
-    base: Path,  # the folder to look into
-) -> dict[str, Path]:  # our name of a domain: its folder, in our order
-    "The folders of published domains that lie in a folder."
-    names = folder_names(facts)
-    found: dict[str, Path] = {}
-    for folder in subfolders(base):
-        if squeeze(folder.name) in names:
-            found.setdefault(names[squeeze(folder.name)], folder)
-    return {own: found[own] for own in facts.domains if own in found}
+def _benchmark(name: str, size: int, text: str, classes: list[str], total: int = 0) -> Benchmark:
+    "A line of `_FACTS` as an object."
+    words = [re.fullmatch(r"(\w+)=?(\w*):?(\d*)", word).groups() for word in text.split()]
+    counts = {own: int(n or 0) for own, _, n in words}
+    also = {other: own for own, other, _ in words if other}
+    return Benchmark(name, size, counts, classes, also, total or sum(counts.values()))
 
-# %% ../nbs/08_benchmarks.ipynb #6dd79082
-def find_base(
-    facts: Facts,  # of the benchmark
-    root: Path,  # what the user gave
-) -> Path:  # the folder that holds the domains
-    "The root, or a folder at most two levels below or three above it (FileNotFoundError: none)."
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; check the path.")
-    tried, here = [root], root.absolute()
-    if len(domain_folders(facts, root)) < len(facts.domains):
-        below = subfolders(root)
-        tried += below + [deeper for folder in below for deeper in subfolders(folder)]
-        tried += [
-            up
-            for up, inside in zip(here.parents[:3], (here, *here.parents))
-            if squeeze(inside.name) in folder_names(facts)
-        ]
-    best = max(tried, key=lambda base: len(domain_folders(facts, base)))  # the first of the best
-    if len(domain_folders(facts, best)) < 2:
-        inside = ", ".join(p.name for p in subfolders(root)[:6]) or "no folder"
-        raise FileNotFoundError(
-            f"{root} holds {inside}, but {facts.name} is made of {', '.join(facts.domains)}; "
-            "check the path or the name of the benchmark."
-        )
-    return best
 
-# %% ../nbs/08_benchmarks.ipynb #aef91236
-def class_of(
-    facts: Facts,  # of the benchmark
-    folder: str,  # name of a folder of images
-) -> str:  # our name of the class
-    "The class in a folder, by its name, or by its number from 0 if folders are numbered."
-    known = {squeeze(name): name for name in facts.classes}
-    if squeeze(folder) in known:
-        return known[squeeze(folder)]
-    if folder.isdecimal() and int(folder) < len(facts.classes):
-        return facts.classes[int(folder)]
-    raise unknown_name(f"class folder of {facts.name}", folder, facts.classes)
-
-# %% ../nbs/08_benchmarks.ipynb #0b30da76
-def choose_folders(
-    facts: Facts,  # of the benchmark
-    base: Path,  # the folder that holds the domains
-    domains: Sequence[str] | None,  # our names or names of folders; None: all published ones
-) -> tuple[dict[str, Path], list[str]]:  # name of each domain: its folder; and notes
-    "The domains to read, and a note about what is missing or left aside."
-    published, here = domain_folders(facts, base), subfolders(base)
-    every = {folder.name: folder for folder in here} | published
-    if domains is not None:
-        for name in domains:
-            number_of("domain", name, list(every))
-        return {name: every[name] for name in domains}, []
-    lacking = [own for own in facts.domains if own not in published]
-    others = [p.name for p in here if p not in published.values() and p.name != "splits"]
-    notes = [f"there is no folder for {', '.join(lacking)}"] if lacking else []
-    if others:
-        notes.append(f"not read: {', '.join(others)}; name it in domains=[...] if it is a domain")
-    return published, notes
-
-# %% ../nbs/08_benchmarks.ipynb #238585f4
-def compare_counts(
-    facts: Facts,  # of the benchmark
-    listing: Listing,  # what was found
-) -> list[str]:  # sentences without a full stop
-    "Where the number of images is not the published one."
-    found = {own: sum(row.domain == own for row in listing.rows) for own in domains_of(listing)}
-    notes = [
-        f"{n:,} images of {own}, published are {facts.counts[own]:,}"
-        for own, n in found.items()
-        if n != facts.counts.get(own, n)
-    ]
-    n = sum(found.values())
-    if set(found) == set(facts.domains) and n != facts.total and not notes:
-        notes.append(f"{n:,} images in all, published are {facts.total:,}")
-    return notes
-
-# %% ../nbs/08_benchmarks.ipynb #1a46abc9
-def domains_of(
-    listing: Listing,  # files with their domains
-) -> list[str]:  # none twice
-    "The domains of a listing in the order in which they were read."
-    return list(dict.fromkeys(row.domain for row in listing.rows))
+BENCHMARKS = {name: _benchmark(name, *facts) for name, facts in _FACTS.items()}
 
 # %% ../nbs/08_benchmarks.ipynb #553bb461
 def list_benchmark(
-    facts: Facts,  # of the benchmark
-    root: Path,  # the folder with the domains, or one near it
-    domains: Sequence[str] | None = None,  # which, in this order; None: all published ones
-) -> tuple[Listing, list[str]]:  # files with our names, and notes
-    "List `domain/class/*` and `domain/part/class/*` with the published names."
-    base = find_base(facts, root)
-    listing, (folders, notes) = Listing(base), choose_folders(facts, base, domains)
+    benchmark: Benchmark,
+    root: Path,
+    domains: Sequence[str] | None = None,
+    lists: bool | None = None,
+    every: int = 1,
+) -> tuple[Listing, list[str]]:
+    "The files of some or all domains with our names, and notes about what is unusual."
+    base = benchmark.find(root)
+    here, published = subfolders(base), benchmark.folders(base)
+    notes = [f"the domains were found in {base}"] if base != root else []
+    if domains is None:
+        folders, lacking = published, [own for own in benchmark.domains if own not in published]
+        others = [p.name for p in here if p not in published.values() and p.name != "splits"]
+        notes += [f"there is no folder for {', '.join(lacking)}"] if lacking else []
+        if others:
+            names = ", ".join(others)
+            notes.append(f"not read: {names}; name it in domains=[...] if it is a domain")
+    else:
+        every_folder = {p.name: p for p in here} | published
+        for name in domains:
+            number_of("domain", name, list(every_folder))
+        folders = {name: every_folder[name] for name in domains}
+    listing = Listing(base, selection=f"every={every}" if every > 1 else "")
     for own, folder in folders.items():
         inner = subfolders(folder)
-        parts = [p for p in inner if part_of(p.name)]
-        for place in parts or [folder]:
-            listing.add(place, own, part_of(place.name) if parts else None)
-        notes += [
-            f"passed over {p.name} of {own}, which is no part"
-            for p in inner
-            if parts and p not in parts
-        ]
-    listing.empty = [own for own in folders if not listing.names(3, own)]
-    names = {label: class_of(facts, label) for label in listing.names(3)}
-    listing.rows = [row._replace(label=names[row.label]) for row in listing.rows]
-    if base != root:
-        notes.insert(0, f"the domains were found in {base}")
-    return listing, notes + compare_counts(facts, listing)
+        splits = [p for p in inner if split_of(p.name)]
+        for place in splits or [folder]:
+            listing.add(place, own, split_of(place.name) if splits else None)
+        spare = [p.name for p in inner if splits and p not in splits]
+        notes += [f"passed over {name} of {own}, which is no split" for name in spare]
+    if "core50" in benchmark.name:
+        _read_frames(listing, benchmark.classes, every)
+    else:
+        names = {label: benchmark.class_of(label) for label in listing.names("label")}
+        listing.rows = [row._replace(label=names[row.label]) for row in listing.rows]
+    listing.empty = sorted(set(folders) - set(listing.names("domain")), key=list(folders).index)
+    notes += _apply_lists(listing, lists) if benchmark.name == "pacs" else []
+    return listing, notes + (_counts(benchmark, listing) if every == 1 else [])
+
+
+def _counts(benchmark: Benchmark, listing: Listing) -> list[str]:
+    "Where the number of images is not the published one."
+    found = Counter(row.domain for row in listing.rows)
+    notes = [
+        f"{n:,} images of {own}, published are {benchmark.domains[own]:,}"
+        for own, n in found.items()
+        if benchmark.domains.get(own) and n != benchmark.domains[own]
+    ]
+    n = len(listing.rows)
+    if set(found) == set(benchmark.domains) and n != benchmark.total and not notes:
+        notes.append(f"{n:,} images in all, published are {benchmark.total:,}")
+    return notes
 
 # %% ../nbs/08_benchmarks.ipynb #14355bcf
-@dataclass(frozen=True, eq=False)
-class Reader:
-    "A function that reads one benchmark: `pacs(root)`."
-
-    facts: Facts  # what is known about it
-    list_files: Callable[..., tuple[Listing, list[str]]] = list_benchmark  # (facts, root, domains)
-
-    def __call__(
-        self,
-        root: str | Path,  # the folder with the domains, or one near it
-        size: int | tuple[int, int] | None = None,  # resize to this; None: `facts.size`
-        *,
-        domains: Sequence[str] | None = None,  # which, in this order; None: all published ones
-        workers: int = -1,  # threads; -1: one per core
-        cache: bool | str | Path = True,  # keep decoded images, see `dgdd_nb.images.cached`
-        quiet: bool = False,  # do not print what was read
-        **options: Any,  # `lists` for PACS, `every` for CORe50
-    ) -> MultiDomain:
-        "The images of the benchmark, with the published names and order of domains and classes."
-        own = [*inspect.signature(self.list_files).parameters][3:]
-        for key in options:
-            number_of("option", key, ["root", "size", "domains", "workers", "cache", "quiet", *own])
-        listing, notes = self.list_files(self.facts, Path(root), domains, **options)
-        if listing.rows and listing.empty:
-            raise FileNotFoundError(
-                f"no image in {', '.join(listing.empty)}: fetch the whole set, "
-                "or name the other domains in domains=[...]."
-            )
-        found = set(listing.names(3))
-        data = from_listing(
-            listing,
-            size or self.facts.size,
-            domains=domains or domains_of(listing),
-            classes=[c for c in self.facts.classes if c in found],
-            workers=workers,
-            cache=cache,
-            quiet=quiet,
+def read(
+    name: str,  # a key of `BENCHMARKS`
+    root: str | Path,  # the folder with the domains, or one near it
+    size: int | tuple[int, int] | None = None,  # resize to this; None: the size of the benchmark
+    *,
+    domains: Sequence[str] | None = None,  # which, in this order; None: all published ones
+    lists: bool | None = None,  # PACS: use the official lists; None: if they are there
+    every: int = 1,  # CORe50: keep each n-th frame only, by the number in its name
+    workers: int = -1,  # threads; -1: one per core
+    cache: bool | str | Path = True,  # keep decoded images; a folder: there; False: do not
+    quiet: bool = False,  # do not print what was read
+) -> MultiDomain:
+    "A benchmark with the published names and order of domains and classes."
+    number_of("benchmark", name, list(BENCHMARKS))
+    benchmark = BENCHMARKS[name]
+    if (lists is not None and name != "pacs") or (every != 1 and "core50" not in name):
+        raise ValueError(f"Lists are for pacs, every is for core50; leave them out for {name}.")
+    if every < 1:
+        raise ValueError(f"every keeps each n-th frame, so it must be at least 1, not {every}.")
+    listing, notes = list_benchmark(benchmark, Path(root), domains, lists, every)
+    if listing.rows and listing.empty:
+        raise FileNotFoundError(
+            f"There is no image in {', '.join(listing.empty)}: fetch the whole set, or name the "
+            "other domains in domains=[...]."
         )
-        if notes and not quiet:
-            print(*(f"note: {note}" for note in notes), sep="\n")
-        return data
+    found = {row.label for row in listing.rows}
+    data = from_folder(
+        listing,
+        size or benchmark.size,
+        domains=domains or list(dict.fromkeys(row.domain for row in listing.rows)),
+        classes=[c for c in benchmark.classes if c in found],
+        workers=workers,
+        cache=cache,
+        quiet=quiet,
+    )
+    if not quiet:
+        print(*(f"note: {note}\n" for note in notes), sep="", end="")
+    return data
 
 
-digits_dg, vlcs, office_home, terra_incognita = (
-    Reader(FACTS[name]) for name in ("digits_dg", "vlcs", "office_home", "terra_incognita")
+digits_dg, pacs, core50, core50_hard, vlcs, office_home, terra_incognita = (
+    partial(read, name) for name in BENCHMARKS
 )
 
 # %% ../nbs/08_benchmarks.ipynb #84bba5f7
-BROKEN_SKETCH = "sketch/dog/n02103406_4068-1.png"  # left out by Dassl: 9,990 of 9,991 images
+_BROKEN_SKETCH = "sketch/dog/n02103406_4068-1.png"  # left out by Dassl: 9,990 of 9,991 images
 
 
-def read_list(
-    path: Path,  # a text file with lines `path label`
-    classes: Sequence[str] = PACS,  # in the order of the labels
-) -> tuple[list[str], int]:  # the paths, and the label of the first class: 1, or 0
-    "A list of PACS, each label checked against the folder that its path names."
+def _read_list(path: Path, classes: Sequence[str] = _PACS) -> tuple[list[str], int]:
+    "The paths of a list of PACS, and the label of its first class: 1, or 0."
     paths, first = [], None
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         name, _, label = line.strip().replace("\\", "/").rpartition(" ")
         if not line.strip():
             continue
-        folder = name.split("/")[-2] if name.count("/") >= 1 else ""
+        folder = name.split("/")[-2] if "/" in name else ""
         shift = int(label) - classes.index(folder) if label.isdecimal() and folder in classes else 9
         first = shift if first is None else first
         if shift != first or shift not in (0, 1):
-            start = first if first in (0, 1) else 1
             raise ValueError(
-                f"line {number} of {path} says {line.strip()!r}, but labels should "
-                f"run from {start} in the order {', '.join(classes)}; use the "
+                f"Line {number} of {path} says {line.strip()!r}, but labels should run from "
+                f"{first if first in (0, 1) else 1} in the order {', '.join(classes)}; use the "
                 "official list, or pass lists=False."
             )
         paths.append(name)
     return paths, 1 if first is None else first
 
-# %% ../nbs/08_benchmarks.ipynb #857ace35
-def read_lists(
-    folder: Path,  # where the lists are
-    domains: Sequence[str],  # whose lists
-    part: str,  # "train", "crossval" or "test"
-) -> tuple[list[str], set[int]]:  # all paths, and the labels that the first class has
-    "The lists of one part, of all domains; only test lists may be missing."
-    names, firsts = [], set()
-    for domain in domains:
-        path = folder / f"{domain}_{part}_kfold.txt"
-        if path.is_file():
-            more, first = read_list(path)
-            names += more
-            firsts.add(first)
-        elif part != "test":
-            raise FileNotFoundError(f"there is no list {path}; bring it or pass lists=False.")
-    return names, firsts
 
-# %% ../nbs/08_benchmarks.ipynb #94d5ab26
-def in_parts(
-    listing: Listing,  # all images of PACS
-    lists: Mapping[str, Sequence[str]],  # paths, for "train" and "crossval"
-) -> dict[str, Row]:  # path in the lists: the image, with its part
-    "The images that the lists name, each once."
-    found = {f"{r.domain}/{r.label}/{r.path.name}": r for r in listing.rows}
-    rows: dict[str, Row] = {}
-    for part, names in lists.items():
-        for name in names:
-            if name != BROKEN_SKETCH and name not in found:
-                raise FileNotFoundError(
-                    f"the {part} lists name {name}, which is not below "
-                    f"{listing.root}; complete it or pass lists=False."
-                )
-            if name in rows:
-                raise ValueError(
-                    f"the lists name {name} twice; use the official lists or pass lists=False."
-                )
-            if name != BROKEN_SKETCH:
-                rows[name] = found[name]._replace(part=part)
-    return rows
-
-# %% ../nbs/08_benchmarks.ipynb #9adce651
-def apply_lists(
-    listing: Listing,  # all images of PACS; what no list names is dropped
-    folder: Path,  # where the lists are
-) -> list[str]:  # notes
-    "Give each image the part that the lists say."
-    every = {f"{r.domain}/{r.label}/{r.path.name}" for r in listing.rows}
-    domains = domains_of(listing)
-    lists, firsts = {}, set()
-    for part in ("train", "crossval", "test"):
-        lists[part], shown = read_lists(folder, domains, part)
-        firsts |= shown
-    test = set(lists.pop("test"))
-    rows = in_parts(listing, lists)
-    listing.rows = list(rows.values())
-    notes = [f"left out {BROKEN_SKETCH}, as Dassl does"] if BROKEN_SKETCH in every else []
-    others = sorted(every - set(rows) - {BROKEN_SKETCH})
-    if others:
-        notes.append(f"left out {len(others)} images that no list names, such as {others[0]}")
-    differing = (test ^ set(rows)) - {BROKEN_SKETCH} if test else set()
-    if differing:
-        notes.append(f"the test lists do not repeat the others, see {min(differing)}")
-    if 0 in firsts:
-        notes.append("labels in the lists run from 0, those of the official lists from 1")
-    return notes
-
-# %% ../nbs/08_benchmarks.ipynb #31ffb76b
-def list_pacs(
-    facts: Facts,  # of PACS
-    root: Path,  # the folder with the domains or with `images` and `splits`, or one near it
-    domains: Sequence[str] | None = None,  # which, in this order; None: all
-    lists: bool | None = None,  # use the official lists; None: if they are there
-) -> tuple[Listing, list[str]]:  # files with our names, and notes
-    "List PACS, with parts train and crossval where the official lists are found."
-    listing, notes = list_benchmark(facts, root, domains)
+def _apply_lists(listing: Listing, lists: bool | None) -> list[str]:
+    "Give each image of PACS the split that the lists beside it say; notes."
     base = listing.root
     places = [base / "splits", base.parent / "splits", base.parent, base]
-    places = [place for place in places if any(place.glob("*_train_kfold.txt"))]
-    if lists and not places:
+    folder = next((p for p in places if any(p.glob("*_train_kfold.txt"))), None)
+    if lists and folder is None:
         raise FileNotFoundError(
-            f"there is no splits folder with lists in or beside {base}; "
-            "bring the lists or pass lists=False."
+            f"There is no splits folder with lists in or beside {base}; bring the lists or pass "
+            "lists=False."
         )
-    if places and lists is not False:
-        notes = [note for note in notes if "published are" not in note]
-        notes += apply_lists(listing, places[0]) + compare_counts(facts, listing)
-        listing.selection = "lists"
-    return listing, notes
-
-
-pacs = Reader(FACTS["pacs"], list_pacs)
+    if folder is None or lists is False:
+        return []
+    found = {f"{r.domain}/{r.label}/{r.path.name}": r for r in listing.rows}
+    rows, test, notes = {}, set(), []
+    for domain in dict.fromkeys(r.domain for r in listing.rows):
+        for split in ("train", "crossval", "test"):
+            path = folder / f"{domain}_{split}_kfold.txt"
+            if split == "test" and not path.is_file():
+                continue
+            if not path.is_file():
+                raise FileNotFoundError(f"There is no list {path}; bring it or pass lists=False.")
+            names, first = _read_list(path)
+            if first == 0:
+                notes = ["labels in the lists run from 0, those of the official lists from 1"]
+            names = [name for name in names if name != _BROKEN_SKETCH]
+            test |= set(names) if split == "test" else set()
+            for name in names if split != "test" else ():
+                if name not in found:
+                    raise FileNotFoundError(
+                        f"The {split} lists name {name}, which is not below {base}; complete it "
+                        "or pass lists=False."
+                    )
+                if name in rows:
+                    raise ValueError(
+                        f"The lists name {name} twice; use the official lists or pass lists=False."
+                    )
+                rows[name] = found[name]._replace(split=split)
+    listing.rows, listing.selection = list(rows.values()), "lists"
+    if _BROKEN_SKETCH in found:
+        notes.append(f"left out {_BROKEN_SKETCH}, as Dassl does")
+    others = sorted(set(found) - set(rows) - {_BROKEN_SKETCH})
+    if others:
+        notes.append(f"left out {len(others)} images that no list names, such as {others[0]}")
+    if test and test != set(rows):
+        notes.append(f"the test lists do not repeat the others, see {min(test ^ set(rows))}")
+    return notes
 
 # %% ../nbs/08_benchmarks.ipynb #aea570fd
-FRAME = re.compile(r"C_(\d+)_(\d+)_(\d+)\.\w+")  # session, object, frame
+_FRAME = re.compile(r"C_(\d+)_(\d+)_(\d+)\.\w+")  # session, object, frame
 
 
-def frame_of(
-    path: Path,  # .../s10/o10/C_10_10_000.png
-) -> tuple[int, int, int] | None:  # session, object, frame; None: no such file
-    "The numbers in the name of a file, checked against its folders (ValueError: they differ)."
-    found = FRAME.fullmatch(path.name)
-    if not found or path.suffix.lower() not in IMAGE_TYPES:
-        return None
-    session, thing, frame = map(int, found.groups())
-    folders = [re.sub(r"\D", "", p.name) for p in (path.parents[1], path.parent)]
-    if folders != [str(session), str(thing)] or not 1 <= thing <= 50:
-        raise ValueError(
-            f"{path} says session {session}, object {thing}, but lies elsewhere; put "
-            f"it into s{session}/o{thing} or delete it."
-        )
-    return session, thing, frame
+def _read_frames(listing: Listing, classes: Sequence[str], every: int) -> None:
+    "Rows of CORe50 from the names of files: each n-th frame; an object is the original of its own."
+    rows, listing.rows = listing.rows, []
+    for row in rows:
+        numbers = _FRAME.fullmatch(row.path.name)
+        if not numbers:
+            listing.ignored.append(row.path)
+            continue
+        session, thing, frame = map(int, numbers.groups())
+        folders = [re.sub(r"\D", "", p.name) for p in (row.path.parents[1], row.path.parent)]
+        if folders != [str(session), str(thing)] or not 1 <= thing <= 50:
+            raise ValueError(
+                f"{row.path} says session {session}, object {thing}, but lies elsewhere; put it "
+                f"into s{session}/o{thing} or delete it."
+            )
+        if frame % every == 0:
+            label = classes[(thing - 1) // 5]
+            listing.rows.append(row._replace(label=label, group=f"o{thing}"))
 
-# %% ../nbs/08_benchmarks.ipynb #b7f92da4
-def list_core50(
-    facts: Facts,  # of CORe50 or CORe50-Hard
-    root: Path,  # the folder with the sessions, or one near it
-    domains: Sequence[str] | None = None,  # which sessions, in this order; None: all of `facts`
-    every: int = 1,  # keep each n-th frame only, counted by the number in its name
-) -> tuple[Listing, list[str]]:  # files with session, category and object, and notes
-    "List the frames; an object is the original of all its frames."
-    if every < 1:
-        raise ValueError(f"every keeps each n-th frame, so it must be at least 1, not {every}.")
-    base = find_base(facts, root)
-    listing = Listing(base, selection=f"every={every}" if every > 1 else "")
-    folders, notes = choose_folders(facts, base, domains)
-    for own, folder in folders.items():
-        for inside in subfolders(folder):
-            for path in sorted(inside.iterdir(), key=lambda p: by_number(p.name)):
-                numbers = frame_of(path)
-                if numbers is None:
-                    listing.ignored.append(path)
-                elif numbers[2] % every == 0:
-                    label = facts.classes[(numbers[1] - 1) // 5]
-                    listing.rows.append(Row(path, own, None, label, f"o{numbers[1]}"))
-    return listing, notes + (compare_counts(facts, listing) if every == 1 else [])
-
-# %% ../nbs/08_benchmarks.ipynb #470f195f
-core50, core50_hard = (Reader(FACTS[name], list_core50) for name in ("core50", "core50_hard"))
-
-# %% ../nbs/08_benchmarks.ipynb #03de25e9
-READERS: dict[str, Callable[..., MultiDomain]] = {
-    "digits_dg": digits_dg,
-    "pacs": pacs,
-    "core50": core50,
-    "core50_hard": core50_hard,
-    "vlcs": vlcs,
-    "office_home": office_home,
-    "terra_incognita": terra_incognita,
+# %% ../nbs/08_benchmarks.ipynb #06170925
+_FILES = {
+    "mnist": "MNIST/raw/ with the four unpacked files train-images-idx3-ubyte and so on",
+    "usps": "usps.bz2 and usps.t.bz2",
+    "svhn": "train_32x32.mat",
 }
 
 
-def read(
-    name: str,  # a key of `READERS`
-    root: str | Path,  # the folder, or one near it
-    size: int | tuple[int, int] | None = None,  # resize to this; None: the default of the benchmark
-    **options: Any,  # domains, workers, cache, quiet, and those of the reader
-) -> MultiDomain:
-    "Read a benchmark by its name."
-    if name == "torchvision_digits":
-        raise ValueError(
-            "torchvision_digits makes domains from original files instead of reading "
-            "folders; call dgdd_nb.digits.torchvision_digits(root)."
+def _originals(name: str, root: Path, download: bool) -> tuple[np.ndarray, np.ndarray]:
+    "Images uint8 (N, h, w) or (N, 3, h, w) of mnist, usps or svhn, and the digits (N,)."
+    from torchvision import datasets as D
+
+    wanted = f"{root} should hold {_FILES[name]}"
+    try:
+        if name == "usps":  # all of them, since 8 has only 542 in train
+            found = [D.USPS(root, train=train, download=download) for train in (True, False)]
+        elif name == "mnist":
+            found = [D.MNIST(root, train=True, download=download)]
+        else:
+            found = [D.SVHN(root, split="train", download=download)]
+        labels = [half.labels if name == "svhn" else half.targets for half in found]
+        return np.concatenate([half.data for half in found]), np.concatenate(labels).astype(int)
+    except (FileNotFoundError, RuntimeError) as error:
+        if download:
+            raise OSError(
+                f"{name} could not be downloaded ({error}); where there is no network, {wanted}."
+            ) from error
+        raise FileNotFoundError(
+            f"{name} was not found: {wanted}; bring the files, or pass download=True where there "
+            "is a network."
+        ) from error
+    except (OSError, ValueError, EOFError, AssertionError, TypeError) as error:
+        what = "could not be downloaded" if download else "is damaged"
+        raise OSError(
+            f"{name} {what} ({type(error).__name__}): {wanted}; delete what is there and fetch it "
+            "again."
+        ) from error
+
+
+def _draw(
+    name: str, root: Path, download: bool, per_class: int, skip: int, size: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    "Images of each digit, (10 * per_class, 3, size, size), and numbers of their originals."
+    from PIL import Image
+
+    x, y = _originals(name, root, download)
+    order = np.random.default_rng(derive_seed(seed, name)).permutation(len(y))
+    digits = [order[y[order] == digit] for digit in range(10)]
+    for digit, here in enumerate(digits):
+        if len(here) < skip + per_class:
+            raise ValueError(
+                f"{name} has {len(here)} images of digit {digit}, but {skip + per_class} are "
+                f"needed; lower per_class to at most {per_class * len(here) // (skip + per_class)}."
+            )
+    index = np.concatenate([here[skip : skip + per_class] for here in digits])
+    x = x[index].transpose(0, 2, 3, 1) if x.ndim == 4 else x[index]
+    small = [Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS) for image in x]
+    images = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in small]))
+    return images.permute(0, 3, 1, 2), torch.from_numpy(index) + 10**7 * (1 + [*_FILES].index(name))
+
+
+def _crops(backgrounds: str | Path | None, n: int, size: int, seed: int) -> Tensor:
+    "Random square crops (n, 3, size, size) of the photographs in a folder (None: scikit-learn's)."
+    if backgrounds is None:
+        photos = list((photographs() * 255).round().to(torch.uint8).numpy())
+    else:
+        files = [p for p in sorted(Path(backgrounds).glob("[!.]*.*")) if p.is_file()]
+        photos = [read_image(p) for p in files if p.suffix.lower() in IMAGE_TYPES]
+    photos = [photo for photo in photos if min(photo.shape[1:]) >= size]
+    if not photos:
+        raise FileNotFoundError(
+            f"{backgrounds or 'scikit-learn'} has no photograph of at least {size}x{size} pixels; "
+            "name another folder in backgrounds."
         )
-    number_of("benchmark", name, list(READERS))
-    return READERS[name](root, size, **options)
+    dice, crops = np.random.default_rng(seed), []
+    for which, down, right in zip(dice.integers(len(photos), size=n), *dice.random((2, n))):
+        height, width = np.array(photos[which].shape[1:]) - size + 1
+        top, left = int(down * height), int(right * width)
+        crops.append(photos[which][:, top : top + size, left : left + size])
+    return torch.from_numpy(np.stack(crops))
+
+# %% ../nbs/08_benchmarks.ipynb #de3ec7ea
+def torchvision_digits(
+    root: str | Path,  # the folder of torchvision's files
+    size: int | None = 32,  # side of the images in pixels; None: 32
+    *,
+    domains: Sequence[str] = ("mnist", "usps", "svhn", "mnist_m", "syn"),  # in this order
+    per_class: int = 600,  # images of each digit in each domain; 80 per cent are split train
+    download: bool = False,  # fetch missing files, where there is a network
+    seed: int = 0,  # decides which images, and everything about the made ones
+    backgrounds: str | Path | None = None,  # photographs for mnist_m_made; None: scikit-learn's
+    quiet: bool = False,  # do not print what was read
+) -> MultiDomain:  # splits train and val, classes 0 to 9
+    "Digit domains like those of Digits-DG, from original files and by recipe."
+    made = {"mnist_m": "mnist_m_made", "syn": "syn_made"}  # what is made here is named so
+    names = [made.get(name, name) for name in domains]
+    size, root, n = size or 32, Path(root), len(names)
+    for name in names:
+        number_of("digit domain", name, (*_FILES, *made.values()))
+    if per_class < 2 or size < 8:
+        raise ValueError(
+            f"per_class must be at least 2 and size at least 8, not {per_class} and {size}."
+        )
+    labels, images, originals = torch.arange(10).repeat_interleave(per_class), [], []
+    for name in names:
+        if name == "syn_made":  # a few hundred at a time, since they are drawn large
+            parts = [
+                draw_domain("print", some, 0, size, derive_seed(seed, "syn", i))[0]
+                for i, some in enumerate(labels.split(500))
+            ]
+            x, numbers = torch.cat(parts), torch.arange(len(labels)) + 9 * 10**7
+        elif name == "mnist_m_made":
+            x, numbers = _draw("mnist", root, download, per_class, per_class, size, seed)
+            crops = _crops(backgrounds, len(x), size, derive_seed(seed, name))
+            x = (crops.int() - x.int()).abs().to(torch.uint8)
+        else:
+            x, numbers = _draw(name, root, download, per_class, 0, size, seed)
+        images.append(x)
+        originals.append(numbers)
+    held = (torch.arange(per_class) >= round(0.8 * per_class)).long().repeat(10)
+    data = MultiDomain.from_tensors(
+        torch.cat(images),
+        labels.repeat(n),
+        torch.arange(n).repeat_interleave(len(labels)),
+        classes="0123456789",
+        domain_names=names,
+        splits=held.repeat(n),
+        split_names=("train", "val"),
+        groups=torch.cat(originals),
+    )
+    if not quiet:
+        print(data)
+    return data

@@ -13,29 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .benchmarks import FACTS, READERS, class_of, domain_folders, find_base
+from .benchmarks import BENCHMARKS, list_benchmark
 from .data import number_of
-from dgdd_nb.folders import (
-    check_full,
-    IMAGE_TYPES,
-    Listing,
-    by_number,
-    check_domain_names,
-    check_spelling,
-    list_images,
-    part_of,
-    subfolders,
-)
-from .images import BROKEN, to_rgb
+from .folders import IMAGE_TYPES, Listing, by_number, decoder_errors, list_images
+from .folders import name_problems, split_of, subfolders, to_rgb
 
 # %% auto #0
-__all__ = ['ADVICE', 'NOT_READ', 'ABOUT', 'Look', 'look_at', 'look_at_all', 'Report', 'describe', 'table', 'Finding', 'problem',
-           'note', 'some', 'about_files', 'about_colour', 'about_copies', 'about_classes', 'about_order',
-           'about_levels', 'about_strays', 'knows_classes', 'guess_name', 'list_files', 'about_count', 'known_folder',
-           'check']
+__all__ = ['Report', 'check']
 
-# %% ../nbs/09_check.ipynb #9383ec96
-class Look(NamedTuple):
+# %% ../nbs/09_check.ipynb #3dddaeef
+class _Look(NamedTuple):
     "What opening one file showed."
 
     digest: bytes  # fingerprint of the bytes: equal for copies
@@ -44,37 +31,27 @@ class Look(NamedTuple):
     grey: bool = False  # the three colours are equal up to the noise of JPEG
     flat: bool = False  # one colour all over
 
-# %% ../nbs/09_check.ipynb #3dddaeef
-def look_at(
-    path: Path,  # a file
-) -> Look:
+
+def _look(path: Path) -> _Look:
     "Read and decode one file."
     from PIL import Image, ImageChops
 
     try:
         data = path.read_bytes()
     except OSError:  # a link to nowhere, no permission
-        return Look(b"", None)
+        return _Look(b"", None)
     digest = hashlib.blake2b(data, digest_size=16).digest()
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            size, mode = picture.size[::-1], picture.mode
-            if picture.has_transparency_data:
-                mode += " with transparency"
-            picture.draft(None, (64, 64))
-            red, green, blue = to_rgb(picture).split()
-    except (*BROKEN, Image.DecompressionBombError):
-        return Look(digest, None)
+        with Image.open(io.BytesIO(data)) as image:
+            size, mode = image.size[::-1], image.mode
+            mode += " with transparency" if image.has_transparency_data else ""
+            image.draft(None, (64, 64))
+            red, green, blue = to_rgb(image).split()
+    except decoder_errors():
+        return _Look(digest, None)
     apart = [ImageChops.difference(green, band).getextrema()[1] for band in (red, blue)]
     flat = all(low == high for low, high in (band.getextrema() for band in (red, green, blue)))
-    return Look(digest, size, mode, max(apart) <= 3, flat)
-
-# %% ../nbs/09_check.ipynb #43bf381b
-def look_at_all(
-    paths: Sequence[Path],  # files
-) -> dict[Path, Look]:
-    "Look at some files, one after the other."
-    return {path: look_at(path) for path in paths}
+    return _Look(digest, size, mode, max(apart) <= 3, flat)
 
 # %% ../nbs/09_check.ipynb #1fc91339
 @dataclass
@@ -85,519 +62,328 @@ class Report:
     name: str | None = None  # the benchmark it was taken for; None: images of your own
     layout: str = "unknown"  # for instance "domain/class"
     listing: Listing = field(default_factory=lambda: Listing(Path()))  # the images
-    looks: dict[Path, Look] = field(default_factory=dict)  # what opening them showed
+    looks: dict[Path, _Look] = field(default_factory=dict)  # what opening them showed
     problems: list[str] = field(default_factory=list)  # what must be repaired, and how
     notes: list[str] = field(default_factory=list)  # what one should know
 
     ok = property(lambda self: not self.problems, doc="Nothing has to be repaired.")
-    domains = property(lambda self: self.listing.names(1), doc="Names of the domains.")
-    classes = property(lambda self: self.listing.names(3), doc="Names of the classes.")
-    parts = property(lambda self: self.listing.splits(), doc="Names of the parts.")
-
-    @property
-    def counts(self) -> Counter:  # (domain, class): images
-        "Number of images of each class in each domain."
-        return Counter((row.domain, row.label) for row in self.listing.rows)
-
-    @property
-    def sizes(self) -> Counter:  # (height, width): images
-        "Number of images of each size."
-        return Counter(look.size for look in self.looks.values() if look.size)
-
-    def that(
-        self,
-        seen: Callable[[Look], bool],  # what to look for
-    ) -> list[Path]:  # in the order of the listing
-        "The files of which something is true."
-        return [path for path, look in self.looks.items() if seen(look)]
-
+    domains = property(lambda self: self.listing.names("domain"), doc="Names of the domains.")
+    classes = property(lambda self: self.listing.names("label"), doc="Names of the classes.")
+    splits = property(lambda self: self.listing.splits(), doc="Names of the splits.")
     broken = property(lambda self: self.that(lambda look: look.size is None), doc="Undecodable.")
     flat = property(lambda self: self.that(lambda look: look.flat), doc="Of one colour.")
     grey = property(lambda self: self.that(lambda look: look.grey and not look.flat), doc="Grey.")
 
+    def that(self, seen: Callable[[_Look], bool]) -> list[Path]:
+        "The files of which something is true."
+        return [path for path, look in self.looks.items() if seen(look)]
+
+    @property
+    def counts(self) -> Counter:
+        "Number of images of each (domain, class)."
+        return Counter((row.domain, row.label) for row in self.listing.rows)
+
+    @property
+    def sizes(self) -> Counter:
+        "Number of images of each (height, width)."
+        return Counter(look.size for look in self.looks.values() if look.size)
+
     @property
     def duplicates(self) -> list[list[Path]]:
-        "Groups of files with the same bytes."
+        "Groups of files with the same bytes; broken files are named as such."
         groups: dict[bytes, list[Path]] = {}
-        for path, look in self.looks.items():
-            if look.size is None:
-                continue  # broken files are named as such
-            groups.setdefault(look.digest, []).append(path)
+        for path in self.that(lambda look: look.size is not None):
+            groups.setdefault(self.looks[path].digest, []).append(path)
         return [paths for paths in groups.values() if len(paths) > 1]
 
     def __str__(self) -> str:
-        return describe(self)
-
-# %% ../nbs/09_check.ipynb #7576d7e0
-def describe(
-    report: Report,  # what was found
-) -> str:  # several lines
-    "A report as text: what it is, a table of counts, then one line for each finding."
-    n, sizes = len(report.listing.rows), sorted(report.sizes)
-    side = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
-    what = f"the benchmark {report.name}" if report.name else "images of your own"
-    parts = f"parts {', '.join(report.splits)}, " if report.listing.names(2) else ""
-    lines = (
-        [
-            f"{report.root}: {what}, layout {report.layout}",
-            f"{n:,} images, {len(report.domains)} domains, {len(report.classes)} classes, "
-            f"{parts}{side}",
+        "What it is, a table of counts, then one line for each finding."
+        n, k, sizes = len(self.listing.rows), len(self.problems), sorted(self.sizes)
+        lines = [
+            f"{self.root}: {self.name and 'the benchmark ' + self.name or 'images of your own'}"
         ]
-        if n
-        else [str(report.root)]
-    )
-    lines += table(report) if n else []
-    lines += [f"problem: {text}" for text in report.problems]
-    lines += [f"note: {text}" for text in report.notes]
-    k = len(report.problems)
-    return "\n".join(
-        [*lines, f"{k} problem{'s' * (k > 1)} to repair." if k else "Nothing to repair."]
-    )
+        if n:
+            side = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
+            splits = f"splits {', '.join(self.splits)}, " if self.listing.names("split") else ""
+            lines[0] += f", layout {self.layout}"
+            lines.append(
+                f"{n:,} images, {len(self.domains)} domains, {len(self.classes)} classes, "
+                f"{splits}{side}"
+            )
+            lines.append(_table(self.counts, self.domains, self.classes))
+        lines += [f"problem: {text}" for text in self.problems]
+        lines += [f"note: {text}" for text in self.notes]
+        end = f"{k} problem{'s' * (k > 1)} to repair." if k else "Nothing to repair."
+        return "\n".join([*lines, end])
 
-# %% ../nbs/09_check.ipynb #dc71c527
-def table(
-    report: Report,  # what was found
-    widest: int = 12,  # more classes than this are not shown one by one
-) -> list[str]:  # lines
+
+def _table(counts: Counter, domains: list[str], classes: list[str], widest: int = 12) -> str:
     "Images of each class in each domain; with many classes the fewest and the most."
-    counts, domains, classes = report.counts, report.domains, report.classes
-    head, rows = ["all", *classes], []
-    for domain in domains:
-        row = [counts[domain, c] for c in classes]
-        rows.append([sum(row), *row] if len(classes) <= widest else [sum(row), min(row), max(row)])
+    from tabulate import tabulate
+
+    rows, head = [[counts[d, c] for c in classes] for d in domains], classes
     if len(classes) > widest:
-        head = ["all", "fewest of a class", "most of a class"]
-    first = max(map(len, domains))
-    wide = [max(len(name), *(len(f"{row[i]:,}") for row in rows)) for i, name in enumerate(head)]
-    lines = [" " * first + "".join(f"  {name:>{w}}" for name, w in zip(head, wide))]
-    return lines + [
-        f"{domain:{first}}" + "".join(f"  {n:>{w},}" for n, w in zip(row, wide))
-        for domain, row in zip(domains, rows)
-    ]
-
-# %% ../nbs/09_check.ipynb #8d1f3827
-class Finding(NamedTuple):
-    "One line of the report."
-
-    serious: bool  # a problem, not a note
-    text: str  # what was found; what to do
-
-# %% ../nbs/09_check.ipynb #07adbea5
-def problem(
-    text: str,  # what was found; what to do
-) -> Finding:
-    "What makes numbers wrong or keeps a reader from reading."
-    return Finding(True, text)
-
-# %% ../nbs/09_check.ipynb #af067918
-def note(
-    text: str,  # what was found; what to do
-) -> Finding:
-    "What is worth knowing."
-    return Finding(False, text)
-
-# %% ../nbs/09_check.ipynb #f6bb893a
-def some(
-    report: Report,  # whose root is left out of the paths
-    paths: Sequence[Path],  # files
-    what: str = "file",  # the word for one of them
-) -> str:  # "3 files (such as photo/dog/1.jpg)"
-    "How many, with an example."
-    base = report.listing.root
-    shown = paths[0].relative_to(base) if base in paths[0].parents else paths[0]
-    n = len(paths)
-    return f"{n:,} {what}{'s' * (n > 1)} ({'such as ' * (n > 1)}{shown.as_posix()})"
+        rows = [[min(row), max(row)] for row in rows]
+        head = ["fewest of a class", "most of a class"]
+    full = [[d, sum(counts[d, c] for c in classes), *row] for d, row in zip(domains, rows)]
+    return tabulate(full, ["", "all", *head], "plain", intfmt=",", disable_numparse=[0])
 
 # %% ../nbs/09_check.ipynb #e8753ba8
-def about_files(
-    report: Report,  # what was found
-) -> list[Finding]:
-    "Files that cannot be used, or that a reader turns into RGB."
-    out = []
-    if report.broken:
-        out.append(
-            problem(f"{some(report, report.broken)} cannot be decoded; fetch again or delete.")
-        )
-    if report.flat:
-        out.append(problem(f"{some(report, report.flat)} of one flat colour; delete."))
-    forms: dict[str, list[Path]] = {}
-    for path, look in report.looks.items():
-        if look.mode not in ("", "RGB", "L"):
-            forms.setdefault(look.mode, []).append(path)
-    for mode, paths in forms.items():
-        out.append(
-            note(
-                f"{some(report, paths)} of the form {mode}; nothing to do, it is read as "
-                "RGB on white."
-            )
-        )
-    if len(report.sizes) > 1:
-        low, high = min(report.sizes), max(report.sizes)
-        out.append(
-            note(
-                f"images have {len(report.sizes)} sizes from {low[0]}x{low[1]} to "
-                f"{high[0]}x{high[1]}; pass size=64, for instance, when reading "
-                "(in a grid file: size = 64 under [data])."
-            )
-        )
-    return out
+def _some(report: Report, paths: Sequence[Path], what: str = "file") -> str:
+    "How many, with an example: `3 files (such as photo/dog/1.jpg)`."
+    n, base, first = len(paths), report.listing.root, paths[0]
+    first = first.relative_to(base) if base in first.parents else first
+    return f"{n:,} {what}{'s' * (n > 1)} ({'such as ' * (n > 1)}{first.as_posix()})"
 
-# %% ../nbs/09_check.ipynb #17b1f665
-def about_colour(
-    report: Report,  # what was found
-) -> list[Finding]:
-    "Domains that are grey throughout, and grey pictures among coloured ones."
-    grey, out = set(report.grey), []
+
+def _about_files(report: Report) -> None:
+    "Files that cannot be used, or that a reader turns into RGB; grey domains and grey pictures."
+    problems, notes, grey = report.problems, report.notes, set(report.grey)
+    if report.broken:
+        problems.append(f"{_some(report, report.broken)} cannot be decoded; fetch again or delete.")
+    if report.flat:
+        problems.append(f"{_some(report, report.flat)} of one flat colour; delete.")
+    for mode in dict.fromkeys(look.mode for look in report.looks.values()):
+        if mode not in ("", "RGB", "L"):
+            files = _some(report, report.that(lambda look, mode=mode: look.mode == mode))
+            notes.append(f"{files} of the form {mode}; nothing to do, it is read as RGB on white.")
+    if len(report.sizes) > 1:
+        low, high = ("x".join(map(str, f(report.sizes))) for f in (min, max))
+        notes.append(
+            f"Images have {len(report.sizes)} sizes from {low} to {high}; pass size=64, for "
+            "instance, when reading (in a study file: size = 64 under [data])."
+        )
     for domain in report.domains:
-        paths = [r.path for r in report.listing.rows if r.domain == domain]
-        seen = [path for path in paths if path in report.looks]
+        seen = [
+            r.path for r in report.listing.rows if r.domain == domain and r.path in report.looks
+        ]
         here = [path for path in seen if path in grey]
         if here and len(here) == len(seen):
-            out.append(
-                note(f"all images of {domain} are grey; nothing to do, they are read as RGB.")
-            )
+            notes.append(f"All images of {domain} are grey; nothing to do, they are read as RGB.")
         elif here:
-            out.append(
-                note(
-                    f"{some(report, here, 'grey image')} among {len(seen):,} of {domain}; "
-                    "look at them if you expect colours."
-                )
+            notes.append(
+                f"{_some(report, here, 'grey image')} among {len(seen):,} of {domain}; look at "
+                "them if you expect colours."
             )
-    return out
 
-# %% ../nbs/09_check.ipynb #ef628987
-ADVICE = {  # what copies are in: the column of a listing, problem or note, what to do
-    "classes": (3, problem, "at most one label is right, so keep one of each and delete the rest"),
-    "parts": (2, problem, "held-out images would be known, so keep each in one part"),
-    "domains": (1, note, "the target would be known, so keep each in one domain"),
+
+_COPIES = {  # copies that differ in a column: the word, and what to do
+    "label": ("classes", "at most one label is right, so keep one of each and delete the rest"),
+    "split": ("splits", "held-out images would be known, so keep each in one split"),
+    "domain": ("domains", "the target would be known, so keep each in one domain"),
 }
 
-# %% ../nbs/09_check.ipynb #b0fc3972
-def about_copies(
-    report: Report,  # what was found
-) -> list[Finding]:
-    "Files with the same bytes: in two classes, domains or parts, or in one place."
-    row_of = {row.path: row for row in report.listing.rows}
-    kinds: dict[str, list[list[Path]]] = {}
+
+def _about_copies(report: Report) -> None:
+    "Files with the same bytes: in two classes, splits or domains, or in one place."
+    row_of, kinds = {row.path: row for row in report.listing.rows}, {}
     for paths in report.duplicates:
-        rows = [row_of[path] for path in paths]
-        spread = [kind for kind in ADVICE if len({row[ADVICE[kind][0]] for row in rows}) > 1]
-        kinds.setdefault(spread[0] if spread else "", []).append(paths)
-    out = []
-    for kind, (column, judge, advice) in ADVICE.items():
+        spread = {kind: len({getattr(row_of[p], kind) for p in paths}) for kind in _COPIES}
+        kind = next((kind for kind in _COPIES if spread[kind] > 1), "")
+        kinds.setdefault(kind, []).append((spread.get(kind), paths))
+    for kind, (word, advice) in _COPIES.items():
         if kind in kinds:
-            shown = [p.relative_to(report.listing.root).as_posix() for p in kinds[kind][0]]
-            many = {len({row_of[p][column] for p in paths}) for paths in kinds[kind]}
-            n, up_to = len(kinds[kind]), "up to " * (len(many) > 1)
-            out.append(
-                judge(
-                    f"{n:,} picture{'s' * (n > 1)} in {up_to}{max(many)} {kind}, as "
-                    f"{', '.join(shown[:-1][:3])} and {shown[-1]}; {advice}."
-                )
+            n, many = len(kinds[kind]), {count for count, _ in kinds[kind]}
+            shown = [p.relative_to(report.listing.root).as_posix() for p in kinds[kind][0][1]]
+            (report.notes if kind == "domain" else report.problems).append(
+                f"{n:,} picture{'s' * (n > 1)} in {'up to ' * (len(many) > 1)}{max(many)} {word}, "
+                f"as {', '.join(shown[:-1][:3])} and {shown[-1]}; {advice}."
             )
-    if "" in kinds:
-        spare = [path for paths in kinds[""] for path in paths[1:]]
-        out.append(
-            note(f"{some(report, spare, 'repeated file')}; nothing to do, but it counts twice.")
-        )
-    return out
+    spare = [path for _, paths in kinds.get("", []) for path in paths[1:]]
+    if spare:
+        again = _some(report, spare, "repeated file")
+        report.notes.append(f"{again}; nothing to do, but it counts twice.")
 
 # %% ../nbs/09_check.ipynb #b2c376a3
-def about_classes(
-    report: Report,  # what was found
-) -> list[Finding]:
-    "Names that are missing, misspelt, or numbered from different starts."
-    out, listing = [], report.listing
-    starts = {}
-    for domain in report.domains:
-        names = listing.names(3, domain)
-        if all(name.isdecimal() for name in names) and len(names) > 1:
-            starts[domain] = min(map(int, names))
+def _about_names(report: Report, most: int = 8) -> None:
+    "Names that are missing, misspelt, numbered from different starts, or sorted in two ways."
+    problems, notes, listing = report.problems, report.notes, report.listing
+    names = {domain: listing.names("label", domain) for domain in report.domains}
+    if not report.name:
+        kinds = {"Domains": report.domains, "classes": report.classes}
+        listed = (
+            f"{kind} are: {', '.join(n[:most])}" + f" and {len(n) - most} more" * (len(n) > most)
+            for kind, n in kinds.items()
+        )
+        notes.append(f"{'; '.join(listed)}; is that right?")
+    starts = {
+        domain: min(map(int, labels))
+        for domain, labels in names.items()
+        if len(labels) > 1 and all(label.isdecimal() for label in labels)
+    }
     if len(set(starts.values())) > 1:
         said = ", ".join(f"from {start} in {domain}" for domain, start in starts.items())
-        out.append(
-            problem(
-                f"class folders are numbered {said}; rename them so that a class has "
-                "one number everywhere."
-            )
+        problems.append(
+            f"Class folders are numbered {said}; rename them so that a class has one number "
+            "everywhere."
         )
-    elif starts and min(starts.values()) == 1:
-        out.append(
-            note("class folders are numbered from 1; nothing to do, but label 0 means folder 1.")
-        )
-    for look_for in (check_domain_names, check_spelling):
-        try:
-            look_for(listing)
-        except ValueError as error:
-            out.append(problem(str(error)))
-    for domain in report.domains:
-        lacking = [c for c in report.classes if c not in listing.names(3, domain)]
+    elif 1 in starts.values():
+        notes.append("Class folders are numbered from 1; nothing to do, but label 0 is folder 1.")
+    problems += [text for text in name_problems(listing) if text not in problems]
+    for domain, labels in names.items():
+        lacking = [c for c in report.classes if c not in set(labels)]
         if lacking:
-            out.append(
-                note(
-                    f"{domain} has no {', '.join(lacking)}; nothing to do if that is so, "
-                    "else look for another spelling."
-                )
+            notes.append(
+                f"{domain} has no {', '.join(lacking)}; nothing to do if that is so, else look for "
+                "another spelling."
             )
-    return out
-
-# %% ../nbs/09_check.ipynb #dc9e2b66
-def about_order(
-    report: Report,  # what was found
-) -> list[Finding]:
-    "Names whose order as text is not their order as numbers."
-    out = []
-    groups = {
-        "domain": {r.domain for r in report.listing.rows},
-        "class": {r.path.parent.name for r in report.listing.rows},
-    }
-    for kind, names in groups.items():
-        text, number = sorted(names), sorted(names, key=by_number)
-        first = next((i for i in range(len(text)) if text[i] != number[i]), None)
-        if first is not None:
-            out.append(
-                note(
-                    f"{kind} folder {text[first]} comes before {number[first]} as text; "
-                    "nothing to do here, but programs that sort by text number them "
-                    "otherwise."
-                )
+    folders = {r.path.parent.name for r in listing.rows}
+    for kind, names in {"Domain": set(report.domains), "Class": folders}.items():
+        pairs = zip(sorted(names), sorted(names, key=by_number))
+        text, number = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+        if text:
+            notes.append(
+                f"{kind} folder {text} comes before {number} as text; nothing to do here, but "
+                "programs that sort by text number them otherwise."
             )
-    return out
 
-# %% ../nbs/09_check.ipynb #b725ad1a
-def about_levels(
-    report: Report,  # what was found
-    most: int = 8,  # names that are shown
-) -> list[Finding]:
-    "For images of your own: which names were taken for domains, and which for classes."
 
-    def listed(names: Sequence[str]) -> str:
-        more = len(names) - most
-        return ", ".join(names[:most]) + f" and {more} more" * (more > 0)
+_NOT_READ = (  # pictures in forms that no reader opens
+    ".heic .heif .avif .svg .raw .dng .cr2 .cr3 .nef .arw .jxl .jp2 .psd .tga .eps"
+).split()
 
-    if report.name:
-        return []
-    return [
-        note(
-            f"domains are: {listed(report.domains)}; classes are: {listed(report.classes)}; "
-            "is that right?"
-        )
-    ]
 
-# %% ../nbs/09_check.ipynb #4988bcba
-NOT_READ = (
-    ".heic",
-    ".heif",
-    ".avif",
-    ".svg",
-    ".raw",
-    ".dng",
-    ".cr2",
-    ".cr3",
-    ".nef",
-    ".arw",
-    ".jxl",
-    ".jp2",
-    ".psd",
-    ".tga",
-    ".eps",
-)  # pictures in forms that no reader opens
-
-# %% ../nbs/09_check.ipynb #12d63ba9
-def about_strays(
-    report: Report,  # what was found
-) -> list[Finding]:
-    "Images outside the layout, files that are no images."
-    base, out = report.listing.root, []
+def _about_strays(report: Report) -> None:
+    "Images outside the layout, files that are no images, and a domain that stands alone."
+    base, notes = report.listing.root, report.notes
     read = {row.path.parent for row in report.listing.rows}
-    ends = [
-        p
-        for p in sorted(base.rglob("*"))
-        if p.parent not in read
-        and p.is_file()
-        and not any(part.startswith(".") for part in p.relative_to(base).parts)
-    ]
-    lost = [p for p in ends if p.suffix.lower() in IMAGE_TYPES]
+    beside = [p for p in sorted(base.rglob("*")) if p.parent not in read and p.is_file()]
+    beside = [p for p in beside if not any(n.startswith(".") for n in p.relative_to(base).parts)]
+    lost = [p for p in beside if p.suffix.lower() in IMAGE_TYPES]
     other = [
         p
-        for p in (*report.listing.ignored, *ends)
+        for p in dict.fromkeys([*report.listing.ignored, *beside])
         if p.suffix.lower() not in IMAGE_TYPES
         and not p.name.startswith(".")
         and not p.name.endswith("_kfold.txt")
     ]
+    pictures = [p for p in other if p.suffix.lower() in _NOT_READ]
+    other = [p for p in other if p not in pictures]
     if lost:
-        out.append(
-            note(
-                f"{some(report, lost, 'image')} where no reader looks; move it to "
-                "DOMAIN/CLASS/ if wanted."
-            )
-        )
-    pictures = [p for p in dict.fromkeys(other) if p.suffix.lower() in NOT_READ]
+        where = f"{_some(report, lost, 'image')} where no reader looks"
+        notes.append(f"{where}; move it to DOMAIN/CLASS/ if wanted.")
     if pictures:
-        them = "them" if len(pictures) > 1 else "it"
-        out.append(
-            note(
-                f"{some(report, pictures, 'picture')} of a form that nobody reads; convert "
-                f"{them} to PNG or JPEG."
-            )
+        notes.append(
+            f"{_some(report, pictures, 'picture')} of a form that nobody reads; convert "
+            f"{'them' if len(pictures) > 1 else 'it'} to PNG or JPEG."
         )
-    other = [p for p in dict.fromkeys(other) if p not in pictures]
     if other:
-        out.append(note(f"{some(report, other, 'path')} without an image; nothing to do."))
+        notes.append(f"{_some(report, other, 'path')} without an image; nothing to do.")
     if len(report.domains) == 1:
-        out.append(
-            problem(
-                f"there is one domain, {report.domains[0]}; leaving one out needs at "
-                "least two folders side by side."
-            )
+        report.problems.append(
+            f"There is one domain, {report.domains[0]}; leaving one out needs at least two folders "
+            "side by side."
         )
-    return out
 
-# %% ../nbs/09_check.ipynb #3fbf6cd0
-def knows_classes(
-    name: str,  # a key of `FACTS`
-    folders: Sequence[Path],  # folders of domains
-) -> bool:  # at least half of the class folders have its names
-    "Whether the folders in domains look like the classes of a benchmark."
+# %% ../nbs/09_check.ipynb #8d2a46f1
+def _knows(name: str, folders: Sequence[Path]) -> bool:
+    "Whether at least half of the class folders in some domains have names of a benchmark."
     inner = [p for folder in folders for p in subfolders(folder)]
-    inner = [p for q in inner for p in (subfolders(q) if part_of(q.name) else [q])]
+    inner = [p for q in inner for p in (subfolders(q) if split_of(q.name) else [q])]
     hits = 0
     for folder in inner:
         try:
-            hits += bool(class_of(FACTS[name], folder.name))
+            hits += bool(BENCHMARKS[name].class_of(folder.name))
         except ValueError:
             hits += name.startswith("core50") and folder.name[:1] == "o"
     return bool(inner) and 2 * hits >= len(inner)
 
-# %% ../nbs/09_check.ipynb #8d2a46f1
-def guess_name(
-    root: Path,  # a folder
-) -> str | None:  # a key of `FACTS`; None: no benchmark that is known here
-    "The benchmark in a folder, or in one near it."
+
+def _guess(root: Path) -> str | None:
+    "The benchmark in a folder, else in one near it; None: images of your own."
     for nearby in (False, True):
         found = {}
-        for name, facts in FACTS.items():
+        for name, benchmark in BENCHMARKS.items():
             try:
-                folders = domain_folders(facts, find_base(facts, root) if nearby else root)
+                folders = benchmark.folders(benchmark.find(root) if nearby else root)
             except FileNotFoundError:
                 continue
-            share = len(folders) / len(facts.domains)
-            if share >= 0.75 and knows_classes(name, list(folders.values())):
+            share = len(folders) / len(benchmark.domains)
+            if share >= 0.75 and _knows(name, list(folders.values())):
                 found[name] = (share, len(folders))
         if found:
             return max(found, key=found.get)
     return None
 
-# %% ../nbs/09_check.ipynb #619751bf
-def list_files(
-    report: Report,  # gets its listing and layout here
-) -> list[Finding]:
-    "List the files as the reader of the benchmark does; what it refuses is a finding."
-    notes, out, root = [], [], report.root
+
+def _list(report: Report) -> None:
+    "List the files as the reader of the benchmark does; notes and refusals become findings."
+    notes, name, root = [], report.name, report.root
     try:
-        if report.name:
-            reader = READERS[report.name]
-            report.listing, notes = reader.list_files(reader.facts, root)
+        if name:
+            report.listing, notes = list_benchmark(BENCHMARKS[name], root)
         else:
             report.listing = list_images(root)
-            check_full(report.listing)
     except (ValueError, OSError) as error:
-        out.append(problem(str(error)))
+        report.problems.append(str(error))
         try:
-            base = find_base(FACTS[report.name], root) if report.name else root
-            report.listing = list_images(base)
+            report.listing = list_images(BENCHMARKS[name].find(root) if name else root)
         except (ValueError, OSError):
-            return out
-    if report.name and report.listing.rows and report.listing.empty:
-        names = ", ".join(report.listing.empty)
-        out.append(
-            problem(
-                f"no image in {names}: fetch the whole set, or name the other domains when reading."
-            )
+            return
+    if name and report.listing.rows and report.listing.empty:
+        report.problems.append(
+            f"No image in {', '.join(report.listing.empty)}: fetch the whole set, or name the "
+            "other domains when reading."
         )
-    deep = any(len(r.path.relative_to(report.listing.root).parts) > 3 for r in report.listing.rows)
-    lists = not deep and any(row.part for row in report.listing.rows)
-    report.layout = "domain/part/class" if deep else "domain/class" + " with lists" * lists
-    if (report.name or "").startswith("core50"):
-        report.layout = "session/object"
-    return out + [about_count(report, text) for text in notes]
+        report.listing.empty = []
+    for text in notes:
+        problem, text = _about_note(name, text[0].upper() + text[1:])
+        (report.problems if problem else report.notes).append(text)
+    rows, base = report.listing.rows, report.listing.root
+    deep = any(len(r.path.relative_to(base).parts) > 3 for r in rows)
+    lists = not deep and any(r.split for r in rows)
+    report.layout = "domain/split/class" if deep else "domain/class" + " with lists" * lists
+    report.layout = "session/object" if "core50" in (name or "") else report.layout
 
-# %% ../nbs/09_check.ipynb #7007c219
-def about_count(
-    report: Report,  # what was found
-    text: str,  # a note of a reader
-) -> Finding:
-    "A note of a reader; a count that is not the published one is a problem, with exceptions."
+
+def _about_note(name: str | None, text: str) -> tuple[bool, str]:
+    "Whether a note of a reader is a problem: a count that is not the published one, mostly."
     if "published are" not in text:
-        return note(f"{text}.")
+        return False, f"{text}."
     if text.startswith("3,928 images of sketch"):
-        return note(
-            f"{text}: 9,990 against 9,991 in all; nothing to do, Dassl leaves one sketch "
-            "out, but say which it was."
+        return False, (
+            f"{text}: 9,990 against 9,991 in all; nothing to do, Dassl leaves one sketch out, but "
+            "say which it was."
         )
-    if report.name == "terra_incognita":
-        return note(f"{text}; nothing to do, there are copies of several sizes, but say which.")
-    return problem(f"{text}; fetch the whole set, or say that yours is a part.")
-
-# %% ../nbs/09_check.ipynb #a3534358
-ABOUT = (
-    about_levels,
-    about_files,
-    about_colour,
-    about_copies,
-    about_classes,
-    about_order,
-    about_strays,
-)
-
-# %% ../nbs/09_check.ipynb #e2b14f42
-def known_folder(
-    root: str | Path,  # as given
-) -> Path:  # the same
-    "An `OSError` of one sentence where this is a file, or nothing."
-    if Path(root).is_file():
-        raise NotADirectoryError(
-            f"{root} is a file; unpack it if it is an archive, then name the folder of images."
-        )
-    if not Path(root).is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; check the path.")
-    return Path(root)
+    if name == "terra_incognita":
+        return False, f"{text}; nothing to do, there are copies of several sizes, but say which."
+    return True, f"{text}; fetch the whole set, or say that yours is only some of it."
 
 # %% ../nbs/09_check.ipynb #1a144c6a
 def check(
     root: str | Path,  # a folder of images, or one near it
-    name: str | None = None,  # a key of `dgdd_nb.benchmarks.FACTS`; None: guess
+    name: str | None = None,  # a key of `dgdd_nb.benchmarks.BENCHMARKS`; None: guess
     *,
     most: int = 20_000,  # open at most so many files, evenly chosen
     workers: int = -1,  # threads; -1: one per core
     quiet: bool = False,  # do not print the report
 ) -> Report:
     "Look through a folder of images and say what was found and what to do; nothing is changed."
-    from joblib import Parallel, delayed
+    from concurrent.futures import ThreadPoolExecutor
 
-    report = Report(known_folder(root))
+    root = Path(root)
+    if root.is_file():
+        raise NotADirectoryError(
+            f"{root} is a file; unpack it if it is an archive, then name the folder of images."
+        )
+    if not root.is_dir():
+        raise FileNotFoundError(f"There is no folder {root}; check the path.")
     if name is not None:
-        number_of("benchmark", name, list(FACTS))
-    report.name = name or guess_name(report.root)
-    findings = list_files(report)
+        number_of("benchmark", name, list(BENCHMARKS))
+    report = Report(root, name or _guess(root))
+    _list(report)
     paths = [row.path for row in report.listing.rows]
     n = max(0, min(len(paths), most))
     chosen = [paths[i * len(paths) // n] for i in range(n)]
-    some_files = [chosen[i : i + 100] for i in range(0, len(chosen), 100)]
-    threads = Parallel(n_jobs=workers, backend="threading")
-    looks = threads(delayed(look_at_all)(paths) for paths in some_files)
-    report.looks = {path: look for part in looks for path, look in part.items()}
-    if len(chosen) < len(paths):
-        findings.append(
-            note(
-                f"opened {len(chosen):,} of {len(paths):,} files; to open all, in "
-                f"Python: check(root, most={len(paths)})."
-            )
+    with ThreadPoolExecutor(workers if workers > 0 else None) as pool:
+        report.looks = dict(zip(chosen, pool.map(_look, chosen)))
+    if n < len(paths):
+        report.notes.append(
+            f"Opened {n:,} of {len(paths):,} files; to open all, in Python: "
+            f"check(root, most={len(paths)})."
         )
-    for about in ABOUT:
-        findings += about(report) if paths else []
-    report.problems += [text for serious, text in findings if serious]
-    report.notes += [text for serious, text in findings if not serious]
+    for about in (_about_names, _about_files, _about_copies, _about_strays) if paths else ():
+        about(report)
     if not quiet:
         print(report)
     return report

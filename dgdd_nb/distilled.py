@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,26 +19,17 @@ from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
 from .data import Normalisation, unknown_name
-from dgdd_nb.files import (
-    json_ready,
-    load_tensors,
-    replace_atomically,
-    save_tensors,
-    write_json,
-)
+from .files import json_ready, load_tensors, save_tensors, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['KIND', 'images_per_class', 'assign_domains', 'decode', 'DistilledImages', 'DistilledFacts', 'DistilledSet']
+__all__ = ['assign_domains', 'DistilledSet']
 
 # %% ../nbs/06_distilled.ipynb #46c07fb4
-def images_per_class(
-    ipc: int | Sequence[int] | Mapping,  # one number, one per class, or class name -> number
-    classes: Sequence,  # names of the C classes
-) -> list[int]:  # C numbers, each at least 1
-    "The number of images of each class, however it was asked for (ValueError)."
+def images_per_class(ipc: int | Sequence[int] | Mapping, classes: Sequence) -> list[int]:
+    "The number of images of each class: one for all, one each, or by name (ValueError)."
     if isinstance(ipc, Mapping):
         for name in ipc:
             if name not in classes:
@@ -89,7 +80,7 @@ def assign_domains(
     counts = torch.tensor(images_per_class(ipc, classes))
     if not present.any(0).all():
         c = int((~present.any(0)).int().argmax())
-        raise ValueError(f"class {classes[c]!r} is in no domain: leave it out, or add images.")
+        raise ValueError(f"Class {classes[c]!r} is in no domain: leave it out, or add images.")
     base = counts // present.sum(0) * present  # (K, C)
     extra = torch.zeros_like(present)
     for c, surplus in enumerate((counts - base.sum(0)).tolist()):
@@ -102,68 +93,52 @@ def assign_domains(
     return labels, torch.arange(K).repeat(C).repeat_interleave(shares.flatten())
 
 # %% ../nbs/06_distilled.ipynb #256f42e8
-def decode(
-    images: Tensor,  # (N, 3, H, W): each a sheet of factor x factor tiles
-    factor: int,  # tiles per side
-) -> Tensor:  # (N * factor**2, 3, H, W): the tiles of sheet 0 row by row, then of sheet 1, ...
-    "Cut sheets into tiles and enlarge each to full size, bilinear; differentiable."
-    if factor == 1:
-        return images
+def decode(images: Tensor, factor: int) -> Tensor:
+    "Cut sheets (N, 3, H, W) into factor**2 tiles, row by row, each enlarged; differentiable."
     N, _, H, W = images.shape
     if factor < 1 or H % factor or W % factor:
-        raise ValueError(f"images of {H}x{W} cannot be cut into {factor} x {factor} equal tiles.")
+        raise ValueError(f"Images of {H}x{W} cannot be cut into {factor} x {factor} equal tiles.")
+    if factor == 1:
+        return images
     tiles = images.reshape(N, 3, factor, H // factor, factor, W // factor)
     tiles = tiles.permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, H // factor, W // factor)
     return interpolate(tiles, size=(H, W), mode="bilinear", align_corners=False)
 
-# %% ../nbs/06_distilled.ipynb #75a4de6c
-def _check_names(classes: tuple[str, ...], domain_names: tuple[str, ...]) -> None:
-    "Names that are all different, or a sentence."
-    for kind, names in (("class", classes), ("domain", domain_names)):
-        doubled = [name for name in names if names.count(name) > 1]
-        if doubled:
-            raise ValueError(f"the {kind} name {doubled[0]!r} stands twice: give each its own.")
-
-# %% ../nbs/06_distilled.ipynb #a595739c
-def _check_images(images: Tensor, decode_factor: int) -> None:
-    "The images of a distilled set, or a sentence."
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = getattr(images, "dtype", type(images).__name__)
-        raise TypeError(f"images must be a normalised float tensor, not {kind}.")
-    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
-        raise ValueError(f"images must be (N, 3, H, W), not {tuple(images.shape)}.")
-    if not torch.isfinite(images).all():
-        raise ValueError("images hold NaN or infinity: the run diverged, lower its learning rate.")
-    if decode_factor < 1 or any(side % decode_factor for side in images.shape[2:]):
-        shape = tuple(images.shape[2:])
-        raise ValueError(f"decode_factor {decode_factor} does not divide the side of {shape}.")
-
 # %% ../nbs/06_distilled.ipynb #9ce7c91f
-def _check_labels(labels: Tensor, N: int, C: int) -> None:
-    "Hard or soft labels, or a sentence."
-    if labels.dtype == torch.int64 and labels.shape == (N,):
-        if labels.min() < 0 or labels.max() >= C:
-            raise ValueError(f"labels must lie in 0..{C - 1}, as there are {C} classes.")
-    elif labels.is_floating_point() and labels.shape == (N, C):
-        if (labels < 0).any() or not torch.allclose(labels.sum(1), labels.new_ones(N), atol=1e-3):
-            raise ValueError("soft labels must be probabilities: use logits.softmax(dim=1).")
-    else:
-        shown = f"{labels.dtype} {tuple(labels.shape)}"
-        raise ValueError(f"labels must be int64 ({N},) or float ({N}, {C}), not {shown}.")
+def _check(s: DistilledSet) -> None:
+    "One sentence (ValueError, TypeError) about what cannot be right in a distilled set."
+    x, y, k, N = s.images, s.labels, s.domains, len(s.images)
+    for kind, names in (("class", s.classes), ("domain", s.domain_names)):
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"The {kind} name {doubled[0]!r} stands twice: give each its own.")
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"Images must be a normalised float tensor, not {kind}.")
+    if x.ndim != 4 or x.shape[1] != 3 or N == 0:
+        raise ValueError(f"Images must be (N, 3, H, W), not {tuple(x.shape)}.")
+    if not torch.isfinite(x).all():
+        raise ValueError("Images hold NaN or infinity: the run diverged, lower its learning rate.")
+    if s.decode_factor < 1 or any(side % s.decode_factor for side in s.size):
+        raise ValueError(f"decode_factor {s.decode_factor} does not divide the side of {s.size}.")
+    if y.dtype == torch.int64 and y.shape == (N,):
+        if y.min() < 0 or y.max() >= s.C:
+            raise ValueError(f"Labels must lie in 0..{s.C - 1}, as there are {s.C} classes.")
+    elif not y.is_floating_point() or y.shape != (N, s.C):
+        shown = f"{y.dtype} {tuple(y.shape)}"
+        raise ValueError(f"Labels must be int64 ({N},) or float ({N}, {s.C}), not {shown}.")
+    elif (y < 0).any() or not torch.allclose(y.sum(1), y.new_ones(N), atol=1e-3):
+        raise ValueError("Soft labels must be probabilities: use logits.softmax(dim=1).")
+    if k.dtype != torch.int64 or k.shape != (N,):
+        raise ValueError(f"Domains must be int64 ({N},), not {k.dtype} {tuple(k.shape)}.")
+    if k.min() < -1 or k.max() >= s.K:
+        raise ValueError(f"Domains must lie in -1..{s.K - 1} (-1: none): there are {s.K} domains.")
+    if bool(s.transfer) != bool(s.transfer_name):
+        raise ValueError("A transfer network needs transfer (tensors) and transfer_name, or none.")
 
-# %% ../nbs/06_distilled.ipynb #36b6d261
-def _check_domains(domains: Tensor, N: int, K: int) -> None:
-    "Domain tags, or a sentence."
-    if domains.dtype != torch.int64 or domains.shape != (N,):
-        shown = f"{domains.dtype} {tuple(domains.shape)}"
-        raise ValueError(f"domains must be int64 ({N},), not {shown}.")
-    if domains.min() < -1 or domains.max() >= K:
-        raise ValueError(f"domains must lie in -1..{K - 1} (-1: none), as there are {K} domains.")
-
-# %% ../nbs/06_distilled.ipynb #18d1887b
+# %% ../nbs/06_distilled.ipynb #a25e1f00
 @dataclass(eq=False)
-class DistilledImages:
-    "What a distilled set consists of, checked when made."
+class DistilledSet:
+    "Synthetic images with all they need: look at them, train on them, save and load them."
 
     images: Tensor  # float32 (N, 3, H, W), in normalised space
     labels: Tensor  # hard: int64 (N,), or soft: float (N, C), rows that sum to 1
@@ -174,46 +149,22 @@ class DistilledImages:
     recipe: dict = field(default_factory=dict)  # how the set was made, JSON-able
     decode_factor: int = 1  # f: each image is a sheet of f x f tiles
     history: dict | None = None  # name -> tensor or JSON-able value, from the run
+    transfer: dict[str, Tensor] | None = None  # state of a network that restyles each batch
+    transfer_name: str = ""  # what reads that state, a name in `PLUGS["transform"]` of `train`
 
     def __post_init__(self) -> None:
         self.classes, self.domain_names = tuple(self.classes), tuple(self.domain_names)
-        _check_names(self.classes, self.domain_names)
-        _check_images(self.images, self.decode_factor)
-        _check_labels(self.labels, len(self.images), len(self.classes))
-        _check_domains(self.domains, len(self.images), len(self.domain_names))
+        _check(self)
         self.images = self.images.detach()
         self.recipe = json_ready(self.recipe, "recipe")
         for name, value in (self.history or {}).items():
             value if isinstance(value, Tensor) else json_ready(value, f"history.{name}")
 
-# %% ../nbs/06_distilled.ipynb #26b0158f
-class DistilledFacts(DistilledImages):
-    "What can be read off a distilled set."
-
-    @property
-    def C(self) -> int:
-        "Number of classes."
-        return len(self.classes)
-
-    @property
-    def K(self) -> int:
-        "Number of source domains."
-        return len(self.domain_names)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        "Height and width of the images, in pixels."
-        return tuple(self.images.shape[2:])
-
-    @property
-    def device(self) -> torch.device:
-        "Where the images are."
-        return self.images.device
-
-    @property
-    def soft(self) -> bool:
-        "Whether the labels are probabilities."
-        return self.labels.ndim == 2
+    C = property(lambda self: len(self.classes), doc="Number of classes.")
+    K = property(lambda self: len(self.domain_names), doc="Number of source domains.")
+    size = property(lambda self: tuple(self.images.shape[2:]), doc="Height and width in pixels.")
+    device = property(lambda self: self.images.device, doc="Where the images are.")
+    soft = property(lambda self: self.labels.ndim == 2, doc="Are the labels probabilities?")
 
     @property
     def hard_labels(self) -> Tensor:
@@ -223,18 +174,22 @@ class DistilledFacts(DistilledImages):
     @property
     def ipc(self) -> dict[str, int]:
         "Stored images of each class."
-        counts = torch.bincount(self.hard_labels, minlength=self.C).tolist()
-        return dict(zip(self.classes, counts))
+        return dict(zip(self.classes, self.hard_labels.bincount(minlength=self.C).tolist()))
+
+    @property
+    def bytes(self) -> int:
+        "What training needs, uncompressed: images, labels and the transfer network."
+        return sum(x.nbytes for x in (self.images, self.labels, *(self.transfer or {}).values()))
 
     def counts(self) -> Tensor:
         "Stored images per domain and class, int64 (K, C); those without a domain are left out."
         tagged = self.domains >= 0
         place = self.domains[tagged] * self.C + self.hard_labels[tagged]
-        return torch.bincount(place, minlength=self.K * self.C).view(self.K, self.C)
+        return place.bincount(minlength=self.K * self.C).view(self.K, self.C)
 
     def clipped_share(self) -> float:
         "Share of the values that no picture can show, as they lie below black or above white."
-        columns = (self.normalisation.mean, self.normalisation.std)
+        columns = self.normalisation.mean, self.normalisation.std
         mean, std = (self.images.new_tensor(column).view(3, 1, 1) for column in columns)
         value = self.images * std + mean
         return float(((value < -0.5 / 255) | (value > 255.5 / 255)).double().mean())
@@ -245,17 +200,16 @@ class DistilledFacts(DistilledImages):
     def __repr__(self) -> str:
         kind, (height, width) = "soft" if self.soft else "hard", self.size
         tiles = f", {self.decode_factor}x{self.decode_factor} tiles" * (self.decode_factor > 1)
+        more = ", transfer network" * bool(self.transfer)
         shape = f"{len(self)} images of {height}x{width}{tiles}"
-        return f"DistilledSet({shape}, {self.C} classes, {self.K} domains, {kind} labels)"
-
-# %% ../nbs/06_distilled.ipynb #a25e1f00
-class DistilledSet(DistilledFacts):
-    "Synthetic images with all they need: look at them, train on them, save and load them."
+        return f"DistilledSet({shape}, {self.C} classes, {self.K} domains, {kind} labels{more})"
 
     def to(self, device: str | torch.device) -> DistilledSet:
         "The same set on another device."
-        names = ("images", "labels", "domains")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "domains")}
+        if self.transfer:
+            moved["transfer"] = {name: x.to(device) for name, x in self.transfer.items()}
+        return replace(self, **moved)
 
     def pictures(self) -> Tensor:
         "The stored images in true colours, uint8 (N, 3, H, W), rounded and clipped."
@@ -301,23 +255,16 @@ def _draw(distilled: DistilledSet, per_class: int, ax: Axes | None) -> Axes:
             chosen[name] = index
     ax = image_rows({name: pictures[index] for name, index in chosen.items()}, ax)
     (height, width), styles = distilled.size, list(domain_styles(distilled.domain_names).items())
-    gap, seen = max(1, height // 16), set()
+    gap, seen = max(1, height // 16), {}
     for i, index in enumerate(chosen.values()):
         for j, k in enumerate(distilled.domains[index].tolist()):
             if k >= 0:
                 name, (colour, marker) = styles[k]
                 place = j * (width + gap) + 0.06 * width, (i + 0.9) * (height + gap) - gap
-                ax.plot(
-                    *place,
-                    marker,
-                    color=colour,
-                    markeredgecolor="white",
-                    markersize=5,
-                    label=None if k in seen else name,
-                )
-                seen.add(k)
+                look = {"color": colour, "markeredgecolor": "white", "markersize": 5}
+                seen[name] = ax.plot(*place, marker, **look)[0]
     if seen:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(seen))
+        ax.legend(seen.values(), seen, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(seen))
     return ax
 
 # %% ../nbs/06_distilled.ipynb #3365d0f1
@@ -356,11 +303,11 @@ def _write_pictures(distilled: DistilledSet, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 # %% ../nbs/06_distilled.ipynb #386b433b
-def _card(distilled: DistilledSet, digest: str) -> dict:
+def _card(s: DistilledSet, digest: str) -> dict:
     "What a person wants to know about a distilled set, ready for JSON."
     import dgdd_nb
 
-    s, tags = distilled, [*distilled.domain_names, "none"]
+    tags = [*s.domain_names, "none"]
     counts = [int((s.domains == k).sum()) for k in (*range(s.K), -1)]
     return {
         "what": f"distilled set of {len(s)} images, {s.size[0]}x{s.size[1]} pixels",
@@ -370,6 +317,8 @@ def _card(distilled: DistilledSet, digest: str) -> dict:
         "labels": "soft" if s.soft else "hard",
         "tiles per side": s.decode_factor,
         "training images": len(s) * s.decode_factor**2,
+        "transfer network": s.transfer_name or "none",
+        "bytes": s.bytes,
         "normalisation": json_ready(s.normalisation),
         "recipe": s.recipe,
         "train on": "distilled.safetensors, not on the pictures",
@@ -379,28 +328,21 @@ def _card(distilled: DistilledSet, digest: str) -> dict:
     }
 
 # %% ../nbs/06_distilled.ipynb #4f760b6c
-KIND = "distilled set"
-
-
-def _save(distilled: DistilledSet, folder: Path, pictures: bool) -> Path:
+def _save(s: DistilledSet, folder: Path, pictures: bool) -> Path:
     "The tensors first: they are the set, the rest is for the eye."
-    s, tensors, values = distilled, {}, {}
     if (folder / "pictures").exists() and not (folder / "distilled.safetensors").exists():
         raise FileExistsError(f"{folder} has pictures that are not ours: choose another folder.")
+    tensors = {"images": s.images, "labels": s.labels, "domains": s.domains}
+    tensors |= {f"transfer/{name}": tensor for name, tensor in (s.transfer or {}).items()}
+    values = None if s.history is None else {}
     for name, value in (s.history or {}).items():
-        (tensors if isinstance(value, Tensor) else values)[name] = value
-    tensors = {f"history/{name}": tensor for name, tensor in tensors.items()}
-    tensors |= {"images": s.images, "labels": s.labels, "domains": s.domains}
-    meta = {
-        "kind": KIND,
-        "classes": s.classes,
-        "domain_names": s.domain_names,
-        "normalisation": s.normalisation,
-        "recipe": s.recipe,
-        "decode_factor": s.decode_factor,
-        "history": None if s.history is None else values,
-    }
-    digest = save_tensors(folder / "distilled.safetensors", tensors, meta)
+        if isinstance(value, Tensor):
+            tensors[f"history/{name}"] = value
+        else:
+            values[name] = value
+    facts = ("classes", "domain_names", "normalisation", "recipe", "decode_factor", "transfer_name")
+    meta = {"kind": "distilled set", **{name: getattr(s, name) for name in facts}}
+    digest = save_tensors(folder / "distilled.safetensors", tensors, meta | {"history": values})
     try:
         if pictures:
             _write_pictures(s, folder / "pictures")
@@ -410,20 +352,19 @@ def _save(distilled: DistilledSet, folder: Path, pictures: bool) -> Path:
     write_json(folder / "card.json", _card(s, digest))
     return folder
 
-# %% ../nbs/06_distilled.ipynb #3924f43f
+
 def _load(folder: Path, device: str | torch.device) -> dict:
     "The arguments of a DistilledSet, from its folder or its tensor file."
     path = folder if folder.suffix == ".safetensors" else folder / "distilled.safetensors"
     if folder.is_dir() and not path.exists():
         raise FileNotFoundError(f"{folder} holds no distilled.safetensors: name a saved set.")
-    tensors, meta = load_tensors(path, KIND, device)
-    meta = {key: value for key, value in meta.items() if key != "kind"}
-    history = {
-        name.split("/", 1)[1]: tensors.pop(name)
-        for name in list(tensors)
-        if name.startswith("history/")
-    }
+    tensors, meta = load_tensors(path, "distilled set", device)
+    found: dict[str, dict] = {"": {}, "history": {}, "transfer": {}}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.rpartition("/") if "/" not in name else name.partition("/")
+        found[kind][rest] = tensor
+    del meta["kind"]
     if meta["history"] is not None:
-        meta["history"] |= history
-    normalisation = Normalisation(**{k: tuple(v) for k, v in meta["normalisation"].items()})
-    return {**tensors, **meta, "normalisation": normalisation}
+        meta["history"] |= found["history"]
+    meta["normalisation"] = Normalisation(**{k: tuple(v) for k, v in meta["normalisation"].items()})
+    return {**found[""], **meta, "transfer": found["transfer"] or None}

@@ -7,143 +7,96 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import unknown_name
+from .data import Batch
 from .domain_gradients import domain_gradients
-from .matching import Objective
+from .matching import Matcher, Objective
 from .resultant import consensus, resultant_length, unbiased_square
 
 # %% auto #0
-__all__ = ['LENGTHS', 'SIZES', 'concentrated_phases', 'lengths', 'coefficients', 'Estimate', 'estimate', 'Filtered',
-           'measure_filter', 'sweep', 'fit_rate', 'Check', 'check_table', 'UnionGap', 'union_gap']
+__all__ = ['SIZES', 'coefficients', 'sweep', 'Check', 'check_table', 'UnionGap', 'union_gap']
 
 # %% ../nbs/30_proofs.ipynb #f05995ed
 def concentrated_phases(
-    rho: float,  # concentration, 0 (uniform) to 1 (all equal)
-    shape: int | tuple[int, ...],  # of the result
-    generator: np.random.Generator,  # source of the randomness
-    real: bool = False,  # True: angles 0 and pi only, the signs of real bins
-) -> np.ndarray:  # angles in radians, mean direction 0
-    "Independent angles of concentration rho: wrapped normal, or signs."
-    if not 0 <= rho <= 1:
-        raise ValueError(f"rho is a concentration between 0 and 1, not {rho}.")
+    rho: float, shape: int | tuple[int, ...], dice: np.random.Generator, real: bool = False
+) -> np.ndarray:
+    "Independent angles of concentration rho, mean direction 0: wrapped normal, or signs (real bins)."
+    assert 0 <= rho <= 1, f"rho is a concentration between 0 and 1, not {rho}"
     if real:
-        return np.pi * (generator.random(shape) >= (1 + rho) / 2)
+        return np.pi * (dice.random(shape) >= (1 + rho) / 2)
     if rho == 0:
-        return generator.uniform(-np.pi, np.pi, shape)
-    return math.sqrt(-2 * math.log(rho)) * generator.standard_normal(shape)
+        return dice.uniform(-np.pi, np.pi, shape)
+    return math.sqrt(-2 * math.log(rho)) * dice.standard_normal(shape)
 
 # %% ../nbs/30_proofs.ipynb #0d6c5747
 LENGTHS = ("equal", "uniform", "rayleigh", "pareto")  # bounded, bounded, light tail, heavy tail
 
 
 def lengths(
-    law: str,  # one of LENGTHS
-    shape: int | tuple[int, ...],  # of the result
-    generator: np.random.Generator,  # source of the randomness
-    tail: float = 1.5,  # for "pareto": P(A > t) = t**-tail; no variance up to 2, no mean up to 1
-) -> np.ndarray:  # positive; mean 1, for "pareto" tail / (tail - 1)
-    "Independent lengths: 1, between 1/2 and 3/2, of Gaussian noise, or heavy-tailed."
-    if law not in LENGTHS:
-        raise unknown_name("law of lengths", law, LENGTHS)
+    law: str, shape: int | tuple[int, ...], dice: np.random.Generator, tail: float = 1.5
+) -> np.ndarray:
+    "Independent lengths of mean 1, or of P(A > t) = t**-tail for Pareto: mean tail / (tail - 1)."
+    assert law in LENGTHS and tail > 0, f"a law out of {LENGTHS} and a tail above 0"
     if law == "equal":
         return np.ones(shape)
     if law == "uniform":
-        return generator.uniform(0.5, 1.5, shape)
+        return dice.uniform(0.5, 1.5, shape)
     if law == "rayleigh":
-        return generator.rayleigh(math.sqrt(2 / math.pi), shape)
-    if tail <= 0:
-        raise ValueError(f"tail must be above 0, not {tail}.")
-    return 1 + generator.pareto(tail, shape)
+        return dice.rayleigh(math.sqrt(2 / math.pi), shape)
+    return 1 + dice.pareto(tail, shape)
 
 # %% ../nbs/30_proofs.ipynb #56dd118e
 def coefficients(
     K: int,  # number of domains
     samples: int,  # number of draws
     rho: float,  # concentration of the directions, 0 to 1
-    generator: np.random.Generator,  # source of the randomness
+    dice: np.random.Generator,  # source of the randomness
     length: str | Callable[[np.ndarray, np.random.Generator], np.ndarray] = "uniform",  # see below
     real: bool = False,  # True: real bins
 ) -> Tensor:  # complex128, shape (K, samples)
-    "Coefficients of K domains; `length` is a law, or a function of (phases, generator)."
-    if K < 1 or samples < 2:
-        raise ValueError(f"coefficients need K >= 1 and samples >= 2, not {K} and {samples}.")
-    phases = concentrated_phases(rho, (K, samples), generator, real)
-    if callable(length):
-        size = length(phases, generator)
-    else:
-        size = lengths(length, phases.shape, generator)
+    "Coefficients of K domains; `length` is a law, or a function of (phases, dice)."
+    phases = concentrated_phases(rho, (K, samples), dice, real)
+    size = length(phases, dice) if callable(length) else lengths(length, phases.shape, dice)
     return torch.from_numpy(size * np.exp(1j * phases))
 
 # %% ../nbs/30_proofs.ipynb #1926f34e
 class Estimate(NamedTuple):
-    "A mean over draws."
+    "A mean over draws, and its standard error."
 
-    mean: float  # of the draws
-    error: float  # its standard error
+    mean: float
+    error: float
 
     def off(self, predicted: float) -> float:
         "Distance from a prediction in standard errors; 0 where both agree to rounding."
         gap = abs(self.mean - predicted)
         return 0.0 if gap <= 1e-12 * max(1, abs(predicted)) else gap / max(self.error, 1e-300)
 
-
-def estimate(
-    values: Tensor,  # one number per draw, shape (samples,)
-) -> Estimate:
-    "Mean and standard error."
-    return Estimate(float(values.mean()), float(values.std() / len(values) ** 0.5))
-
-# %% ../nbs/30_proofs.ipynb #66cac1cc
-@dataclass(frozen=True)
-class Filtered:
-    "What averaging and the filter make of coefficients, each a mean over the draws."
-
-    K: int  # number of domains
-    arrow: Estimate  # real part of the mean arrow (the mean direction is 0)
-    energy: Estimate  # squared length of the mean arrow
-    length: Estimate  # mean length of the arrows
-    R: Estimate  # resultant length (9), with eps = 0
-    R_square: Estimate  # R squared
-    unbiased: Estimate  # (R^2 - q) / (1 - q), see `unbiased_square`
-    kept: Estimate  # |R * mean arrow|, what the filter keeps
-    surplus: Estimate  # kept - (rho^2 + (1 - rho^2) q) * mean length; mean 0 under premises 1, 2
-    miss: Estimate  # (R - rho) squared
-
 # %% ../nbs/30_proofs.ipynb #d955ea07
-def measure_filter(
-    G: Tensor,  # coefficients, shape (K, samples)
-    rho: float,  # the concentration they were drawn with
-) -> Filtered:
-    "Averages over draws of what the proposition speaks of."
-    if G.ndim != 2 or not G.sum().isfinite():
-        raise ValueError(
-            "measure_filter needs finite coefficients of shape (K, samples), "
-            f"not of shape {tuple(G.shape)} or with NaN in them."
-        )
-    K, mean, R = len(G), consensus(G), resultant_length(G, eps=0)  # (8), (9)
-    size = G.abs()
+def measure_filter(G: Tensor, rho: float) -> SimpleNamespace:
+    "What averaging and the filter make of coefficients (K, samples), each an Estimate over draws."
+    mean, R, size = consensus(G), resultant_length(G, eps=0), G.abs()  # (8), (9)
     length, q = size.mean(0), size.square().sum(0) / size.sum(0).square()
     kept = (R * mean).abs()
-    surplus = kept - (rho**2 + (1 - rho**2) * q) * length
-    values = (
-        mean.real,
-        mean.abs() ** 2,
-        length,
-        R,
-        R**2,
-        unbiased_square(G, eps=0),
-        kept,
-        surplus,
-        (R - rho) ** 2,
-    )
-    return Filtered(K, *map(estimate, values))
+    seen = {
+        "arrow": mean.real,  # the mean direction is 0
+        "energy": mean.abs().square(),
+        "length": length,
+        "R": R,
+        "R_square": R.square(),
+        "unbiased": unbiased_square(G, eps=0),  # (R^2 - q) / (1 - q)
+        "kept": kept,
+        "surplus": kept - (rho**2 + (1 - rho**2) * q) * length,  # mean 0 under premises 1, 2
+        "miss": (R - rho).square(),
+    }
+    draws = G.shape[1]
+    made = {n: Estimate(float(x.mean()), float(x.std() / draws**0.5)) for n, x in seen.items()}
+    return SimpleNamespace(K=len(G), **made)
 
 # %% ../nbs/30_proofs.ipynb #b3665fef
 SIZES = tuple(2**n for n in range(1, 11))  # numbers of domains: 2, 4, ..., 1024
@@ -157,76 +110,52 @@ def sweep(
     samples: int = 1000,  # number of draws for each of them
     seed: int = 0,  # of all draws
     stream: int = 0,  # another number: independent dice of the same seed
-) -> list[Filtered]:  # one entry per number of domains
-    "The measurements of `measure_filter` over numbers of domains."
+) -> list[SimpleNamespace]:  # what `measure_filter` says, for each number of domains
+    "Throw the dice for growing numbers of domains, each with dice of its own."
     drawn = ((K, np.random.default_rng([seed, K, stream])) for K in sizes)
     return [
-        measure_filter(coefficients(K, samples, rho, generator, length, real), rho)
-        for K, generator in drawn
+        measure_filter(coefficients(K, samples, rho, dice, length, real), rho) for K, dice in drawn
     ]
 
 # %% ../nbs/30_proofs.ipynb #73ad8ffa
-def fit_rate(
-    sizes: Sequence[float],  # numbers of domains, at least two different ones
-    values: Sequence[float],  # what was measured there, positive
-) -> float:  # the exponent s of values ~ sizes**s
-    "Slope of the least-squares line through the logarithms."
-    x, y = np.asarray(sizes, dtype=float), np.asarray(values, dtype=float)
-    if x.shape != y.shape or len(np.unique(x)) < 2 or not (np.r_[x, y] > 0).all():
-        raise ValueError(
-            "A rate needs positive values at two or more different sizes, as many "
-            f"values as sizes; not sizes {x.tolist()} and values {y.tolist()}."
-        )
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+def fit_rate(sizes: Sequence[float], values: Sequence[float]) -> float:
+    "The exponent s of values ~ sizes**s: slope of the least-squares line through the logarithms."
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 # %% ../nbs/30_proofs.ipynb #3ee818c0
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     "One claim against what was measured."
 
     claim: str  # in words or symbols
-    worst: float  # largest difference met, not negative
+    worst: float  # largest difference met
     tolerance: float  # largest difference that still agrees with the claim
     unit: str = "standard errors"  # of both numbers
     premises: str = "kept"  # or what was broken
-
-    def __post_init__(self) -> None:
-        if self.worst < 0 or not 0 <= self.tolerance < math.inf:
-            raise ValueError(
-                f"A check needs a difference and a finite tolerance, neither below 0, "
-                f"not {self.worst} and {self.tolerance}."
-            )
 
     @property
     def verdict(self) -> str:
         '"holds" or "fails"; a difference that is not a number fails.'
         return "holds" if self.worst <= self.tolerance else "fails"
 
-# %% ../nbs/30_proofs.ipynb #5a896334
-def _short(x: float) -> str:
-    "Two digits, or one where it is rounding."
-    return f"{x:.0e}" if 0 < x < 1e-3 else f"{x:.2g}"
-
 
 def check_table(
     checks: Iterable[Check],  # in the order in which they shall stand
-) -> str:  # Markdown, columns aligned
-    "All checks in one table."
+) -> str:
+    "All checks in one table, in Markdown."
+    short = lambda x: f"{x:.0e}" if 0 < x < 1e-3 else f"{x:.2g}"  # noqa: E731
     head = ("claim", "premises", "worst difference", "tolerance", "unit", "verdict")
     rows = [
         (
             c.claim.replace("|", "\\|"),
             c.premises,
-            _short(c.worst),
-            _short(c.tolerance),
+            short(c.worst),
+            short(c.tolerance),
             c.unit,
             c.verdict,
         )
         for c in checks
     ]
-    width = [max(map(len, column)) for column in zip(head, *rows)]
-    rows = [head, tuple("-" * n for n in width), *rows]
-    return "\n".join(f"| {' | '.join(map(str.ljust, row, width))} |" for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
 
 # %% ../nbs/30_proofs.ipynb #e34fa059
 class UnionGap(NamedTuple):
@@ -238,19 +167,14 @@ class UnionGap(NamedTuple):
 
 def union_gap(
     net: nn.Module,  # the encoder
-    objective: Objective | Callable,  # such as DM(), or a function of (real, synthetic)
-    real: Tensor,  # (M, 3, H, W) normalised real images, sorted by class and domain
-    real_labels: Tensor,  # (M,)
-    real_domains: Tensor,  # (M,)
-    synthetic: Tensor,  # (N, 3, H, W) normalised synthetic images, sorted by class
-    labels: Tensor,  # (N,)
+    matcher: Objective | Matcher | Callable,  # such as DM(), or a function of (real, synthetic)
+    real: Batch,  # M normalised real images, sorted by class and domain
+    synthetic: Batch,  # N normalised synthetic images, sorted by class
 ) -> UnionGap:
-    "Is the union gradient of this objective the mean over domains? (`ValueError`: it is zero.)"
-    parts = domain_gradients(net, objective, real, real_labels, real_domains, synthetic, labels)
-    one = torch.zeros_like(real_domains)  # all domains taken as one
-    union = domain_gradients(net, objective, real, real_labels, one, synthetic, labels).g_domain[0]
+    "Is the union gradient of this matcher the mean over domains? Measured, whatever it says itself."
+    parts = domain_gradients(net, matcher, real, synthetic)
+    union = domain_gradients(net, matcher, real.united(), synthetic).g_domain[0]
     mean = consensus(parts.g_domain, parts.weight)
-    if union.norm() == 0:
-        raise ValueError("The union gradient is zero: pass synthetic images that do not fit yet.")
+    assert union.norm() > 0, "the union gradient is zero: pass images that do not fit yet"
     cosine = torch.nn.functional.cosine_similarity(mean.flatten(), union.flatten(), dim=0)
     return UnionGap(float((union - mean).norm() / union.norm()), float(cosine))

@@ -503,7 +503,7 @@ def test_a_method_without_cells_may_be_corrected(tmp_path):
     run_grid(replace(small, methods=(other,)), tmp_path, backend="sequential", progress=False)
     with pytest.raises(ValueError, match="another method called 'random'"):
         run_grid(
-            replace(small, methods=(replace(small.methods[0], make="k_centre"),)),
+            replace(small, methods=(replace(small.methods[0], make="k_center"),)),
             tmp_path,
             backend="sequential",
             progress=False,

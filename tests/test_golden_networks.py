@@ -5,8 +5,7 @@ import pytest
 import torch
 from shared import assert_near, load
 
-from dgdd_nb.augment import OPERATIONS, Params, apply, crop, cutout, flip, rotate, scale
-from dgdd_nb.augment import brightness, contrast, saturation
+from dgdd_nb.augment import OPERATIONS, Params, apply, color, crop, cutout, flip, rotate, scale
 from dgdd_nb.networks import ConvNet, block_tail
 
 NETS = {"d3_32": (10, 32, 3, 3), "d4_64": (7, 64, 3, 4), "d3_28gray": (10, 28, 1, 3)}
@@ -44,13 +43,13 @@ def test_convnet(convnet, case, precision, tolerance, tail):
     dtype = torch.float64 if precision == "f64" else torch.float32
     net.to(dtype).tail = tail
     x = torch.tensor(convnet[f"{case}/x"]).to(dtype).requires_grad_()
-    read = net.extract(x, ("embed", "logits"))
-    for name, value in read.items():
+    found = net.extract(x, ("embed", "logits"))
+    for name, value in found.items():
         assert_near(value, convnet[f"{case}/{name}_{precision}"], tolerance)
     key = f"{case}/pixel_grad_{precision}"
     if key in convnet:
         (grad,) = torch.autograd.grad(
-            read["logits"], x, torch.tensor(convnet[f"{case}/cotangent"]).to(dtype)
+            found["logits"], x, torch.tensor(convnet[f"{case}/cotangent"]).to(dtype)
         )
         assert_near(grad, convnet[key], tolerance)
 
@@ -61,7 +60,7 @@ def test_convnet_counts(convnet, case):
     net = ConvNet(classes, size, channels=channels, seed=0)
     assert sum(p.numel() for p in net.parameters()) == convnet[f"param_count_w128/{case}"]
     assert net.embed_size == convnet[f"embed_dim_w128/{case}"]
-    assert len(net.blocks) == depth
+    assert net.depth == depth
 
 
 KEYS = {
@@ -70,9 +69,9 @@ KEYS = {
     "cutout": (cutout, ("offset_rows", "offset_cols", "size"), 0),
     "scale": (scale, ("sx", "sy"), 1e-5),
     "rotate": (rotate, ("angle_rad",), 1e-5),
-    "brightness": (brightness, ("add",), 1e-6),
-    "saturation": (saturation, ("factor",), 1e-6),
-    "contrast": (contrast, ("factor",), 1e-6),
+    "brightness": (lambda x, add, owner=None: color(x, add, 1, 1, owner), ("add",), 1e-6),
+    "saturation": (lambda x, factor, owner=None: color(x, 0, factor, 1, owner), ("factor",), 1e-6),
+    "contrast": (lambda x, factor, owner=None: color(x, 0, 1, factor, owner), ("factor",), 1e-6),
 }
 
 

@@ -267,67 +267,17 @@ def test_links_from_names(text, wanted):
 
 
 # ------------------------------------------------------------------ Colab
-OWNED = {
-    "user": "someone",
-    "repo": "dgdd_nb",
-    "branch": "main",
-    "lib_name": "dgdd_nb",
-    "git_url": "https://github.com/someone/dgdd_nb",
-    "notebooks_requirements": "jupyterlab umap-learn",
-    "nbdev_requirements": "nbdev>=2 fastcore<2",
-}
+OWNED = {"user": "someone", "repo": "dgdd_nb", "branch": "main"}
 
 
-@pytest.mark.parametrize("first", [[TITLE, CODE], [CODE, TITLE]])
-def test_badge_and_cell_come_once(first):
-    nb = {"cells": first}
-    later = badges.dressed(nb, "nbs/x.ipynb", {**OWNED, "user": "OWNER"})
-    assert badges.dressed(later, "nbs/x.ipynb", {**OWNED, "user": "OWNER"}) == later
-    assert "(http" not in json.dumps(later["cells"]) and badges.LATER in json.dumps(later)
-    owned = badges.dressed(later, "nbs/x.ipynb", OWNED)
-    assert badges.dressed(owned, "nbs/x.ipynb", OWNED) == owned
-    title = "".join(next(cell for cell in owned["cells"] if cell["id"] == "a1")["source"])
-    assert title == (
-        "# Title\n\n> one line\n\n[Open in Colab](https://colab.research.google.com/github/someone/dgdd_nb/"
-        "blob/main/nbs/x.ipynb)\n\nMore."
-    )
-    assert badges.without_badge(title) == "# Title\n\n> one line\n\nMore."
-    assert [cell["id"] for cell in owned["cells"] if cell["cell_type"] == "code"] == ["colab", "a2"]
-    for cell in owned["cells"]:
-        cell["id"] += "x"  # a tool gave new ids
-    again = badges.dressed(owned, "nbs/x.ipynb", OWNED)
-    assert [cell["id"] for cell in again["cells"] if cell["cell_type"] == "code"] == [
-        "colab",
-        "a2x",
-    ]
-
-
-def test_install_cell_does_nothing_elsewhere_and_installs_in_colab(monkeypatch):
-    source = "".join(
-        badges.install_cell({**OWNED, "lib_name": "surely_missing"}, "nbs/tutorials/x.ipynb")[
-            "source"
-        ]
-    )
-    called = []
-
-    class Shell:
-        def run_line_magic(self, *args):
-            called.append(args)
-
-        def system(self, line):
-            called.append(line)
-
-    exec(source, {"get_ipython": Shell})
-    assert called == []
-    monkeypatch.setitem(sys.modules, "google.colab", object())
-    exec(source, {"get_ipython": Shell})
-    assert called == [
-        "git clone -q --depth 1 --branch main https://github.com/someone/dgdd_nb",
-        ("pip", "install -q ./dgdd_nb 'umap-learn' 'nbdev>=2' 'fastcore<2'"),
-        ("cd", "dgdd_nb/nbs/tutorials"),
-    ]
-    exec("".join(badges.install_cell(OWNED, "nbs/x.ipynb")["source"]), {"get_ipython": Shell})
-    assert len(called) == 3, "the package is there: nothing to install"
+def test_the_colab_line_comes_once():
+    title = "# Title\n\n> one line\n\nMore."
+    later = badges.dressed(title, "nbs/x.ipynb", {**OWNED, "user": "OWNER"})
+    assert later == f"# Title\n\n> one line\n\n{badges.LATER}\n\nMore."
+    owned = badges.dressed(later, "nbs/tutorials/x.ipynb", OWNED)
+    assert owned == badges.dressed(owned, "nbs/tutorials/x.ipynb", OWNED)
+    assert "github/someone/dgdd_nb/blob/main/nbs/tutorials/x.ipynb" in owned
+    assert "(../index.ipynb#in-colab)" in owned and badges.without_badge(owned) == title
 
 
 # ------------------------------------------------------------------ in a browser

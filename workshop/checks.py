@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from dgdd_nb.coresets import random as random_coreset
-from dgdd_nb.data import MultiDomain
+from dgdd_nb.data import Batch, MultiDomain
 from dgdd_nb.distill import fingerprint
 from dgdd_nb.distilled import DistilledSet
-from dgdd_nb.domain_gradients import domain_gradients
+from dgdd_nb.domain_gradients import DomainGradients, domain_gradients
 from dgdd_nb.evaluate import NEEDED, Recipe, Results, Scores, evaluate, student_interval
 from dgdd_nb.fourier import spectrum
 from dgdd_nb.matching import DM
@@ -502,7 +502,8 @@ def by_package(encoder: nn.Module, real: list[Tensor], images: Tensor) -> Tensor
     labels = torch.zeros(K * n, dtype=torch.long)
     domains = torch.arange(K).repeat_interleave(n)
     zeros = torch.zeros(len(images), dtype=torch.long)
-    return domain_gradients(encoder, DM(), torch.cat(real), labels, domains, images, zeros).g_domain
+    batch = Batch(torch.cat(real), labels, domains, K, 1)
+    return domain_gradients(encoder, DM(), batch, Batch(images, zeros, zeros, K, 1)).g_domain
 
 
 def gradient_of(
@@ -1208,7 +1209,7 @@ def check_update(answer: Callable) -> Verdict:
     parts = decompose(g)
     g_dm, cls, own = g.mean(0), parts.g_cls, own_gradient(parts.g_dom, domain)
     a, b, lr = 0.7, 0.2, 3.0
-    direction = SGS(alpha=a, beta=b)(g, g_dm, domain=domain)
+    direction = SGS(alpha=a, beta=b)(DomainGradients(g, g_dm), domain * 0, domain)
     mistakes = [
         (
             "adds the direction, which climbs: subtract it, the loss should fall.",

@@ -18,7 +18,8 @@ want the same change have arrows in the same direction.
 import torch
 from checks import check_consensus, check_noise_level, check_resultant_length, check_spectrum
 
-from dgdd_nb.data import mini_digits
+from dgdd_nb.data import Batch
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.domain_gradients import domain_gradients
 from dgdd_nb.matching import DM
 from dgdd_nb.networks import ConvNet
@@ -47,10 +48,9 @@ def digit(k, first, last):
 
 images = torch.cat([digit(k, 0, 2) for k in range(3)])
 real = torch.cat([digit(k, 2, 34) for k in range(3)])
-zeros = torch.zeros(len(real), dtype=torch.long)
-found = domain_gradients(
-    encoder, DM(), real, zeros, torch.arange(3).repeat_interleave(32), images, zeros[:6]
-)
+zeros = torch.zeros(len(real), dtype=torch.long)  # one class
+batch = Batch(real, zeros, torch.arange(3).repeat_interleave(32), K=3, C=1)
+found = domain_gradients(encoder, DM(), batch, Batch(images, zeros[:6], zeros[:6], K=3, C=1))
 g_domain = found.g_domain
 print("g_domain", tuple(g_domain.shape))
 

@@ -26,7 +26,8 @@ from the consensus" could also mean $G_k - \bar G$, *reading (b)*. Here we write
 import torch
 from checks import check_class_part, check_domain_part, check_own_part, check_update
 
-from dgdd_nb.data import mini_digits
+from dgdd_nb.data import Batch
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.domain_gradients import domain_gradients
 from dgdd_nb.fourier import spectrum
 from dgdd_nb.matching import DM
@@ -59,10 +60,9 @@ def digit(k, first, last):
 
 images = torch.cat([digit(k, 0, 2) for k in range(3)])
 real = torch.cat([digit(k, 2, 34) for k in range(3)])
-zeros = torch.zeros(len(real), dtype=torch.long)
-found = domain_gradients(
-    encoder, DM(), real, zeros, torch.arange(3).repeat_interleave(32), images, zeros[:6]
-)
+zeros = torch.zeros(len(real), dtype=torch.long)  # one class
+batch = Batch(real, zeros, torch.arange(3).repeat_interleave(32), K=3, C=1)
+found = domain_gradients(encoder, DM(), batch, Batch(images, zeros[:6], zeros[:6], K=3, C=1))
 g_domain, g_dm, size = found.g_domain, found.g_dm, (16, 16)
 domain = torch.tensor([0, 0, 1, 1, 2, 2])
 G = spectrum(g_domain)  # (7)
@@ -182,7 +182,8 @@ if class_right and domain_right and own_right and update_right:
     print(f"here alpha = {alpha} and beta = {beta}, by default {SGS().alpha} and {SGS().beta}")
     lr = 1 / g_dm.abs().max()
     mine = update(images, g_dm, g_cls, g_own, alpha, beta, lr)
-    package = images - lr * SGS(alpha=alpha, beta=beta)(g_domain, g_dm, domain=domain)
+    direction = SGS(alpha=alpha, beta=beta)(found, zeros[:6], domain)
+    package = images - lr * direction
     print(
         f"largest difference between your images and the package's: {(mine - package).abs().max():.0e}"
     )
@@ -201,7 +202,7 @@ same number at all frequencies: which other change of the recipe would have the 
 For DM with equal domain batches $g_\text{DM}$ *is* the mean gradient. At each frequency the direction is then
 $(1 + \alpha R)\,\bar G$: $\alpha$ enlarges the step by the factor $1 + \alpha$ where $R = 1$ and not at all where $R = 0$.
 If $R$ were constant, that would be nothing but a larger learning rate. This is why a fair comparison has a third run
-beside DM and SGS: DM with the learning rate that SGS has on average.
+beside DM and SGS: DM with a step as long as that of SGS along its gradient.
 
 </details>
 

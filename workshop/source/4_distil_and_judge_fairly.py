@@ -271,7 +271,7 @@ r"""
 1 and 4. Sentence 2 speaks about all data and budgets; this is one target of a small data set. Sentence 3 takes "not shown" for
 "shown to be zero": the interval leaves room for a difference of either sign, and its ends say how large. Sentence 5
 chooses seeds after looking. Had SGS come out ahead, one more control would be due before crediting the frequencies: DM
-with the learning rate that SGS has on average.
+with a step as long as that of SGS along its gradient.
 
 </details>
 
