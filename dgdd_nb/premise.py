@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .data import MultiDomain, Normalisation
 from .domain_gradients import from_features, layout_of
-from .engine import Engine, EngineSettings, read_in_chunks
+from .engine import Engine, EngineSettings, extract_all
 from .evaluate import student_interval
 from .files import derive_seed, generator
 from .fourier import spectrum, spectrum_mean
@@ -224,7 +224,7 @@ def batch_gradients(
     normalise, found = normalise or data.normalisation(), []
     for index in disjoint_batches(data, batches, per_cell, generator(seed, "real", encoder)):
         y, k = data.labels[index], data.domains[index]
-        real = read_in_chunks(net, normalise(data.images[index]), layers, 256)
+        real = extract_all(net, normalise(data.images[index]), layers, 256)
         images = synthetic.detach().requires_grad_()
         layout = layout_of(y, k, labels, data.K, data.C)
         made = from_features(DM(layers), real, net.extract(images, layers), images, layout)
