@@ -5,8 +5,7 @@ import pytest
 import torch
 from shared import assert_near, load
 
-from dgdd_nb.augment import OPERATIONS, Params, apply, crop, cutout, flip, rotate, scale
-from dgdd_nb.augment import brightness, contrast, saturation
+from dgdd_nb.augment import OPERATIONS, Params, apply, color, crop, cutout, flip, rotate, scale
 from dgdd_nb.networks import ConvNet, block_tail
 
 NETS = {"d3_32": (10, 32, 3, 3), "d4_64": (7, 64, 3, 4), "d3_28gray": (10, 28, 1, 3)}
@@ -70,9 +69,9 @@ KEYS = {
     "cutout": (cutout, ("offset_rows", "offset_cols", "size"), 0),
     "scale": (scale, ("sx", "sy"), 1e-5),
     "rotate": (rotate, ("angle_rad",), 1e-5),
-    "brightness": (brightness, ("add",), 1e-6),
-    "saturation": (saturation, ("factor",), 1e-6),
-    "contrast": (contrast, ("factor",), 1e-6),
+    "brightness": (lambda x, add, owner=None: color(x, add, 1, 1, owner), ("add",), 1e-6),
+    "saturation": (lambda x, factor, owner=None: color(x, 0, factor, 1, owner), ("factor",), 1e-6),
+    "contrast": (lambda x, factor, owner=None: color(x, 0, 1, factor, owner), ("factor",), 1e-6),
 }
 
 
