@@ -41,7 +41,7 @@ def contents(dist: str) -> None:
     wheel, sdist = pair(dist)
     modules = {
         path.as_posix()
-        for ending in ("py", "html")
+        for ending in ("py", "js")
         for path in Path("dgdd_nb").rglob(f"*.{ending}")
     }
     books = {

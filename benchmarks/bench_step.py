@@ -38,6 +38,7 @@ from public_loop import STRATEGY, PublicLoop
 
 from dgdd_nb.data import MultiDomain
 from dgdd_nb.distilled import assign_domains
+from dgdd_nb.domain_gradients import DomainGradients
 from dgdd_nb.engine import Engine, EngineSettings, has_compiler
 from dgdd_nb.matching import DM
 from dgdd_nb.surgery import SGS
@@ -75,7 +76,7 @@ class Case:
         )
         number = torch.arange(n)
         names = [f"domain {k}" for k in range(K)]
-        return MultiDomain.from_tensors(
+        return MultiDomain.from_arrays(
             x, number % CLASSES, number // CLASSES % K, domain_names=names
         )
 
@@ -146,7 +147,8 @@ def naive_step(case: Case) -> Step:
     def step() -> None:
         t = next(number)
         *g_domain, g_dm = (engine.gradients(synthetic, labels, t).g_dm for engine in engines)
-        synthetic.grad = surgery(torch.stack(g_domain), g_dm, domain=domains, label=labels)
+        found = DomainGradients(torch.stack(g_domain), g_dm)
+        synthetic.grad = surgery(found, labels, domains)
         optimiser.step()
 
     return step

@@ -1,9 +1,9 @@
-"""How much faster two workers finish a grid than one: the same cells, one thread each, one after the other in one run.
+"""How much faster two workers finish a study than one: the same trials, one thread each, one after the other in one run.
 
     python benchmarks/bench_workers.py    # three rounds, about seven minutes on two cores
 
-A round runs the grid with one worker and with two, in turns, each into an empty folder, after both have been started
-once (imports, built-in data). Rows go to `results/workers.csv`, one per round. The cells' numbers are compared too: they
+A round runs the study with one worker and with two, in turns, each into an empty folder, after both have been started
+once (imports, built-in data). Rows go to `results/workers.csv`, one per round. The trials' numbers are compared too: they
 have to be the same to the last bit.
 """
 
@@ -15,34 +15,29 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from dgdd_nb.experiments import Grid, Judge, Method
-from dgdd_nb.runs import run_grid
-from dgdd_nb.stored import read_cells
+from dgdd_nb.study import Evaluation, Method, Study, run_study
 
 FILE = Path(__file__).parent / "results" / "workers.csv"
 NAMES = ("round", "cells", "one_worker_s", "two_workers_s", "ratio")
 
 
-def grid(steps: int) -> Grid:
-    "Eight cells of a few seconds."
-    return Grid(
-        name="eight cells",
+def study(steps: int) -> Study:
+    "Eight trials of a few seconds."
+    return Study(
+        name="eight trials",
         data={"name": "mini_digits", "size": 16},
-        ipc=(10,),
         seeds=1,
         distill={"steps": steps},
-        evaluate=Judge(networks=2),
-        methods=(Method("DM"), Method("DM + SGS", surgery="SGS")),
+        evaluations=(Evaluation(networks=2),),
+        methods=(Method("DM"), Method("DM+SGS")),
     )
 
 
-def timed(what: Grid, jobs: int, folder: Path) -> tuple[float, list]:
-    "Seconds of a run, and its rows."
+def timed(what: Study, jobs: int, folder: Path) -> tuple[float, list]:
+    "Seconds of a run, and its numbers."
     start = time.perf_counter()
-    run_grid(what, folder, jobs=jobs, progress=False)
-    return time.perf_counter() - start, [
-        (cell["cell"], cell["rows"]) for cell in read_cells(folder)
-    ]
+    rows = run_study(what, folder, jobs=jobs, progress=False)
+    return time.perf_counter() - start, rows.iloc[:, :9].values.tolist()
 
 
 def main() -> None:
@@ -50,9 +45,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs")
-    parser.add_argument("--steps", type=int, default=20, help="distillation steps per cell")
+    parser.add_argument("--steps", type=int, default=20, help="distillation steps per trial")
     o = parser.parse_args()
-    what, rows = grid(o.steps), []
+    what, rows = study(o.steps), []
     with tempfile.TemporaryDirectory() as top:
         for jobs in (1, 2):  # imports, built-in data
             timed(replace(what, distill={"steps": 1}), jobs, Path(top) / f"warm-{jobs}")
@@ -62,7 +57,7 @@ def main() -> None:
             (one, same), (two, again) = found[1], found[2]
             if same != again:
                 raise SystemExit("The numbers of one worker and of two differ: this is a bug.")
-            rows.append([number, len(same), round(one, 2), round(two, 2), round(one / two, 3)])
+            rows.append([number, 8, round(one, 2), round(two, 2), round(one / two, 3)])
             print(dict(zip(NAMES, rows[-1])), flush=True)
     with open(FILE, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([NAMES, *rows])

@@ -1,4 +1,4 @@
-"""Pictures of the sets that a grid made, one small PNG each: a row per class, true colours, nothing rescaled.
+"""Pictures of the sets that a study made, one small PNG each: a row per class, true colours, nothing rescaled.
 
     python benchmarks/pictures.py results/main_mini                   # DM and DM + SGS, seed 0, two targets
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from torchvision.utils import make_grid, save_image
 
 from dgdd_nb.distilled import DistilledSet
-from dgdd_nb.stored import read_cells
+from dgdd_nb.study import stored
 
 PLACE = Path(__file__).parent / "results" / "pictures"
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of a grid")
+    parser.add_argument("folder", type=Path, help="of a study")
     parser.add_argument(
         "--methods", nargs="+", default=["DM", "DM + SGS"], help="rows of its table"
     )
@@ -37,7 +37,7 @@ def main() -> None:
     o = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
     sets = {path.name.rsplit("_", 1)[0]: path for path in (o.folder / "sets").iterdir()}
-    for found in (found["cell"] for found in read_cells(o.folder)):
+    for found in (found["trial"] for found in stored(o.folder)[1]):
         if (
             found["method"]["name"] not in o.methods
             or found["seed"] != o.seed

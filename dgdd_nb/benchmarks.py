@@ -10,15 +10,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .data import MultiDomain, draw_domain, number_of, photographs, unknown_name
+from .data import MultiDomain, number_of, unknown_name
 from .files import derive_seed
 from .folders import IMAGE_TYPES, Listing, from_folder, read_image, split_of, subfolders
+from .mini_digits import draw_domain, photographs
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'digits_dg', 'pacs', 'core50', 'core50_hard', 'vlcs', 'office_home', 'terra_incognita', 'Benchmark',
@@ -195,7 +197,7 @@ def read(
     number_of("benchmark", name, list(BENCHMARKS))
     benchmark = BENCHMARKS[name]
     if (lists is not None and name != "pacs") or (every != 1 and "core50" not in name):
-        raise ValueError(f"Lists are for pacs, every is for core50; leave them out for {name}.")
+        raise ValueError(f"lists is for pacs, every is for core50; leave them out for {name}.")
     if every < 1:
         raise ValueError(f"every keeps each n-th frame, so it must be at least 1, not {every}.")
     listing, notes = list_benchmark(benchmark, Path(root), domains, lists, every)
@@ -225,6 +227,7 @@ digits_dg, pacs, core50, core50_hard, vlcs, office_home, terra_incognita = (
 
 # %% ../nbs/08_benchmarks.ipynb #84bba5f7
 _BROKEN_SKETCH = "sketch/dog/n02103406_4068-1.png"  # left out by Dassl: 9,990 of 9,991 images
+_LISTS = ("train", "crossval", "test")
 
 
 def _read_list(path: Path, classes: Sequence[str] = _PACS) -> tuple[list[str], int]:
@@ -261,29 +264,25 @@ def _apply_lists(listing: Listing, lists: bool | None) -> list[str]:
         return []
     found = {f"{r.domain}/{r.label}/{r.path.name}": r for r in listing.rows}
     rows, test, notes = {}, set(), []
-    for domain in dict.fromkeys(r.domain for r in listing.rows):
-        for split in ("train", "crossval", "test"):
-            path = folder / f"{domain}_{split}_kfold.txt"
-            if split == "test" and not path.is_file():
-                continue
-            if not path.is_file():
-                raise FileNotFoundError(f"There is no list {path}; bring it or pass lists=False.")
-            names, first = _read_list(path)
-            if first == 0:
-                notes = ["labels in the lists run from 0, those of the official lists from 1"]
-            names = [name for name in names if name != _BROKEN_SKETCH]
-            test |= set(names) if split == "test" else set()
-            for name in names if split != "test" else ():
-                if name not in found:
-                    raise FileNotFoundError(
-                        f"The {split} lists name {name}, which is not below {base}; complete it "
-                        "or pass lists=False."
-                    )
-                if name in rows:
-                    raise ValueError(
-                        f"The lists name {name} twice; use the official lists or pass lists=False."
-                    )
-                rows[name] = found[name]._replace(split=split)
+    for domain, split in product(dict.fromkeys(r.domain for r in listing.rows), _LISTS):
+        path = folder / f"{domain}_{split}_kfold.txt"
+        if split != "test" and not path.is_file():
+            raise FileNotFoundError(f"There is no list {path}; bring it or pass lists=False.")
+        names, first = _read_list(path) if path.is_file() else ([], 1)
+        if first == 0:
+            notes = ["labels in the lists run from 0, those of the official lists from 1"]
+        names = [name for name in names if name != _BROKEN_SKETCH]
+        if split == "test":
+            test |= set(names)
+            continue
+        for name in names:
+            if name not in found or name in rows:
+                what = "twice" if name in rows else f"which is not below {base}"
+                raise ValueError(
+                    f"The {split} lists name {name} {what}; use the official lists and all images, "
+                    "or pass lists=False."
+                )
+            rows[name] = found[name]._replace(split=split)
     listing.rows, listing.selection = list(rows.values()), "lists"
     if _BROKEN_SKETCH in found:
         notes.append(f"left out {_BROKEN_SKETCH}, as Dassl does")
@@ -329,7 +328,6 @@ def _originals(name: str, root: Path, download: bool) -> tuple[np.ndarray, np.nd
     "Images uint8 (N, h, w) or (N, 3, h, w) of mnist, usps or svhn, and the digits (N,)."
     from torchvision import datasets as D
 
-    wanted = f"{root} should hold {_FILES[name]}"
     try:
         if name == "usps":  # all of them, since 8 has only 542 in train
             found = [D.USPS(root, train=train, download=download) for train in (True, False)]
@@ -339,20 +337,12 @@ def _originals(name: str, root: Path, download: bool) -> tuple[np.ndarray, np.nd
             found = [D.SVHN(root, split="train", download=download)]
         labels = [half.labels if name == "svhn" else half.targets for half in found]
         return np.concatenate([half.data for half in found]), np.concatenate(labels).astype(int)
-    except (FileNotFoundError, RuntimeError) as error:
-        if download:
-            raise OSError(
-                f"{name} could not be downloaded ({error}); where there is no network, {wanted}."
-            ) from error
-        raise FileNotFoundError(
-            f"{name} was not found: {wanted}; bring the files, or pass download=True where there "
-            "is a network."
-        ) from error
-    except (OSError, ValueError, EOFError, AssertionError, TypeError) as error:
-        what = "could not be downloaded" if download else "is damaged"
+    except (OSError, RuntimeError, ValueError, EOFError, AssertionError, TypeError) as error:
+        missing = isinstance(error, (FileNotFoundError, RuntimeError))
+        what = "could not be downloaded" if download else "is missing" if missing else "is damaged"
         raise OSError(
-            f"{name} {what} ({type(error).__name__}): {wanted}; delete what is there and fetch it "
-            "again."
+            f"{name} {what} ({type(error).__name__}): {root} should hold {_FILES[name]}; bring the "
+            "files, or delete what is there and pass download=True where there is a network."
         ) from error
 
 
@@ -437,7 +427,7 @@ def torchvision_digits(
         images.append(x)
         originals.append(numbers)
     held = (torch.arange(per_class) >= round(0.8 * per_class)).long().repeat(10)
-    data = MultiDomain.from_tensors(
+    data = MultiDomain.from_arrays(
         torch.cat(images),
         labels.repeat(n),
         torch.arange(n).repeat_interleave(len(labels)),

@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -99,13 +100,12 @@ class Report:
     def __str__(self) -> str:
         "What it is, a table of counts, then one line for each finding."
         n, k, sizes = len(self.listing.rows), len(self.problems), sorted(self.sizes)
-        lines = [
-            f"{self.root}: {self.name and 'the benchmark ' + self.name or 'images of your own'}"
-        ]
+        lines = [str(self.root)]
         if n:
+            what = f"the benchmark {self.name}" if self.name else "images of your own"
             side = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
             splits = f"splits {', '.join(self.splits)}, " if self.listing.names("split") else ""
-            lines[0] += f", layout {self.layout}"
+            lines[0] += f": {what}, layout {self.layout}"
             lines.append(
                 f"{n:,} images, {len(self.domains)} domains, {len(self.classes)} classes, "
                 f"{splits}{side}"
@@ -154,17 +154,14 @@ def _about_files(report: Report) -> None:
             "instance, when reading (in a study file: size = 64 under [data])."
         )
     for domain in report.domains:
-        seen = [
-            r.path for r in report.listing.rows if r.domain == domain and r.path in report.looks
-        ]
+        seen = [r.path for r in report.listing.rows if r.domain == domain]
+        seen = [path for path in seen if path in report.looks]
         here = [path for path in seen if path in grey]
         if here and len(here) == len(seen):
             notes.append(f"All images of {domain} are grey; nothing to do, they are read as RGB.")
         elif here:
-            notes.append(
-                f"{_some(report, here, 'grey image')} among {len(seen):,} of {domain}; look at "
-                "them if you expect colours."
-            )
+            some = f"{_some(report, here, 'grey image')} among {len(seen):,} of {domain}"
+            notes.append(f"{some}; look at them if you expect colours.")
 
 
 _COPIES = {  # copies that differ in a column: the word, and what to do
@@ -213,20 +210,15 @@ def _about_names(report: Report, most: int = 8) -> None:
     }
     if len(set(starts.values())) > 1:
         said = ", ".join(f"from {start} in {domain}" for domain, start in starts.items())
-        problems.append(
-            f"Class folders are numbered {said}; rename them so that a class has one number "
-            "everywhere."
-        )
+        advice = "rename them so that a class has one number everywhere"
+        problems.append(f"Class folders are numbered {said}; {advice}.")
     elif 1 in starts.values():
         notes.append("Class folders are numbered from 1; nothing to do, but label 0 is folder 1.")
     problems += [text for text in name_problems(listing) if text not in problems]
     for domain, labels in names.items():
         lacking = [c for c in report.classes if c not in set(labels)]
-        if lacking:
-            notes.append(
-                f"{domain} has no {', '.join(lacking)}; nothing to do if that is so, else look for "
-                "another spelling."
-            )
+        advice = "nothing to do if that is so, else look for another spelling"
+        notes += [f"{domain} has no {', '.join(lacking)}; {advice}."] if lacking else []
     folders = {r.path.parent.name for r in listing.rows}
     for kind, names in {"Domain": set(report.domains), "Class": folders}.items():
         pairs = zip(sorted(names), sorted(names, key=by_number))
@@ -250,25 +242,18 @@ def _about_strays(report: Report) -> None:
     beside = [p for p in sorted(base.rglob("*")) if p.parent not in read and p.is_file()]
     beside = [p for p in beside if not any(n.startswith(".") for n in p.relative_to(base).parts)]
     lost = [p for p in beside if p.suffix.lower() in IMAGE_TYPES]
-    other = [
-        p
-        for p in dict.fromkeys([*report.listing.ignored, *beside])
-        if p.suffix.lower() not in IMAGE_TYPES
-        and not p.name.startswith(".")
-        and not p.name.endswith("_kfold.txt")
-    ]
+    other = dict.fromkeys(report.listing.ignored + beside)
+    other = [p for p in other if p.suffix.lower() not in IMAGE_TYPES and p.name[0] != "."]
+    other = [p for p in other if not p.name.endswith("_kfold.txt")]
     pictures = [p for p in other if p.suffix.lower() in _NOT_READ]
     other = [p for p in other if p not in pictures]
-    if lost:
-        where = f"{_some(report, lost, 'image')} where no reader looks"
-        notes.append(f"{where}; move it to DOMAIN/CLASS/ if wanted.")
-    if pictures:
-        notes.append(
-            f"{_some(report, pictures, 'picture')} of a form that nobody reads; convert "
-            f"{'them' if len(pictures) > 1 else 'it'} to PNG or JPEG."
-        )
-    if other:
-        notes.append(f"{_some(report, other, 'path')} without an image; nothing to do.")
+    them = "them" if len(pictures) > 1 else "it"
+    for paths, what, text in (
+        (lost, "image", "where no reader looks; move it to DOMAIN/CLASS/ if wanted"),
+        (pictures, "picture", f"of a form that nobody reads; convert {them} to PNG or JPEG"),
+        (other, "path", "without an image; nothing to do"),
+    ):
+        notes += [f"{_some(report, paths, what)} {text}."] if paths else []
     if len(report.domains) == 1:
         report.problems.append(
             f"There is one domain, {report.domains[0]}; leaving one out needs at least two folders "
@@ -276,19 +261,6 @@ def _about_strays(report: Report) -> None:
         )
 
 # %% ../nbs/09_check.ipynb #8d2a46f1
-def _knows(name: str, folders: Sequence[Path]) -> bool:
-    "Whether at least half of the class folders in some domains have names of a benchmark."
-    inner = [p for folder in folders for p in subfolders(folder)]
-    inner = [p for q in inner for p in (subfolders(q) if split_of(q.name) else [q])]
-    hits = 0
-    for folder in inner:
-        try:
-            hits += bool(BENCHMARKS[name].class_of(folder.name))
-        except ValueError:
-            hits += name.startswith("core50") and folder.name[:1] == "o"
-    return bool(inner) and 2 * hits >= len(inner)
-
-
 def _guess(root: Path) -> str | None:
     "The benchmark in a folder, else in one near it; None: images of your own."
     for nearby in (False, True):
@@ -298,29 +270,39 @@ def _guess(root: Path) -> str | None:
                 folders = benchmark.folders(benchmark.find(root) if nearby else root)
             except FileNotFoundError:
                 continue
+            inner = [p for folder in folders.values() for p in subfolders(folder)]
+            inner = [p for q in inner for p in (subfolders(q) if split_of(q.name) else [q])]
+            known = [p for p in inner if _known(name, p.name)]
             share = len(folders) / len(benchmark.domains)
-            if share >= 0.75 and _knows(name, list(folders.values())):
+            if share >= 0.75 and len(known) >= len(inner) / 2 > 0:
                 found[name] = (share, len(folders))
         if found:
             return max(found, key=found.get)
     return None
 
 
+def _known(name: str, folder: str) -> bool:
+    "Whether a benchmark has a class (CORe50: an object) of this name."
+    with suppress(ValueError):
+        return bool(BENCHMARKS[name].class_of(folder))
+    return "core50" in name and folder[:1] == "o"
+
+
 def _list(report: Report) -> None:
     "List the files as the reader of the benchmark does; notes and refusals become findings."
-    notes, name, root = [], report.name, report.root
+    notes, name = [], report.name
     try:
         if name:
-            report.listing, notes = list_benchmark(BENCHMARKS[name], root)
+            report.listing, notes = list_benchmark(BENCHMARKS[name], report.root)
         else:
-            report.listing = list_images(root)
+            report.listing = list_images(report.root)
     except (ValueError, OSError) as error:
         report.problems.append(str(error))
-        try:
-            report.listing = list_images(BENCHMARKS[name].find(root) if name else root)
-        except (ValueError, OSError):
-            return
-    if name and report.listing.rows and report.listing.empty:
+        with suppress(ValueError, OSError):
+            base = BENCHMARKS[name].find(report.root) if name else report.root
+            report.listing = list_images(base)
+    rows, base = report.listing.rows, report.listing.root
+    if name and rows and report.listing.empty:
         report.problems.append(
             f"No image in {', '.join(report.listing.empty)}: fetch the whole set, or name the "
             "other domains when reading."
@@ -329,11 +311,12 @@ def _list(report: Report) -> None:
     for text in notes:
         problem, text = _about_note(name, text[0].upper() + text[1:])
         (report.problems if problem else report.notes).append(text)
-    rows, base = report.listing.rows, report.listing.root
-    deep = any(len(r.path.relative_to(base).parts) > 3 for r in rows)
-    lists = not deep and any(r.split for r in rows)
-    report.layout = "domain/split/class" if deep else "domain/class" + " with lists" * lists
-    report.layout = "session/object" if "core50" in (name or "") else report.layout
+    if rows:
+        deep = any(len(r.path.relative_to(base).parts) > 3 for r in rows)
+        lists = not deep and any(r.split for r in rows)
+        report.layout = "domain/split/class" if deep else "domain/class" + " with lists" * lists
+    if rows and "core50" in (name or ""):
+        report.layout = "session/object"
 
 
 def _about_note(name: str | None, text: str) -> tuple[bool, str]:
@@ -341,10 +324,8 @@ def _about_note(name: str | None, text: str) -> tuple[bool, str]:
     if "published are" not in text:
         return False, f"{text}."
     if text.startswith("3,928 images of sketch"):
-        return False, (
-            f"{text}: 9,990 against 9,991 in all; nothing to do, Dassl leaves one sketch out, but "
-            "say which it was."
-        )
+        why = "9,990 against 9,991 in all; nothing to do, Dassl leaves one sketch out"
+        return False, f"{text}: {why}, but say which it was."
     if name == "terra_incognita":
         return False, f"{text}; nothing to do, there are copies of several sizes, but say which."
     return True, f"{text}; fetch the whole set, or say that yours is only some of it."

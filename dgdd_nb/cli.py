@@ -514,7 +514,11 @@ def demo_figure(sets: dict[str, Any], study: Any, rows: Any, out: Path) -> None:
     pictures = {"real": plain.normalisation.inverse(start[shown])}
     pictures |= {name: made.pictures()[shown] for name, made in sets.items()}
     image_rows(pictures, above, source.classes)
-    score_plot(rows[~rows["seen"]], below, chance=100 / source.C)
+    runs = {
+        method: [list(x["accuracy"]) for _, x in mine.groupby("distillation_seed")]
+        for method, mine in rows[~rows["seen"]].groupby("method", sort=False)
+    }
+    score_plot(runs, below, chance=100 / source.C)
     save_figure(figure, out / "figure.png")
 
 # %% ../nbs/61_cli.ipynb #3575bc1f

@@ -221,11 +221,11 @@ class MultiDomain:
             counts = torch.bincount(numbers, minlength=len(names)).tolist()
             return ", ".join(f"{name} {count}" for name, count in zip(names, counts))
 
+        size, s = "x".join(map(str, self.size)), ("", "s")
         return (
-            f"MultiDomain: {len(self)} image{'s' * (len(self) > 1)} of {self.size[0]}x{self.size[1]} "
-            f"pixels, {self.C} classes, {self.K} domain{'s' * (self.K > 1)} "
-            f"({listed(self.domain_names, self.domains)}), splits "
-            f"({listed(self.split_names, self.splits)}), on {self.device}"
+            f"MultiDomain: {len(self)} image{s[len(self) > 1]} of {size} pixels, {self.C} classes, "
+            f"{self.K} domain{s[self.K > 1]} ({listed(self.domain_names, self.domains)}), "
+            f"splits ({listed(self.split_names, self.splits)}), on {self.device}"
         )
 
     @cached_property

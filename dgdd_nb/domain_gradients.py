@@ -68,7 +68,7 @@ def class_losses(
         n, m = layout.counts[0][0], layout.per_class[0]
         cells = {name: f.view(C, K, n, *f.shape[1:]).transpose(0, 1) for name, f in real.items()}
         groups = {name: f.view(K, C, m, *f.shape[2:]) for name, f in copies.items()}
-        one = lambda a, b: objective(a, b, draw)  # noqa: E731
+        one = lambda a, b: _one_number(objective(a, b, draw))  # noqa: E731
         return torch.vmap(torch.vmap(one))(cells, groups)
     slices = {
         name: f.split([layout.counts[k][c] for c in range(C) for k in range(K)])
@@ -90,7 +90,16 @@ def _cell_loss(
     first = next(iter(synthetic.values()))
     if not len(next(iter(real.values()))) or not len(first):
         return first.new_zeros(())
-    return objective(real, synthetic, draw)
+    return _one_number(objective(real, synthetic, draw))
+
+
+def _one_number(loss: Any) -> Tensor:
+    "A scalar tensor, or a sentence."
+    if not isinstance(loss, Tensor):
+        raise ValueError(f"Its loss is a {type(loss).__name__}, not a tensor: keep it one.")
+    if loss.ndim:
+        raise ValueError(f"Its loss has shape {tuple(loss.shape)}: make it one number, shape ().")
+    return loss
 
 # %% ../nbs/11_domain_gradients.ipynb #2bcf66ee
 def cotangents(
@@ -110,8 +119,6 @@ def cotangents(
     }
     with torch.enable_grad():
         losses = class_losses(objective, real, leaves, layout, draw)
-    if losses.shape != (shape := (K, len(layout.per_class))):
-        raise ValueError(f"Its losses have shape {tuple(losses.shape)}, not (K, C) = {shape}.")
     values = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
     zeros = [torch.zeros_like(leaf) if v is None else v for v, leaf in zip(values, leaves.values())]
     return dict(zip(leaves, zeros)), losses.detach()
@@ -320,6 +327,8 @@ def _feature_complaints(objective, net: nn.Module, real: Batch, synthetic: Batch
 def cause(error: Exception) -> str | None:
     "What a plug-in did wrong, told by the exception it ended in; None: something else."
     text = str(error)
+    if text.startswith("Its "):
+        return text
     known = {
         ".item()": "It takes a number out of a tensor (.item(), float(), if): keep it a tensor.",
         "data-dependent control flow": "It decides by the value of a tensor (if, while): "
@@ -329,6 +338,5 @@ def cause(error: Exception) -> str | None:
         "inplace": "It changes its input in place: work on a copy.",
         "does not require grad": "Its losses have no graph to the synthetic images: do not detach.",
         "appears to not have been used": "Its losses do not depend on the synthetic images.",
-        "Its losses have shape": text,
     }
     return next((words for part, words in known.items() if part in text), None)

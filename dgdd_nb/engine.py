@@ -377,9 +377,10 @@ class Engine:
                 dice = generator(self.seed, "surgery", step, self.device)
                 with watched(self.surgery, self.first, *given) as made:
                     direction = self.surgery(found, labels, domains, dice)  # (7) to (11)
+                    shape = tuple(getattr(direction, "shape", ()))
+                    if shape != tuple(synthetic.shape):
+                        raise ValueError(f"Its direction has shape {shape}, unlike the images.")
                     made.append(direction)
-        if direction.shape != synthetic.shape:
-            raise ValueError(f"A direction has the shape of the images, not {direction.shape}.")
         synthetic.grad, self.first = direction, False
         return found
 

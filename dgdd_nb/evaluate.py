@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 # %% auto #0
-__all__ = ['Scores', 'evaluate', 'summarise', 'paired_difference', 'network_seeds', 'one_task', 'leave_one_out']
+__all__ = ['Scores', 'evaluate', 'network_seeds', 'summarise', 'paired_difference', 'one_task', 'leave_one_out']
 
 # %% ../nbs/21_evaluate.ipynb #d6d289bf
 @dataclass(frozen=True, eq=False)
@@ -124,6 +124,7 @@ def _train_and_count(
 
 # %% ../nbs/21_evaluate.ipynb #c4d5e6f7
 def _chain(first: Callable, second: Callable, batch: Batch, net: nn.Module, dice: Any) -> Batch:
+    "Two transforms as one."
     return second(first(batch, net, dice), net, dice)
 
 
@@ -229,6 +230,14 @@ def evaluate(
     }
     return scores if isinstance(target, Mapping) else scores[next(iter(scores))]
 
+# %% ../nbs/21_evaluate.ipynb #aa0f956d
+def network_seeds(
+    networks: int,  # how many
+    distillation_seed: int,  # of the training set
+) -> range:  # seeds that no other training set has
+    "Seeds of networks drawn anew for each distillation seed, for up to 1000 networks."
+    return range(1000 * distillation_seed, 1000 * distillation_seed + networks)
+
 # %% ../nbs/21_evaluate.ipynb #9da65ecb
 def _cells(rows: DataFrame, method: str, target: str | None) -> DataFrame:
     "Mean, variance and number of networks of a method, by distillation seed and target."
@@ -267,11 +276,10 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[floa
     "Student's t-interval of the mean of independent values; NaN for a single one."
     from scipy import stats
 
-    values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return math.nan, math.nan
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
-    return float(values.mean() - half), float(values.mean() + half)
+    return float(np.mean(values) - half), float(np.mean(values) + half)
 
 # %% ../nbs/21_evaluate.ipynb #3c18913b
 NEEDED = 5, 10  # distillation seeds, and networks for each, that it takes to claim a difference
@@ -340,14 +348,6 @@ def paired_difference(
     networks = int(both[["count", "count_b"]].min(axis=None))
     ends = student_interval(values, level)
     return Difference(a, b, tuple(values.tolist()), *ends, networks, bool(anew), level)
-
-# %% ../nbs/21_evaluate.ipynb #aa0f956d
-def network_seeds(
-    networks: int,  # how many
-    distillation_seed: int,  # of the training set
-) -> range:  # seeds that no other training set has
-    "Seeds of networks drawn anew for each distillation seed, for up to 1000 networks."
-    return range(1000 * distillation_seed, 1000 * distillation_seed + networks)
 
 # %% ../nbs/21_evaluate.ipynb #b753b060
 @dataclass(frozen=True, eq=False)

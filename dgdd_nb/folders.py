@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import operator
 import os
 import re
 import struct
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .data import MultiDomain, number_of
-from .files import read_json, replace_atomically, write_json
+from .files import replace_atomically
 
 # %% auto #0
 __all__ = ['IN_MEMORY', 'read_image', 'Row', 'Listing', 'clear_cache', 'from_folder']
@@ -171,8 +171,7 @@ def _decode(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Tenso
         return f"{paths[i]} is one flat colour; delete it." if flat else ""
 
     threads = workers if workers > 0 else os.cpu_count()
-    few = True if len(paths) < 1000 else None  # None: a bar where there is a terminal
-    bar = {"desc": "decoding images", "disable": few, "leave": False}
+    bar = {"desc": "decoding images", "disable": None, "leave": False}  # None: in a terminal only
     wrong = [
         said for said in thread_map(fill, range(len(paths)), max_workers=threads, **bar) if said
     ]
@@ -185,8 +184,8 @@ def _decode(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Tenso
 _VERSION = 2  # raise it when decoding gives other pixels: every cache is then rebuilt
 
 
-def _stamp(listing: Listing, paths: list[Path], size: tuple[int, int] | None) -> dict[str, str]:
-    "Who the images are: `key` of these files as they are now, `place` of all but the files."
+def _stamp(listing: Listing, paths: list[Path], size: tuple[int, int] | None) -> tuple[str, str]:
+    "Key of these files as they are now, and place: the same without the files."
     top, seen = os.path.abspath(listing.root), []
     for path in paths:
         try:
@@ -195,13 +194,10 @@ def _stamp(listing: Listing, paths: list[Path], size: tuple[int, int] | None) ->
             raise FileNotFoundError(f"{path} is gone or locked; list the images again.") from None
         seen.append(f"{os.path.abspath(path)[len(top) :]}|{stat.st_size}|{stat.st_mtime_ns}")
     start = [f"dgdd_nb images {_VERSION}", top, str(size), listing.selection]
-    lines = {"key": start + seen, "place": start + sorted({os.path.dirname(p) for p in paths})}
-    return {
-        name: hashlib.sha256(b"\0\n".join(map(os.fsencode, texts))).hexdigest()
-        for name, texts in lines.items()
-    }
+    lines = start + seen, start + sorted({os.path.dirname(p) for p in paths})
+    return tuple(hashlib.sha256(b"\0\n".join(map(os.fsencode, x))).hexdigest() for x in lines)
 
-# %% ../nbs/07_folders.ipynb #d3677a15
+# %% ../nbs/07_folders.ipynb #659aa77f
 IN_MEMORY = 64 * 2**20  # bytes; what is larger stays on the disk until it is touched
 
 
@@ -212,13 +208,13 @@ def _fingerprint(images: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(images), key=str(images.shape).encode()).hexdigest()
 
 
-def _open_kept(folder: Path, key: str) -> Tensor | None:
-    "The images kept under a key, if file and card are whole and fit."
-    file = folder / f"dgdd-{key}.pixels"
+def _open_kept(file: Path, key: str) -> Tensor | None:
+    "The images in a file, if it is whole and holds those of this key."
     try:
-        card = read_json(file.with_suffix(".json"))
-        images = np.memmap(file, np.uint8, "c", shape=tuple(card["shape"]))
-        whole = file.stat().st_size == images.nbytes and card["key"] == key
+        with file.open("rb") as opened:
+            card, start = json.loads(opened.readline(1000)), opened.tell()
+        images = np.memmap(file, np.uint8, "c", start, tuple(card["shape"]))
+        whole = file.stat().st_size == start + images.nbytes and card["key"] == key
         if not whole or card["check"] != _fingerprint(images):
             return None
     except Exception:  # absent or damaged, in whatever way: the pictures are still there
@@ -226,31 +222,6 @@ def _open_kept(folder: Path, key: str) -> Tensor | None:
     return torch.from_numpy(np.array(images) if images.nbytes <= IN_MEMORY else images)
 
 
-def _ours(folder: Path) -> Iterator[Path]:
-    "The files that we have written into a folder, finished or not, and no others."
-    name = re.compile(r"dgdd-[0-9a-f]{64}\.(pixels|npy|json)|\.dgdd-[0-9a-f]{64}\..*\.part")
-    if folder.is_dir():
-        yield from (p for p in sorted(folder.iterdir()) if name.fullmatch(p.name) and p.is_file())
-
-
-def _keep(folder: Path, card: dict[str, str], images: Tensor) -> None:
-    "Write pixels, then the card; what they supersede goes, and what builds killed an hour ago left."
-    for path in _ours(folder):
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            if path.suffix == ".part" and time.time() - path.stat().st_mtime > 3600:
-                path.unlink()
-            elif path.suffix == ".json":
-                other = read_json(path)
-                if other["place"] == card["place"] and other["key"] != card["key"]:
-                    path.with_suffix(".pixels").unlink(missing_ok=True)
-                    path.unlink()
-    file, pixels = folder / f"dgdd-{card['key']}.pixels", images.numpy()
-    with replace_atomically(file) as temporary:
-        temporary.write_bytes(pixels)
-    made = {"shape": list(pixels.shape), "check": _fingerprint(pixels)}
-    write_json(file.with_suffix(".json"), card | made)
-
-# %% ../nbs/07_folders.ipynb #659aa77f
 def _cache_folder(cache: bool | str | Path) -> Path:
     "The folder that is named, else that of DGDD_CACHE, else the one for caches of this user."
     if cache is not True or os.environ.get("DGDD_CACHE"):
@@ -266,13 +237,17 @@ def _cached(
     "Images uint8 (N, 3, H, W), decoded once: later calls open them, as long as no file has changed."
     if cache is False:
         return _decode(paths, size or _common_size(paths), workers)
-    folder, card = _cache_folder(cache), _stamp(listing, paths, size)
-    images = _open_kept(folder, card["key"])
+    folder, (key, place) = _cache_folder(cache), _stamp(listing, paths, size)
+    file = folder / f"dgdd-{place}.pixels"
+    images = _open_kept(file, key)
     if images is None:
         images = _decode(paths, size or _common_size(paths), workers)
+        card = {"key": key, "shape": [*images.shape], "check": _fingerprint(images.numpy())}
         try:
-            if _stamp(listing, paths, size) == card:  # else a file changed meanwhile
-                _keep(folder, card, images)
+            if _stamp(listing, paths, size)[0] == key:  # else a file changed meanwhile
+                with replace_atomically(file) as temporary, temporary.open("wb") as out:
+                    out.write(json.dumps(card).encode() + b"\n")
+                    out.write(images.numpy())
         except OSError as error:
             reason = getattr(error.__cause__ or error, "strerror", None) or error
             warnings.warn(
@@ -286,9 +261,10 @@ def _cached(
 def clear_cache(
     cache: bool | str | Path = True,  # a folder; True: the usual one, or that of DGDD_CACHE
 ) -> int:  # bytes that were freed
-    "Remove all decoded images; other files in the folder are left alone."
-    freed = 0
-    for path in _ours(_cache_folder(cache)):
+    "Remove all decoded images, and what killed builds left; other files there are left alone."
+    ours, freed = "dgdd-" + "[0-9a-f]" * 64 + ".pixels", 0
+    folder = _cache_folder(cache)
+    for path in [*folder.glob(ours), *folder.glob(f".{ours}.*.part")]:
         with suppress(FileNotFoundError):
             size = path.stat().st_size
             path.unlink()
@@ -453,7 +429,7 @@ def from_folder(
         raise ValueError(f"{path} is listed twice in split {split!r}; list it once.")
     originals = [i if r.group is None else r.group for i, r in enumerate(rows)]
     numbers = {name: i for i, name in enumerate(dict.fromkeys(originals))}
-    data = MultiDomain.from_tensors(
+    data = MultiDomain.from_arrays(
         _cached(listing, [r.path for r in rows], _pair(size), workers, cache),
         [r.label for r in rows],
         [r.domain for r in rows],

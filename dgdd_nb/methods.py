@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from .coresets import herding, k_center, random, whole
+from .coresets import by_features, herding, k_center, random, whole
 from .data import MultiDomain, number_of
 from .distill import distill
 from .distilled import DistilledSet
@@ -27,7 +27,7 @@ from .train import Plug
 
 # %% ../nbs/23_methods.ipynb #m-find
 PARTS = {  # short names of what plugs in
-    "mini_digits": "dgdd_nb.data:mini_digits",
+    "mini_digits": "dgdd_nb.mini_digits:mini_digits",
     "torchvision_digits": "dgdd_nb.benchmarks:torchvision_digits",
     "from_folder": "dgdd_nb.folders:from_folder",
     **{
@@ -126,9 +126,12 @@ def everything(source: MultiDomain, ipc: int | None, seed: int, work: Work) -> D
 
 def _coreset(rule: Callable) -> Callable:
     "A coreset as a method."
+    known = list(inspect.signature(random if rule is random else by_features).parameters)
 
     def chosen(source: MultiDomain, ipc: int, seed: int, work: Work, **options: Any):
-        return bound(rule, rule.__name__, source, ipc, seed=seed, **options)()
+        for key in options:
+            number_of(f"option of {rule.__name__}", key, known)
+        return rule(source, ipc, seed=seed, **options)
 
     return chosen
 
@@ -197,18 +200,18 @@ def check_method(
     "What a method does wrong, found on small built-in data with one image per class and domain."
     source = build("mini_digits", size=16, train=60, test=20).leave_out("street")[0]
     before, ipc = source.images.clone(), source.K
-    torch.manual_seed(0)
-    dice = torch.get_rng_state()
-    try:
-        first = make_set(method, source, ipc, 1, **options)
-        moved = not torch.equal(dice, torch.get_rng_state())
-        torch.manual_seed(1)
-        again = make_set(method, source, ipc, 1, **options)
-    except Exception as error:
-        return [f"It stops with {type(error).__name__}: {error}"]
+    with torch.random.fork_rng():
+        dice = torch.manual_seed(0).get_state()
+        try:
+            first = make_set(method, source, ipc, 1, **options)
+            moved = not torch.equal(dice, torch.get_rng_state())
+            torch.manual_seed(1)
+            again = make_set(method, source, ipc, 1, **options)
+        except Exception as error:
+            return [f"It stops with {type(error).__name__}: {error}"]
     same = first.images.shape == again.images.shape and torch.equal(first.images, again.images)
     counts, free = (
-        set(first.ipc.values()),
+        {len(first) / first.C} if first.soft else set(first.ipc.values()),
         not callable(method) and resolve(method)[0] is everything,
     )
     found = {

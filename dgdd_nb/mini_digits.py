@@ -105,7 +105,7 @@ def _crops(dice: _Dice, part: int, canvas: int) -> Tensor:
 
 # %% ../nbs/01_mini_digits.ipynb #085d4bda
 def _blur_and_shrink(pictures: Tensor, size: int, blur: Tensor) -> Tensor:
-    "From (N, 3, canvas, canvas) to (N, 3, size, size); blur (N,): its width as a share of the side."
+    "From (N, 3, canvas, canvas) to (N, 3, size, size); blur (N,): its width, 1 is the side."
     canvas = pictures.shape[-1]
     place = torch.arange(canvas).double() / canvas
     gauss = torch.exp(-0.5 * ((place[:, None] - place) / blur.clamp(min=1e-3)[:, None, None]) ** 2)

@@ -355,78 +355,56 @@ class EMA:
 PLUGS["hook"]["ema"] = EMA
 
 # %% ../nbs/20_train.ipynb #b8dbf776
-def _random_states() -> tuple:
-    "Where the global generators of Python, NumPy and torch stand."
-    numpy = np.random.get_state()[1]  # noqa: NPY002
-    return random.getstate(), tuple(numpy), torch.get_rng_state().tolist()
+def _attempt(what: str, call: Callable, *tensors: Tensor) -> tuple[Any, list[str]]:
+    "What a call gives, and sentences: it fails, draws from global generators, changes its input."
+    numpy = np.random.get_state  # noqa: NPY002
+    dice = lambda: (random.getstate(), numpy()[1].tolist(), torch.get_rng_state().tolist())  # noqa: E731
+    before, states, said = [t.detach().clone() for t in tensors], dice(), []
+    try:
+        result = call()
+    except Exception as error:
+        return None, [f"{what} fails ({type(error).__name__}: {error})."]
+    if dice() != states:
+        said.append(f"{what} draws from a global generator: use the dice it is given.")
+    if not all(map(torch.equal, before, tensors)):
+        said.append(f"{what} changes its input in place: work on a copy.")
+    return result, said
 
-
+# %% ../nbs/20_train.ipynb #b8dbf777
 def check_training(
     *,
     transform: Callable | None = None,  # (batch, net, dice) -> batch
     loss: Callable | None = None,  # (logits, targets) -> scalar
     hook: Callable | None = None,  # (net, step)
-    net: nn.Module | None = None,  # what a transform or hook may look into; None: a small ConvNet
+    net: nn.Module | None = None,  # for 3 classes of 16 x 16 pixels; None: a small ConvNet
 ) -> list[str]:  # sentences; empty: nothing is wrong
-    "What a transform, a loss or a hook of your own does wrong, found on a few small batches."
+    "What a transform, a loss or a hook of your own does wrong, found on two small batches."
     net, said = (net or ConvNet(3, 16, width=4, seed=0)).train(), []
-
-    def attempt(kind: str, what: str, call: Callable, *inputs: Any) -> Any:
-        before, states = copy.deepcopy(inputs), _random_states()
-        try:
-            result = call(*inputs)
-        except Exception as error:
-            said.append(f"The {kind} fails on {what}: {type(error).__name__}: {error}")
-            return None
-        if _random_states() != states:
-            said.append(f"The {kind} draws from a global generator: use the dice it is given.")
-        for old, new in zip(before, inputs):
-            pairs = (
-                [(vars(old)[k], vars(new)[k]) for k in ("images", "labels", "domains")]
-                if isinstance(old, Batch)
-                else [(old, new)]
-            )
-            if any(isinstance(a, Tensor) and not torch.equal(a, b) for a, b in pairs):
-                said.append(f"The {kind} changes its input in place: work on a copy.")
-        return result
-
     for n in (6, 1):
-        what, draw_from = f"a batch of {n} image{'s' * (n > 1)}", generator(0, "check")
-        x = torch.randn(n, 3, 16, 16, generator=draw_from)
-        batch = Batch(x, torch.arange(n) % 3, torch.arange(n) % 2, 2, 3)
+        labels, domains = torch.arange(n) % 3, torch.arange(n) % 2
+        batch = Batch(torch.randn(n, 3, 16, 16, generator=generator(0, "x")), labels, domains, 2, 3)
         if transform is not None:
-            twice = [
-                attempt("transform", what, transform, batch, net, generator(n, "dice"))
-                for _ in "ab"
-            ]
-            if twice[0] is not None and (fault := _batch_fault(batch, twice[0])):
-                said.append(f"The transform {fault}.")
-            elif None not in twice and not torch.equal(twice[0].images, twice[1].images):
-                said.append(
-                    "The transform gives other images from the same dice: draw from dice only."
-                )
-        for targets in (batch.labels, functional.one_hot(batch.labels, 3).float()):
-            if loss is not None:
-                logits = torch.randn(n, 3, generator=draw_from).requires_grad_()
-                value = attempt(
-                    "loss",
-                    f"{what} with {'soft' if targets.ndim > 1 else 'hard'} labels",
-                    loss,
-                    logits * 1,
-                    targets,
-                )
-                if value is not None and (fault := _loss_fault(value)):
-                    said.append(f"The loss {fault}.")
-                elif value is not None and not value.isfinite():
-                    said.append(f"The loss is {value.item()} on {what}.")
-    if hook is not None:
-        for step in range(2):
-            attempt("hook", f"step {step}", partial(hook, net, step))
-            if not net.training:
-                said.append(
-                    "The hook leaves the network in evaluation mode: call net.train() again."
-                )
-                net.train()
-            if not all(p.isfinite().all() and p.requires_grad for p in net.parameters()):
-                said.append("The hook spoils the weights: they must stay finite and trainable.")
+            what = f"The transform of a batch of {n}"
+            three = batch.images, labels, domains
+            calls = [partial(transform, batch, net, generator(n, "dice")) for _ in range(2)]
+            (first, faults), (second, _) = (_attempt(what, call, *three) for call in calls)
+            if not faults and (fault := _batch_fault(batch, first)):
+                faults = [f"{what} {fault}."]
+            elif not faults and not torch.equal(first.images, second.images):
+                faults = [f"{what} differs for equal dice: draw from nothing else."]
+            said += faults
+        for targets in (labels, functional.one_hot(labels, 3).float()) if loss else ():
+            what = f"The loss of {n} {'soft' if targets.ndim > 1 else 'hard'} labels"
+            logits = torch.randn(n, 3, generator=generator(n, "logits")).requires_grad_() * 1
+            value, faults = _attempt(what, partial(loss, logits, targets), logits, targets)
+            if not faults and (fault := _loss_fault(value)):
+                faults = [f"{what} {fault}."]
+            said += faults
+    for step in range(2) if hook else ():
+        said += _attempt("The hook", partial(hook, net, step))[1]
+        if not net.training:
+            said.append("The hook leaves the network in evaluation mode: call net.train().")
+        if not all(p.isfinite().all() and p.requires_grad for p in net.parameters()):
+            said.append("The hook spoils the weights: keep them finite and trainable.")
+        net.train()
     return list(dict.fromkeys(said))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dgdd_nb.benchmarks import FACTS
+from dgdd_nb.benchmarks import BENCHMARKS
 
 _numbers = itertools.count()
 
@@ -19,23 +19,21 @@ def picture(path: Path, side: int = 6) -> Path:
     return path
 
 
-def grow(root: Path, domains, classes, n: int = 2, parts=("",), kind: str = "png") -> Path:
-    "root/domain[/part]/class/number.kind"
-    for domain, part, name, i in itertools.product(domains, parts, classes, range(n)):
-        picture(root / domain / part / name / f"{i}.{kind}")
+def grow(root: Path, domains, classes, n: int = 2, splits=("",), kind: str = "png") -> Path:
+    "root/domain[/split]/class/number.kind"
+    for domain, split, name, i in itertools.product(domains, splits, classes, range(n)):
+        picture(root / domain / split / name / f"{i}.{kind}")
     return root
 
 
 def digits_dg(root: Path) -> Path:
-    return grow(
-        root / "digits_dg", FACTS["digits_dg"].domains, "0123456789", 1, ("train", "val"), "jpg"
-    )
+    domains = BENCHMARKS["digits_dg"].domains
+    return grow(root / "digits_dg", domains, "0123456789", 1, ("train", "val"), "jpg")
 
 
 def pacs(root: Path, lists: bool = True) -> Path:
     "Dassl's images/ and splits/, or domain/class alone; four images of each class."
-    facts = FACTS["pacs"]
-    base = root / "pacs" / "images" if lists else root / "PACS"
+    facts, base = BENCHMARKS["pacs"], root / "pacs" / "images" if lists else root / "PACS"
     grow(base, facts.domains, facts.classes, 4)
     if lists:
         write_lists(base.parent)
@@ -44,17 +42,15 @@ def pacs(root: Path, lists: bool = True) -> Path:
 
 def write_lists(root: Path, first: int = 1, ending: str = "\n") -> None:
     "The lists that split each domain; labels count from `first`."
-    facts = FACTS["pacs"]
+    facts = BENCHMARKS["pacs"]
     (root / "splits").mkdir(exist_ok=True)
     for domain in facts.domains:
-        names = sorted(
-            p.relative_to(root / "images").as_posix()
-            for p in (root / "images" / domain).rglob("*.png")
-        )
+        files = sorted((root / "images" / domain).rglob("*.png"))
+        names = [p.relative_to(root / "images").as_posix() for p in files]
         lines = [f"{name} {first + facts.classes.index(name.split('/')[1])}" for name in names]
-        for part, chosen in (("train", lines[::2]), ("crossval", lines[1::2]), ("test", lines)):
+        for split, chosen in (("train", lines[::2]), ("crossval", lines[1::2]), ("test", lines)):
             text = ending.join(chosen) + ending
-            (root / "splits" / f"{domain}_{part}_kfold.txt").write_bytes(text.encode())
+            (root / "splits" / f"{domain}_{split}_kfold.txt").write_bytes(text.encode())
 
 
 def core50(root: Path, sessions=(2, 5, 7, 9, 10), frames=(0, 5, 10)) -> Path:
@@ -66,43 +62,26 @@ def core50(root: Path, sessions=(2, 5, 7, 9, 10), frames=(0, 5, 10)) -> Path:
 
 def vlcs(root: Path, dassl: bool = True) -> Path:
     if dassl:
-        return grow(
-            root / "VLCS",
-            ("CALTECH", "LABELME", "PASCAL", "SUN"),
-            "01234",
-            1,
-            ("train", "crossval", "test"),
-            "jpg",
-        )
-    return grow(
-        root / "VLCS",
-        ("Caltech101", "LabelMe", "SUN09", "VOC2007"),
-        FACTS["vlcs"].classes,
-        2,
-        kind="jpg",
-    )
+        domains, splits = "CALTECH LABELME PASCAL SUN".split(), ("train", "crossval", "test")
+        return grow(root / "VLCS", domains, "01234", 1, splits, "jpg")
+    domains = "Caltech101 LabelMe SUN09 VOC2007".split()
+    return grow(root / "VLCS", domains, BENCHMARKS["vlcs"].classes, kind="jpg")
 
 
 def office_home(root: Path, dassl: bool = True) -> Path:
-    classes = FACTS["office_home"].classes[55:60]
+    classes = BENCHMARKS["office_home"].classes[55:60]
     if dassl:
-        low = [name.lower() for name in classes]
-        return grow(
-            root / "office_home_dg",
-            ("art", "clipart", "product", "real_world"),
-            low,
-            1,
-            ("train", "val"),
-            "jpg",
-        )
-    return grow(
-        root / "office_home", ("Art", "Clipart", "Product", "Real World"), classes, 2, kind="jpg"
-    )
+        domains, low = "art clipart product real_world".split(), [c.lower() for c in classes]
+        return grow(root / "office_home_dg", domains, low, 1, ("train", "val"), "jpg")
+    domains = ("Art", "Clipart", "Product", "Real World")
+    return grow(root / "office_home", domains, classes, kind="jpg")
 
 
 def terra_incognita(root: Path) -> Path:
-    domains = [f"location_{n}" for n in (38, 43, 46, 100)]
-    return grow(root / "terra_incognita", domains, FACTS["terra_incognita"].classes, 1, kind="jpg")
+    domains, classes = (38, 43, 46, 100), BENCHMARKS["terra_incognita"].classes
+    return grow(
+        root / "terra_incognita", (f"location_{n}" for n in domains), classes, 1, kind="jpg"
+    )
 
 
 TREES = {

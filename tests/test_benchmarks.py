@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dgdd_nb.data import MultiDomain
+from dgdd_nb.data import Batch, MultiDomain
 from dgdd_nb.domain_gradients import domain_gradients
 from dgdd_nb.engine import Engine, EngineSettings
 from dgdd_nb.files import generator
@@ -40,17 +40,11 @@ def test_gradient_equals_ours(domains: int):
     (gradient,) = torch.autograd.grad(loop.loss(net, batches), loop.synthetic)
     encoder = ConvNet(C, SIZE, width=WIDTH)
     encoder.load_state_dict(net.state_dict())
-    ours = domain_gradients(
-        encoder,
-        DM(),
-        torch.cat(batches),
-        torch.arange(C).repeat_interleave(REAL),
-        torch.arange(domains).repeat_interleave(REAL // domains).repeat(C),
-        loop.synthetic,
-        torch.arange(C).repeat_interleave(IPC),
-        domains,
-        C,
-    )
+    labels, mine = (torch.arange(C).repeat_interleave(n) for n in (REAL, IPC))
+    where = torch.arange(domains).repeat_interleave(REAL // domains).repeat(C)
+    real = Batch(torch.cat(batches), labels, where, domains, C)
+    synthetic = Batch(loop.synthetic, mine, torch.full_like(mine, -1), domains, C)
+    ours = domain_gradients(encoder, DM(), real, synthetic)
     assert gradient.abs().max() > 0
     assert (
         ours.g_dm - gradient
@@ -61,7 +55,7 @@ def test_gradient_equals_the_engine_s():
     """The same for a step of the engine: its network and its real images handed to the public loop."""
     draw = torch.Generator().manual_seed(3)
     x = torch.randint(0, 256, (C * 20, 3, SIZE, SIZE), generator=draw, dtype=torch.uint8)
-    source = MultiDomain.from_tensors(
+    source = MultiDomain.from_arrays(
         x, torch.arange(C).repeat(20), torch.zeros(C * 20, dtype=torch.int64)
     )
     loop, settings = (
@@ -71,7 +65,7 @@ def test_gradient_equals_the_engine_s():
     engine = Engine(source, DM(), None, settings, seed=5)
     ours = engine.gradients(loop.synthetic, torch.arange(C).repeat_interleave(IPC), step=2).g_dm
     net = loop.network()
-    net.load_state_dict(engine.net.state_dict())
+    net.load_state_dict(engine.encoders(2).state_dict())
     index = source.sample(REAL, generator(5, "real", 2))
     batches = source.normalisation()(source.images[index]).split(REAL)
     (gradient,) = torch.autograd.grad(loop.loss(net, batches), loop.synthetic)

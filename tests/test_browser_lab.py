@@ -1,16 +1,13 @@
-"""The widgets in a real JupyterLab and a real Notebook 7, moved by keyboard."""
+"""The explorers in a real JupyterLab and a real Notebook 7, moved by keyboard."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from browsing import ROOT, jupyter, listen, open_notebook, opened, run_all, screenshot, unexpected
-
-from dgdd_nb.surgery import DEFAULTS
 
 pytestmark = pytest.mark.browser
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
@@ -19,12 +16,22 @@ SETUP = """
 from dgdd_nb.data import mini_digits
 from dgdd_nb.distill import distill
 from dgdd_nb.matching import DM
-from dgdd_nb.widgets import arrows, explore, peel, play
+from dgdd_nb.explore import arrows, explore, peel, play
 source, _ = mini_digits(size=16, train=300, test=10).leave_out("street")
 short = dict(ipc=1, steps=4, keep_every=1, real_batch=4, width=8, progress=False)
 runs = {f"DM, seed {seed}": distill(source, DM(), seed=seed, **short) for seed in (0, 1)}
 """
-CELLS = [SETUP, "explore(source, 3)", "arrows()", "peel(source, 3)", "play(runs, interval=200)"]
+CELLS = [
+    SETUP,
+    "explore(source, 3)",
+    "arrows()",
+    "peel(source, 3)",
+    "play(runs, interval=200)",
+    "hole = source.select(~((source.labels == 5) & (source.domains == 2)))\n"
+    "explore(hole, 3, title='with a hole')",
+    "moved = explore(source, 3, title='moved by Python')\nmoved",
+    "moved.state = {**moved.state, 'alpha': 1.5}",
+]
 
 
 class Opened(NamedTuple):
@@ -56,9 +63,9 @@ def site(
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "work").mkdir()
     small_notebook(folder / "work" / "small.ipynb")
-    committed = nbformat.read(ROOT / "nbs" / "60_widgets.ipynb", 4)
+    committed = nbformat.read(ROOT / "nbs" / "60_explore.ipynb", 4)
     committed.cells = [cell for cell in committed.cells if "nbdev_export(" not in cell.source]
-    nbformat.write(committed, folder / "work" / "60_widgets.ipynb")  # all but the cell that exports
+    nbformat.write(committed, folder / "work" / "60_explore.ipynb")  # all but the cell that exports
     with jupyter(folder / "work", folder / "home", request.param) as address:
         yield address, request.param
 
@@ -74,144 +81,118 @@ def small(site: tuple[str, str]) -> Iterator[Opened]:
 
 
 def desk(page: Any, title: str) -> Any:
-    """One widget by its title, scrolled into view, its picture there."""
-    found = page.locator(".dgdd-widget", has_text=title).first
+    """One explorer by its title, scrolled into view, its sentence there."""
+    found = page.locator(".dgdd", has_text=title).first
     found.scroll_into_view_if_needed()
-    found.locator("img").wait_for()
-    found.get_by_role("slider").first.focus()  # controls have got their names by then
-    found.locator("[role=slider][aria-label]").first.wait_for()
+    found.locator("[role=status]:not(:empty)").wait_for()
     return found
 
 
-def slider(found: Any, label: str) -> Any:
-    """One slider of a widget by its label."""
-    return found.locator(".widget-slider", has_text=label).first
+def pictures(found: Any) -> str:
+    """Everything that is painted or drawn."""
+    return found.evaluate(
+        """node => [...node.querySelectorAll('canvas')].map(c => c.toDataURL()).join()
+            + [...node.querySelectorAll('svg')].map(s => s.outerHTML).join()"""
+    )
 
 
-def press(found: Any, label: str, key: str = "ArrowRight", times: int = 1) -> tuple[str, str]:
-    """Move a slider by keyboard until the picture and the readout differ; both readouts."""
-    row = slider(found, label)
-    readout, picture = row.locator(".widget-readout"), found.locator("img")
-    before, old = readout.inner_text(), picture.get_attribute("src")
-    row.get_by_role("slider").focus()
+def press(found: Any, label: str, key: str = "ArrowRight", times: int = 1) -> str:
+    """Move a slider by keyboard; the pictures must follow; what the slider says then."""
+    line, before = found.get_by_role("slider", name=label, exact=True), pictures(found)
+    line.focus()
     for _ in range(times):
         found.page.keyboard.press(key)
-    found.page.wait_for_function(
-        "([node, old]) => node.querySelector('img').src !== old",
-        arg=[found.element_handle(), old],
-        timeout=20_000,
-    )
-    assert not found.get_by_role("alert").count(), found.get_by_role("alert").first.inner_text()
-    return before, readout.inner_text()
+    assert pictures(found) != before
+    assert not found.locator("[role=alert]:visible").count()
+    return line.get_attribute("aria-valuetext")
 
 
-def choose(found: Any, label: str, key: str) -> None:
-    """Open a list by keyboard, go one entry up or down, and take it."""
-    found.locator(".widget-dropdown", has_text=label).first.locator("select").focus()
-    for press in ("Enter", key, "Enter"):
-        found.page.keyboard.press(press)
-        found.page.wait_for_timeout(200)  # the list opens and closes in a window of its own
-
-
-def wait_for_text(found: Any, text: str) -> None:
-    """Wait until the line that describes the picture holds a text."""
-    found.get_by_role("status").filter(has_text=re.compile(text)).wait_for(timeout=20_000)
-
-
-def cut_off(found: Any) -> list[str]:
-    """Labels whose text does not fit, or that leave the widget."""
-    return found.evaluate("""node => [...node.querySelectorAll('.widget-label, .widget-readout, button')]
-        .filter(e => e.offsetParent && (e.scrollWidth > e.clientWidth + 1
-            || e.getBoundingClientRect().right > node.getBoundingClientRect().right + 1))
-        .map(e => e.innerText)""")
+def says(found: Any, text: str) -> None:
+    """Wait until the sentence holds a text."""
+    found.locator("[role=status]", has_text=text).wait_for(timeout=20_000)
 
 
 def test_explorer_follows_the_keyboard(small):
     found = desk(small.page, "alpha and beta explorer")
     screenshot(small.page, f"{small.app}-explorer-before")
-    assert press(found, "alpha", times=8) == ("0.50", "0.90")
-    wait_for_text(found, r"alpha 0\.90")
-    press(found, "beta", "PageUp")
-    assert len(found.locator("img").get_attribute("alt")) > 50
-    old = found.locator("img").get_attribute("src")
-    choose(found, "number of domains", "ArrowUp")
-    wait_for_text(found, "domains scan, photo, image")
-    assert found.locator("img").get_attribute("src") != old
-    choose(found, "class", "ArrowDown")
-    wait_for_text(found, "Class 4")
+    first = pictures(found)
+    assert press(found, "alpha: class part", times=8) == "0.90"
+    assert press(found, "beta: domain part", "PageUp") != "0.01"
+    found.locator("select[name=K]").select_option("2")
+    says(found, "noise from 2 domains")
+    before = pictures(found)
+    found.locator("select[name=label]").select_option(label="4")  # the kernel computes it
+    says(found, "noise from 2 domains")
+    assert pictures(found) != before
     screenshot(small.page, f"{small.app}-explorer-after")
     found.get_by_role("button", name="Reset").focus()
     small.page.keyboard.press("Enter")
-    wait_for_text(found, r"Class 3, domains scan, photo, print.*alpha 0\.50, beta 0\.01")
-    assert slider(found, "alpha").locator(".widget-readout").inner_text() == "0.50"
+    says(found, "noise from 3 domains")
+    assert pictures(found) == first
+    assert not unexpected(small.errors, small.app)
+
+
+def test_a_class_that_is_absent_is_said_and_the_picture_stays(small):
+    found = desk(small.page, "with a hole")
+    before = pictures(found)
+    found.locator("select[name=label]").select_option(label="5")
+    found.locator("[role=alert]", has_text="Class '5' is absent in print").wait_for(timeout=20_000)
+    assert pictures(found) == before and found.locator("select[name=label]").input_value() == "3"
+    press(found, "alpha: class part")  # and it goes on
     assert not unexpected(small.errors, small.app)
 
 
 def test_arrows_follow_the_keyboard(small):
     found = desk(small.page, "Resultant length of K arrows")
-    assert press(found, "arrow 1: angle") == ("0", "5")
+    assert press(found, "arrow 1: angle") == "5"
     press(found, "arrow 2: length", "ArrowLeft")
     screenshot(small.page, f"{small.app}-arrows")
     found.get_by_role("button", name="Spread evenly").focus()
     small.page.keyboard.press("Enter")
-    wait_for_text(found, r"R = 0\.00")
+    says(found, "R = 0.00")
     assert not unexpected(small.errors, small.app)
 
 
-def test_peeler_follows_the_keyboard(small):
+def test_peeler_and_player_follow_the_keyboard(small):
     found = desk(small.page, "Frequency peeler")
-    before, after = press(found, "threshold", times=5)
-    assert (before, after) == ("0.50", "0.55")
+    assert press(found, "threshold: keep frequencies with R above", times=5) == "0.55"
     screenshot(small.page, f"{small.app}-peeler")
-    assert not unexpected(small.errors, small.app)
-
-
-def test_player_plays(small):
     found = desk(small.page, "Distillation player")
-    assert press(found, "saved step") == ("step 0", "step 1")
-    wait_for_text(found, "Step 1 of 4")
-    found.get_by_role("button", name="play").focus()
+    assert press(found, "saved step") == "1"
+    found.get_by_role("button", name="Play").focus()
     small.page.keyboard.press("Enter")
-    wait_for_text(found, "Step 4 of 4")
+    says(found, "Step 4 of 4")
     screenshot(small.page, f"{small.app}-player")
     assert not unexpected(small.errors, small.app)
 
 
-def test_nothing_is_cut_off_or_nameless(small):
-    found = small.page.locator(".dgdd-widget")
-    assert found.count() == 4
-    for i in range(4):
-        nameless = (
-            found.nth(i)
-            .locator("button, [role=slider]")
-            .evaluate_all(
-                "nodes => nodes.filter(e => !e.innerText.trim() && !e.getAttribute('aria-label')).length"
+def test_python_and_browser_share_the_state(small):
+    """The last cell of the notebook has set alpha from Python and read it back."""
+    found = desk(small.page, "moved by Python")
+    slider = found.get_by_role("slider", name="alpha: class part", exact=True)
+    assert slider.get_attribute("aria-valuetext") == "1.50"
+
+
+def test_nothing_is_cut_off_and_the_theme_is_that_of_the_page(small):
+    page, wide = small.page, small.page.viewport_size
+    for width in (1300, 700):
+        page.set_viewport_size({"width": width, "height": 900})
+        for found in page.locator(".dgdd").all():
+            found.scroll_into_view_if_needed()
+            assert found.evaluate("node => node.scrollWidth <= node.clientWidth + 1")
+            tracks = found.get_by_role("slider").evaluate_all(
+                "nodes => nodes.filter(e => e.offsetParent).map(e => e.clientWidth)"
             )
+            assert min(tracks) >= 100
+    page.set_viewport_size(wide)
+    change = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        page.evaluate(change, theme)
+        page.wait_for_function(
+            "dark => document.querySelector('.dgdd').classList.contains('dark') === dark",
+            arg="Dark" in theme,
         )
-        assert not nameless
-        found.nth(i).scroll_into_view_if_needed()
-        assert cut_off(found.nth(i)) == []
-
-
-def test_tracks_stay_long_in_a_narrow_window(small):
-    wide = small.page.viewport_size
-    small.page.set_viewport_size({"width": 700, "height": 900})
-    try:
-        for title in (
-            "alpha and beta explorer",
-            "Resultant length of K arrows",
-            "Frequency peeler",
-        ):
-            found = desk(small.page, title)
-            small.page.wait_for_timeout(500)
-            screenshot(small.page, f"{small.app}-narrow-{title.split()[0]}")
-            tracks = found.locator("[role=slider]").evaluate_all(
-                "nodes => nodes.filter(e => e.offsetParent).map(e => e.closest('.noUi-target').clientWidth)"
-            )
-            assert tracks and min(tracks) >= 100, (title, tracks)
-            assert cut_off(found) == []
-    finally:
-        small.page.set_viewport_size(wide)
+        screenshot(page, f"{small.app}-{theme[-5:].strip()}")
 
 
 def test_committed_notebook(site, small):
@@ -220,18 +201,16 @@ def test_committed_notebook(site, small):
         pytest.skip("the committed notebook runs in JupyterLab; Notebook 7 has the small one")
     page = small.page.context.browser.new_page(viewport={"width": 1300, "height": 1100})
     errors = listen(page)
-    open_notebook(page, address, "60_widgets.ipynb", app)
+    open_notebook(page, address, "60_explore.ipynb", app)
     run_all(page)
     for title, start in (
-        ("Frequency peeler", r"gradient of scan, threshold 0\.50"),
+        ("Frequency peeler", "gradient of scan, threshold 0.50"),
         ("Resultant length", "4 arrows"),
         ("Distillation player", "Step 0 of"),
+        ("alpha and beta explorer", "noise from 3 domains"),
     ):
-        wait_for_text(desk(page, title), start)  # no cell further down has moved them
-    found = desk(page, "alpha and beta explorer")
-    wait_for_text(found, rf"Class 3, .*alpha {DEFAULTS['alpha']:.2f}, beta {DEFAULTS['beta']:.2f}")
-    before, after = press(found, "alpha")
-    assert float(after) > float(before)
+        says(desk(page, title), start)
+    press(desk(page, "alpha and beta explorer"), "alpha: class part")
     screenshot(page, f"{app}-committed")
     assert not unexpected(errors, app)
     page.close()

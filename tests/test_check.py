@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from shared import QUICK, unpacked
 
-from dgdd_nb.benchmarks import FACTS, list_pacs, read
-from dgdd_nb.check import about_count, check, guess_name, look_at
+from dgdd_nb.benchmarks import BENCHMARKS, list_benchmark, read
+from dgdd_nb.check import _about_note, _guess, _look, check
 
 
 def own(root: Path) -> Path:
@@ -36,7 +36,7 @@ def test_a_good_folder_has_nothing_to_repair(tmp_path, capsys):
     assert capsys.readouterr().out == f"{report}\n" and "Nothing to repair." in str(report)
     assert report.counts == {(d, c): 3 for d in report.domains for c in report.classes}
     assert report.notes == [
-        "domains are: drawing, photo; classes are: cup, dog, house; is that right?"
+        "Domains are: drawing, photo; classes are: cup, dog, house; is that right?"
     ]
     assert "18 images, 2 domains, 3 classes, 6x6" in str(
         report
@@ -54,7 +54,7 @@ def test_benchmarks_are_recognised(name, tmp_path):
         if name == "core50"
         else TREES[name](tmp_path)
     )
-    assert guess_name(root) == guess_name(root.parent) == name
+    assert _guess(root) == _guess(root.parent) == name
     report, problems, _ = told(root)
     assert report.name == name and len(report.listing.rows) == len(report.looks) > 0
     if name != "terra_incognita":
@@ -65,7 +65,7 @@ def test_benchmarks_are_recognised(name, tmp_path):
 def test_layouts(tmp_path):
     assert check(fake_trees.pacs(tmp_path / "a"), quiet=True).layout == "domain/class with lists"
     assert check(fake_trees.pacs(tmp_path / "b", lists=False), quiet=True).layout == "domain/class"
-    assert check(fake_trees.vlcs(tmp_path / "c"), quiet=True).layout == "domain/part/class"
+    assert check(fake_trees.vlcs(tmp_path / "c"), quiet=True).layout == "domain/split/class"
     assert (
         check(fake_trees.core50(tmp_path / "d", (5, 7, 9, 10), (0,)), quiet=True).layout
         == "session/object"
@@ -87,7 +87,7 @@ def test_wrong_level(tmp_path):
         report, problems, _ = told(wrong)
         assert not report.ok and f"perhaps you mean {root}" in problems
     report, problems, _ = told(grow(tmp_path / "one", ("photo",), ("cup", "dog")))
-    assert "there is one domain, photo" in problems
+    assert "There is one domain, photo" in problems
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])
@@ -111,7 +111,8 @@ def test_forms_colours_and_sizes(tmp_path):
     assert "1 file (photo/cup/0.png) of one flat colour" in problems and len(report.problems) == 1
     assert report.sizes == {(6, 6): 20, (20, 20): 2} and "2 sizes from 6x6 to 20x20" in notes
     assert (
-        "pass size=64, for instance, when reading (in a grid file: size = 64 under [data])" in notes
+        "pass size=64, for instance, when reading (in a study file: size = 64 under [data])"
+        in notes
     )
     assert {p.name for p in report.grey} == {"1.png", "2.jpg"} and "2 grey images" in notes
     for form in ("form P", "form CMYK", "form RGBA with transparency"):
@@ -123,7 +124,7 @@ def test_a_grey_domain_is_normal(tmp_path):
     for path in (root / "drawing").rglob("*.png"):
         Image.open(path).convert("L").save(path)
     report, _, notes = told(root)
-    assert report.ok and report.notes[1].startswith("all images of drawing are grey; nothing to do")
+    assert report.ok and report.notes[1].startswith("All images of drawing are grey; nothing to do")
 
 
 @pytest.mark.parametrize(
@@ -132,8 +133,8 @@ def test_a_grey_domain_is_normal(tmp_path):
         ("photo/train/cup/copy.png", "repeated file", False),
         ("photo/train/dog/copy.png", "2 classes", True),
         ("drawing/train/cup/copy.png", "2 domains", False),
-        ("photo/val/cup/copy.png", "2 parts", True),
-        ("drawing/val/cup/copy.png", "2 parts", True),
+        ("photo/val/cup/copy.png", "2 splits", True),
+        ("drawing/val/cup/copy.png", "2 splits", True),
     ],
 )
 def test_copies(other, kind, serious, tmp_path):
@@ -164,7 +165,7 @@ def test_labels_off_by_one(tmp_path):
     report, problems, _ = told(grow(root, ("b",), "1234"))
     assert "numbered from 0 in a, from 1 in b" in problems
     report, _, notes = told(grow(tmp_path / "ones", ("a", "b"), "1234"))
-    assert report.ok and "label 0 means folder 1" in notes
+    assert report.ok and "label 0 is folder 1" in notes
     report, _, notes = told(grow(tmp_path / "zeros", ("a", "b"), "0123"))
     assert report.ok and len(report.notes) == 1
     root = fake_trees.pacs(tmp_path)
@@ -172,7 +173,7 @@ def test_labels_off_by_one(tmp_path):
     report, problems, _ = told(root)
     assert "labels should run from 1" in problems and len(report.listing.rows) == 112
     fake_trees.write_lists(root, first=0)
-    assert "labels in the lists run from 0" in told(root)[2]
+    assert "Labels in the lists run from 0" in told(root)[2]
 
 
 def test_vlcs_numbered_from_one(tmp_path):
@@ -183,7 +184,7 @@ def test_vlcs_numbered_from_one(tmp_path):
     report, problems, _ = told(root)
     assert (
         report.name == "vlcs"
-        and "unknown class folder of vlcs '5'" in problems
+        and "nknown class folder of vlcs '5'" in problems
         and "from 1 in SUN" in problems
     )
 
@@ -198,7 +199,7 @@ def test_a_misspelt_class_of_a_benchmark(tmp_path):
 def test_order_of_numbers(tmp_path):
     _, _, notes = told(grow(tmp_path / "s", ("s1", "s2", "s10"), ("o2", "o10")))
     assert (
-        "domain folder s10 comes before s2" in notes and "class folder o10 comes before o2" in notes
+        "Domain folder s10 comes before s2" in notes and "Class folder o10 comes before o2" in notes
     )
     assert "comes before" not in told(grow(tmp_path / "t", ("s01", "s02", "s10"), ("a", "b")))[2]
 
@@ -227,9 +228,9 @@ def test_pictures_in_forms_that_nobody_reads(tmp_path):
 
 def test_domains_that_differ_in_case_and_swapped_levels(tmp_path):
     root = grow(tmp_path / "own", ("photo", "Photo "), ("cup", "dog"), 2)
-    assert "domains 'Photo ' and 'photo' differ in case or blanks" in told(root)[1]
+    assert "Domains 'Photo ' and 'photo' differ in case or blanks" in told(root)[1]
     assert (
-        "domains are: cup, dog; classes are: art, photo; is that right?"
+        "Domains are: cup, dog; classes are: art, photo; is that right?"
         in told(grow(tmp_path / "swapped", ("cup", "dog"), ("art", "photo"), 2))[2]
     )
     assert (
@@ -240,15 +241,12 @@ def test_domains_that_differ_in_case_and_swapped_levels(tmp_path):
 
 
 def test_published_counts():
-    from dgdd_nb.check import Report
-
-    def say(name, note):
-        return about_count(Report(Path(), name), note)
-
-    assert say("pacs", "1,669 images of photo, published are 1,670").serious
-    exception = say("pacs", "3,928 images of sketch, published are 3,929")
-    assert not exception.serious and "9,990 against 9,991" in exception.text
-    assert not say("terra_incognita", "24,330 images in all, published are 24,788").serious
+    serious, _ = _about_note("pacs", "1,669 images of photo, published are 1,670")
+    assert serious
+    serious, text = _about_note("pacs", "3,928 images of sketch, published are 3,929")
+    assert not serious and "9,990 against 9,991" in text
+    text = "24,330 images in all, published are 24,788"
+    assert not _about_note("terra_incognita", text)[0]
 
 
 def test_pacs_without_the_sketch(tmp_path, monkeypatch):
@@ -256,14 +254,14 @@ def test_pacs_without_the_sketch(tmp_path, monkeypatch):
     fake_trees.picture(root / "images" / "sketch" / "dog" / "n02103406_4068-1.png")
     fake_trees.write_lists(root)
     _, _, notes = told(root)
-    assert "left out sketch/dog/n02103406_4068-1.png, as Dassl does" in notes
+    assert "Left out sketch/dog/n02103406_4068-1.png, as Dassl does" in notes
 
 
-def test_a_part_of_many_files(tmp_path):
+def test_some_of_many_files(tmp_path):
     report, _, notes = told(own(tmp_path), most=5)
     assert (
         len(report.looks) == 5
-        and "opened 5 of 18 files; to open all, in Python: check(root, most=18)." in notes
+        and "Opened 5 of 18 files; to open all, in Python: check(root, most=18)." in notes
     )
     for most in (0, 1, 7, 10, 17, 18, 19):
         assert len(told(tmp_path / "own", most=most)[0].looks) == min(most, 18)
@@ -291,7 +289,7 @@ def test_any_form_can_be_looked_at(mode, height, width):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.tif" if mode == "CMYK" else "x.png")
         image.save(path)
-        seen = look_at(path)
+        seen = _look(path)
     assert seen.size == (height, width) and (seen.grey or mode == "CMYK")
     assert seen.flat == (height * width == 1) or min(height, width) * max(height, width) < 20
 
@@ -299,12 +297,12 @@ def test_any_form_can_be_looked_at(mode, height, width):
 @pytest.mark.data
 def test_real_pacs(tmp_path):
     root = unpacked("PACS", "pacs_64px.tar", tmp_path)
-    assert list_pacs(FACTS["pacs"], root)[1] == []
+    assert list_benchmark(BENCHMARKS["pacs"], root)[1] == []
     assert read("pacs", root, 8, domains=["photo"], cache=False, quiet=True).counts().sum() == 1670
     report, _, notes = told(root, workers=1, most=2000)
     assert report.ok and report.name == "pacs" and set(report.sizes) == {(64, 64)}
-    assert "all images of sketch are grey" in notes
-    assert sum(report.counts.values()) == FACTS["pacs"].total
+    assert "All images of sketch are grey" in notes
+    assert sum(report.counts.values()) == BENCHMARKS["pacs"].total
 
 
 @pytest.mark.data
@@ -317,7 +315,7 @@ def test_real_digits_are_your_own(tmp_path):
         report.ok
         and report.name is None
         and report.duplicates == []
-        and "all images of usps are grey" in notes
+        and "All images of usps are grey" in notes
     )
 
 
@@ -342,7 +340,7 @@ def test_a_file_in_place_of_a_folder(tmp_path, name):
         match=f"{name} is a file; unpack it if it is an archive, then name the folder",
     ):
         check(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match="there is no folder .*; check the path"):
+    with pytest.raises(FileNotFoundError, match="There is no folder .*; check the path"):
         check(tmp_path / "nowhere")
 
 

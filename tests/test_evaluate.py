@@ -1,11 +1,27 @@
 """What `evaluate` promises and a notebook has no time for: worker processes, other networks, batch norm in one loop."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from dgdd_nb.coresets import random
 from dgdd_nb.data import MultiDomain, mini_digits
-from dgdd_nb.evaluate import Difference, evaluate, get_recipe, leave_one_out, one_task
+from dgdd_nb.evaluate import (
+    Difference,
+    evaluate,
+    leave_one_out,
+    network_seeds,
+    one_task,
+    paired_difference,
+    student_interval,
+    summarise,
+)
+from dgdd_nb.networks import network as build
+from dgdd_nb.train import PLUGS, get_recipe
 
 
 def toy(n: int, size: int = 16) -> MultiDomain:
@@ -97,13 +113,120 @@ def test_without_parts_only_the_unseen_domains_are_scored(setting, targets):
 
 
 @pytest.mark.parametrize(
-    "seeds, networks, verdict",
+    "seeds, networks, anew, verdict",
     [
-        (5, 10, "a is better"),
-        (5, 9, "not enough networks to claim a difference"),
-        (4, 10, "not enough seeds to claim a difference"),
-        (1, 1, "not enough seeds to claim a difference"),
+        (5, 10, True, "a is better"),
+        (5, 10, False, "no claim: all seeds share their networks"),
+        (5, 9, True, "not enough networks to claim a difference"),
+        (4, 10, True, "not enough seeds to claim a difference"),
+        (1, 1, True, "not enough seeds to claim a difference"),
     ],
 )
-def test_verdict_names_what_is_missing(seeds, networks, verdict):
-    assert Difference("a", "b", (1.0,) * seeds, 0.5, 1.5, networks).verdict == verdict
+def test_verdict_names_what_is_missing(seeds, networks, anew, verdict):
+    difference = Difference("a", "b", (1.0,) * seeds, 0.5, 1.5, networks, anew)
+    assert difference.verdict == verdict and verdict in str(difference)
+
+
+def table(values: dict, shared: bool = False) -> pd.DataFrame:
+    "Rows from method -> target -> (seeds, networks) accuracies."
+    return pd.DataFrame(
+        {
+            "method": method,
+            "target": target,
+            "distillation_seed": seed,
+            "network_seed": n if shared else network_seeds(99, seed)[n],
+            "accuracy": accuracy,
+        }
+        for method, targets in values.items()
+        for target, runs in targets.items()
+        for seed, run in enumerate(runs)
+        for n, accuracy in enumerate(run)
+    )
+
+
+def test_summary_keeps_the_two_spreads_apart():
+    rows = table({"a": {"x": [[50, 52], [46, 48], [53, 53]]}, "b": {"x": [[40, 40]]}})
+    a, b = (line for _, line in summarise(rows).iterrows())
+    assert (a["method"], a["target"], a["seeds"], a["networks"]) == ("a", "x", 3, 2)
+    assert a["mean"] == pytest.approx(151 / 3) and a["std_seeds"] == pytest.approx(
+        np.std([51, 47, 53], ddof=1)
+    )
+    assert a["std_networks"] == pytest.approx(np.sqrt((2 + 2 + 0) / 3))
+    assert (b["mean"], b["seeds"]) == (40, 1) and np.isnan(b["std_seeds"])
+    assert summarise(rows, baseline="b").loc[0, "difference"] == pytest.approx(11)
+
+
+def test_an_average_takes_seeds_with_every_target():
+    rows = table({"a": {"x": [[50], [60]], "y": [[10], [20], [90]]}})
+    average = summarise(rows).iloc[-1]
+    assert (average["target"], average["mean"], average["seeds"]) == ("average", 35, 2)
+
+
+def test_paired_difference_by_hand():
+    rows = table(
+        {"a": {"x": [[50, 52], [46, 48], [53, 53]]}, "b": {"x": [[49, 49], [46, 44], [49, 51]]}}
+    )
+    found = paired_difference(rows, "a", "b")
+    assert found.values == (2, 2, 3) and (found.seeds, found.networks) == (3, 2)
+    half = 4.302653 * np.std([2, 2, 3], ddof=1) / np.sqrt(3)
+    assert [found.low, found.high] == pytest.approx([7 / 3 - half, 7 / 3 + half], rel=1e-6)
+    assert student_interval([1.0]) != student_interval([1.0, 2.0])
+    with pytest.raises(ValueError, match="did you mean 'a'"):
+        paired_difference(rows, "aa", "b")
+    with pytest.raises(ValueError, match="share no distillation seed"):
+        paired_difference(rows, "a", "b", "nowhere")
+
+
+def test_shared_networks_make_no_claim():
+    runs = {"a": {"x": 50 + np.eye(5, 10)}, "b": {"x": 40 + np.zeros((5, 10))}}
+    assert paired_difference(table(runs), "a", "b").verdict == "a is better"
+    assert paired_difference(table(runs, shared=True), "a", "b").verdict.startswith("no claim")
+    equal = {"a": {"x": np.eye(5, 10)}, "b": {"x": np.eye(5, 10)[::-1]}}
+    assert paired_difference(table(equal), "a", "b").verdict == "no difference shown"
+
+
+def test_scores_become_rows():
+    scores = evaluate(
+        toy(24), toy(40), seeds=network_seeds(2, 3), recipe=SHORT, width=8, device="cpu"
+    )
+    rows = scores.rows("DM", 3)
+    assert list(rows.columns) == [
+        "method",
+        "target",
+        "distillation_seed",
+        "network_seed",
+        "accuracy",
+    ]
+    assert rows["network_seed"].tolist() == [3000, 3001]
+    assert rows["accuracy"].tolist() == scores.values.tolist()
+
+
+def test_a_network_can_be_a_module_or_a_function():
+    options = {"seeds": 2, "recipe": SHORT, "device": "cpu"}
+    start = build(classes=2, size=16, width=8, seed=5)
+    state = {name: value.clone() for name, value in start.state_dict().items()}
+    module = evaluate(toy(24), toy(40), network=start, **options)
+    assert all(torch.equal(value, state[name]) for name, value in start.state_dict().items())
+    made = lambda seed: build(classes=2, size=16, width=8, seed=seed)  # noqa: E731
+    named = evaluate(toy(24), toy(40), width=8, **options)
+    function = evaluate(toy(24), toy(40), network=made, **options)
+    assert np.array_equal(function.values, named.values) and module.values.shape == (2,)
+
+
+def shift(batch, net, dice, state: dict):
+    "A transfer network for the tests: adds a constant."
+    return replace(batch, images=batch.images + state["shift"])
+
+
+def test_the_judge_honours_a_transfer_network(monkeypatch):
+    made = random(mini_digits(16, train=40, test=20).leave_out("street")[0], 2)
+    target = mini_digits(16, train=40, test=20).only("street")
+    options = {"seeds": 1, "recipe": SHORT, "width": 8, "device": "cpu"}
+    rich = replace(made, transfer={"shift": torch.full((1,), 5.0)}, transfer_name="shift")
+    with pytest.raises(ValueError, match="adds it to PLUGS"):
+        evaluate(rich, target, **options)
+    monkeypatch.setitem(PLUGS["transform"], "shift", shift)
+    moved = evaluate(rich, target, **options)
+    by_hand = evaluate(made, target, transform=partial(shift, state={"shift": 5.0}), **options)
+    assert np.array_equal(moved.values, by_hand.values)
+    assert rich.bytes == made.bytes + 4

@@ -4,9 +4,17 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pytest
+import torch
+
+from dgdd_nb import files
+from dgdd_nb.files import derive_seed, load_settings, settings_dict, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork and signals")
@@ -213,14 +221,187 @@ def test_distilled_set_killed_while_saving(tmp_path: Path) -> None:
 def test_light_imports() -> None:
     script = (
         "import sys, dgdd_nb.files, dgdd_nb.distilled; "
-        "print(*{'matplotlib', 'sklearn', 'PIL', 'ipywidgets', 'joblib', 'typer'} & {*sys.modules})"
+        "print(*{'matplotlib', 'sklearn', 'PIL', 'ipywidgets', 'joblib', 'typer', 'pydantic', 'pandas'}"
+        " & {*sys.modules})"
     )
     assert python(script).split() == []
 
 
-def test_rows_of_a_stored_table(tmp_path):
-    from dgdd_nb.files import read_csv
+@dataclass(frozen=True)
+class Part:
+    alpha: float = 1.0
+    reading: Literal["a", "b"] = "a"
 
-    (tmp_path / "a.csv").write_text('name,n\r\n"x, y",1\r\n', encoding="utf-8", newline="")
-    assert read_csv(tmp_path / "a.csv") == [{"name": "x, y", "n": "1"}]
-    assert read_csv(tmp_path / "none.csv") == []
+
+@dataclass(frozen=True)
+class Other:
+    x: int = 1
+
+
+@dataclass(frozen=True)
+class Corner:
+    need: int
+    part: Part | None = None
+    parts: tuple[Part, ...] = ()
+    either: Part | Other | None = None
+    number: float | int = 1
+    path: Path = Path(".")
+    flag: bool = False
+    names: list[str] = field(default_factory=list)
+    table: dict[str, float] = field(default_factory=dict)
+    plug: str | dict[str, Any] = "DM"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    loose: tuple = ()
+    anything: Any = None
+    choice: Literal["x", 3] | None = None
+
+    def __post_init__(self) -> None:
+        if self.need < 1:
+            raise ValueError("The need must be at least 1.")
+
+
+GOOD = [
+    ("part", None, None),
+    ("part", {"alpha": 2}, Part(2.0)),
+    ("part", Part(), Part()),
+    ("parts", [{"alpha": 2}, {}], (Part(2.0), Part())),
+    ("either", {"x": 2}, Other(2)),
+    ("either", {"alpha": 2}, Part(2.0)),
+    ("number", 3, 3),
+    ("number", 0.5, 0.5),
+    ("path", "a/b", Path("a/b")),
+    ("flag", np.bool_(True), True),
+    ("names", ("a", "b"), ["a", "b"]),
+    ("table", {"a": 1}, {"a": 1.0}),
+    ("plug", {"name": "SGS", "alpha": 0.5}, {"name": "SGS", "alpha": 0.5}),
+    ("mean", [0, 0.5, 1], (0.0, 0.5, 1.0)),
+    ("loose", [1, "a"], (1, "a")),
+    ("anything", [None], [None]),
+    ("choice", 3, 3),
+    ("need", np.int64(4), 4),
+    ("need", 2**63, 2**63),
+]
+BAD = [
+    ("need", True, "'need' should be a whole number, but is True (bool)."),
+    ("need", None, "'need' should be a whole number, but is None"),
+    ("need", "3", "'need' should be a whole number, but is '3' (str)."),
+    ("need", 3.0, "'need' should be a whole number, but is 3.0 (float)."),
+    ("need", 0, "The need must be at least 1."),
+    ("need", torch.zeros(2), "Corner.need is a Tensor"),
+    ("part", 3, "'part' should be a table"),
+    ("part", {"alfa": 1}, "Part has no setting 'part.alfa' (did you mean 'alpha'?): it has alpha"),
+    ("parts", [{}, {"alfa": 1}], "Part has no setting 'parts[1].alfa' (did you mean 'alpha'?)"),
+    ("part", {"reading": "c"}, "'part.reading' should be 'a' or 'b', but is 'c'"),
+    ("either", {"y": 1}, "no setting 'either.y'"),
+    ("number", "x", "should be a number or a whole number, but is 'x'"),
+    ("flag", 1, "'flag' should be true or false"),
+    ("names", ["a", 3], "'names[1]' should be a text"),
+    ("names", "ab", "'names' should be a list"),
+    ("table", {"a": "x"}, "'table.a' should be a number"),
+    ("table", [1], "'table' should be a table"),
+    ("plug", 3, "'plug' should be a text or a table"),
+    ("mean", [0.5], "'mean' should be a longer list"),
+    ("mean", [0.5] * 4, "'mean' should be a shorter list"),
+    ("choice", "y", "'choice' should be 'x' or 3"),
+    ("path", 3, "'path' should be a text"),
+    ("neet", 3, "Corner has no setting 'neet' (did you mean 'need'?): it has need, part,"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "wanted"), GOOD, ids=str)
+def test_settings_that_are_read(name: str, value: object, wanted: object) -> None:
+    made = load_settings(Corner, {"need": 1, name: value})
+    assert getattr(made, name) == wanted and type(getattr(made, name)) is type(wanted)
+    assert load_settings(Corner, settings_dict(made)) == made
+
+
+@pytest.mark.parametrize(("name", "value", "sentence"), BAD, ids=str)
+def test_settings_that_are_refused(name: str, value: object, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, TypeError)) as caught:
+        load_settings(Corner, {"need": 1}, **{name: value})
+    told = str(caught.value)
+    assert sentence in told and told[0].isupper() and told.endswith(".") and "\n" not in told
+    assert type(caught.value) in (ValueError, TypeError)  # none of pydantic's own
+    if not isinstance(value, (np.generic, torch.Tensor)):
+        path = tmp_path / "run.json"
+        write_json(path, {"need": 1, name: value})
+        with pytest.raises(type(caught.value)) as caught:
+            load_settings(Corner, path)
+        assert str(caught.value) == f"{path}: {told}"
+
+
+def test_settings_from_files(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"\xef\xbb\xbfneed = 2\r\n[part]\r\nalpha = 3\r\n")  # of a Windows editor
+    made = load_settings(Corner, str(path), part={"reading": "b"}, flag=True)
+    assert made == Corner(2, Part(3.0, "b"), flag=True)
+    with pytest.raises(ValueError, match="needs the setting 'need'"):
+        load_settings(Corner)
+    for name, text, sentence in (
+        ("bad.toml", "need =", "bad.toml is not valid TOML"),
+        ("bad.json", "{", "bad.json is not valid JSON.*line 1"),
+        ("list.json", "[1]", "should hold a table"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=sentence):
+            load_settings(Corner, tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="did you mean 'run.toml'"):
+        load_settings(Corner, tmp_path / "rum.toml")
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.bfloat16, torch.float64], ids=str)
+def test_tensors_of_any_shape_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    base, path = torch.arange(12.0).reshape(3, 4), tmp_path / "types.safetensors"
+    stored = {"a": base.to(dtype).T, "b": base.to(dtype)[0, 0], "c": base.to(dtype)[:0], "d": base}
+    stored |= {"e": base, "f": base[:, 1], "g": base.clone().requires_grad_()}
+    digest, first = files.save_tensors(path, stored, {"value": 0.1, "name": "ü"}), path.read_bytes()
+    assert digest == files.save_tensors(path, stored, {"value": 0.1, "name": "ü"})
+    loaded, meta = files.load_tensors(path, device="auto")
+    assert first == path.read_bytes() and meta == {"value": 0.1, "name": "ü"}
+    for name, tensor in stored.items():
+        assert loaded[name].dtype == tensor.dtype and torch.equal(loaded[name].cpu(), tensor)
+    loaded["a"].zero_()  # its own memory, writable
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path: Path) -> None:
+    tensors, meta = files.load_tensors(ROOT / "tests" / "referee.safetensors", "referee")
+    assert "DM 16" in tensors and "torch" in meta
+    with pytest.raises(ValueError, match="meta.x is inf"):
+        files.save_tensors(tmp_path / "x.safetensors", {}, {"x": float("inf")})
+
+
+def test_leftovers_links_and_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "result.json"
+    write_json(path, 1)  # folders are made on the way
+    for name, age in (("old", 7200), ("fresh", 60)):
+        leftover = path.with_name(f".result.json.{name}.part")
+        leftover.write_text("half")
+        os.utime(leftover, (time.time() - age,) * 2)
+    (tmp_path / "link.json").symlink_to(path)
+    write_json(tmp_path / "link.json", 2)
+    assert (tmp_path / "link.json").is_symlink() and files.read_json(path) == 2
+    assert sorted(os.listdir(path.parent)) == [".result.json.fresh.part", "result.json"]
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert files.pick_device() == torch.device("cuda")
+    assert files.pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(RuntimeError, match="there are 2"):
+        files.pick_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert files.pick_device() == files.pick_device("cpu:0") == torch.device("cpu")
+    with pytest.raises(RuntimeError, match="No mps device"):
+        files.pick_device("mps")
+    with pytest.raises(ValueError, match="Unknown device 'cuda:x'"):
+        files.pick_device("cuda:x")
+
+
+def test_seeds() -> None:
+    seeds = {derive_seed(s, name, t) for s in range(5) for name in ("a", "b") for t in range(1000)}
+    assert len(seeds) == 10_000 and all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(1, "a/2", 3) != derive_seed(1, "a", 3) != derive_seed(-1, "a", 3)
+    with pytest.raises(TypeError):
+        derive_seed(0.5, "network")

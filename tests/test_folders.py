@@ -1,103 +1,118 @@
-"""Listings made by hand, and real benchmarks; the latter are skipped where their archive is absent."""
+"""Listings, folders that are wrong, and the cache of decoded images under real accidents; real data where present."""
 
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
-from shared import unpacked
+from shared import QUICK, unpacked
 
-from dgdd_nb.folders import Listing, Row, from_folder, from_listing, list_images
+from dgdd_nb import folders
+from dgdd_nb.folders import Listing, Row, clear_cache, from_folder, list_images, read_image
+
+ROOT = Path(__file__).resolve().parents[1]
+needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork and signals")
+
+
+def draw(path: Path, seed: int, side: tuple[int, int] = (6, 8)) -> Path:
+    "A picture of random colours."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (*side, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+# from a listing to a data set
 
 
 @pytest.fixture
 def listing(tmp_path) -> Listing:
-    "Two domains of two classes; a sixth of the pictures is in a part with a name of its own."
-    rows, generator = [], np.random.default_rng(0)
+    "Two domains of two classes; a sixth of the pictures is in a split with a name of its own."
+    rows = []
     for i in range(24):
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(generator.integers(0, 256, (5, 4, 3), dtype=np.uint8)).save(path)
-        part = "extra" if i >= 20 else ("val" if i % 5 == 0 else "train")
-        rows.append(Row(path, "ab"[i % 2], part, f"class {i // 2 % 2}", f"film {i // 4}"))
+        path = draw(tmp_path / f"{i}.png", i, (5, 4))
+        split = "extra" if i >= 20 else ("val" if i % 5 == 0 else "train")
+        rows.append(Row(path, "ab"[i % 2], split, f"class {i // 2 % 2}", f"film {i // 4}"))
     return Listing(tmp_path, rows)
 
 
 def test_a_listing_becomes_a_data_set(listing, capsys):
-    data = from_listing(listing)
-    assert (data.domain_names, data.classes, data.size) == (
-        ("a", "b"),
-        ("class 0", "class 1"),
-        (5, 4),
-    )
+    data = from_folder(listing)
+    assert (data.domain_names, data.classes) == (("a", "b"), ("class 0", "class 1"))
+    assert data.size == (5, 4) and data.counts().tolist() == [[6, 6], [6, 6]]
     assert data.split_names == ("train", "val", "extra")  # known names first, others after
-    assert data.counts().tolist() == [[6, 6], [6, 6]] and data.groups.tolist() == [
-        i // 4 for i in range(24)
-    ]
-    assert "classes: 0 class 0, 1 class 1" in capsys.readouterr().out
-    some = from_listing(
-        listing,
-        (3, 2),
-        domains=["b", "a"],
-        classes=["class 1"],
-        split_names=["val", "train"],
-        quiet=True,
-    )
+    assert data.groups.tolist() == [i // 4 for i in range(24)]
+    said = capsys.readouterr().out
+    assert "classes: 0 class 0, 1 class 1" in said and "splits (train 16, val 4, extra 4)" in said
+    names = {"domains": ["b", "a"], "classes": ["class 1"], "split_names": ["val", "train"]}
+    some = from_folder(listing, (3, 2), **names, quiet=True)
     assert (some.domain_names, some.classes, some.size) == (("b", "a"), ("class 1",), (3, 2))
     assert some.split_names == ("val", "train") and capsys.readouterr().out == ""
-    rows = [r for r in listing.rows if r.label == "class 1" and r.part != "extra"]
+    rows = [r for r in listing.rows if r.label == "class 1" and r.split != "extra"]
     assert [some.domain_names[d] for d in some.domains] == [r.domain for r in rows]
-    assert [some.split_names[p] for p in some.splits] == [r.part for r in rows]
+    assert [some.split_names[p] for p in some.splits] == [r.split for r in rows]
 
 
 def test_without_groups_every_file_is_its_own_original(listing):
     listing.rows = [
         r._replace(group=None if i % 2 else r.group) for i, r in enumerate(listing.rows)
     ]
-    groups = from_listing(listing, quiet=True).groups
+    groups = from_folder(listing, quiet=True).groups
     assert len(set(groups[1::2].tolist())) == 12 and len(set(groups[::2].tolist())) == 6
     assert not set(groups[::2].tolist()) & set(groups[1::2].tolist())
 
 
-def test_without_parts_all_is_in_the_first(listing):
-    listing.rows = [r._replace(part=None) for r in listing.rows]
-    assert from_listing(listing, quiet=True).split_names == ("train",)
-    assert from_listing(listing, cache=False, quiet=True).splits.sum() == 0
+def test_without_splits_all_is_in_the_first(listing, capsys):
+    listing.rows = [r._replace(split=None) for r in listing.rows]
+    assert from_folder(listing).split_names == ("train",)
+    assert "splits" not in capsys.readouterr().out
+    assert from_folder(listing, cache=False, quiet=True).splits.sum() == 0
 
 
-def test_a_file_may_be_in_two_parts_but_not_twice_in_one(listing):
-    listing.rows.append(listing.rows[0]._replace(part="train"))
-    assert len(from_listing(listing, quiet=True)) == 25  # 0.png is in val, and now in train
+def test_a_file_may_be_in_two_splits_but_not_twice_in_one(listing):
+    listing.rows.append(listing.rows[0]._replace(split="train"))
+    assert len(from_folder(listing, quiet=True)) == 25  # 0.png is in val, and now in train
     listing.rows.append(listing.rows[0])
-    with pytest.raises(ValueError, match="0.png is listed twice in part 'val'; list it once"):
-        from_listing(listing, quiet=True)
+    with pytest.raises(ValueError, match="0.png is listed twice in split 'val'; list it once"):
+        from_folder(listing, quiet=True)
 
 
 @pytest.mark.parametrize("size", [0, -3, (4,), (4, 0), (1, 2, 3), "64", 2.5, (4.0, 4.0)])
 def test_a_wrong_size_is_refused(listing, size):
     with pytest.raises(ValueError, match=r"size is a side in pixels or \(height, width\), not"):
-        from_listing(listing, size, quiet=True)
+        from_folder(listing, size, quiet=True)
 
 
 def test_an_empty_choice_is_refused(listing):
     with pytest.raises(FileNotFoundError, match="holds no image"):
-        from_listing(Listing(listing.root))
-    listing.rows = [r for r in listing.rows if (r.domain, r.part) != ("b", "val")]
+        from_folder(Listing(listing.root))
+    listing.rows = [r for r in listing.rows if (r.domain, r.split) != ("b", "val")]
     with pytest.raises(FileNotFoundError, match="at once; choose others"):
-        from_listing(listing, domains=["b"], split_names=["val"])
+        from_folder(listing, domains=["b"], split_names=["val"])
     listing.rows[0].path.unlink()
     with pytest.raises(FileNotFoundError, match="0.png is gone or locked; list the images again"):
-        from_listing(listing, quiet=True)
+        from_folder(listing, quiet=True)
 
 
-def touch(root, *paths):
+# from folders to a listing
+
+
+def touch(root: Path, *paths: str) -> Path:
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).touch()
     return root
 
 
-def refusal(root) -> str:
+def refusal(root: Path) -> str:
     with pytest.raises((ValueError, OSError)) as caught:
         list_images(root)
     return str(caught.value)
@@ -113,39 +128,27 @@ def refusal(root) -> str:
         ("train", "Crossval", "crossval"),
     ],
 )
-def test_parts_have_other_names(train, held, stored, tmp_path):
-    root = touch(
-        tmp_path, f"photo/{train}/cat/1.jpg", f"photo/{held}/cat/2.jpg", f"art/{train}/cat/1.jpg"
-    )
-    listing = list_images(root)
-    assert (listing.names(1), listing.splits(), listing.names(3)) == (
-        ["art", "photo"],
-        ["train", stored],
-        ["cat"],
-    )
+def test_splits_have_other_names(train, held, stored, tmp_path):
+    paths = f"photo/{train}/cat/1.jpg", f"photo/{held}/cat/2.jpg", f"art/{train}/cat/1.jpg"
+    listing = list_images(touch(tmp_path, *paths))
+    assert (listing.names("domain"), listing.names("label")) == (["art", "photo"], ["cat"])
+    assert listing.splits() == ["train", stored]
 
 
-def test_parts_beside_other_folders(tmp_path):
-    root = touch(tmp_path, *(f"photo/{part}/cat/1.jpg" for part in ("train", "val", "extra")))
-    assert "photo has the parts train, val, but extra beside is no part" in refusal(root)
-    assert list_images(touch(tmp_path / "vehicles", "a/train/1.jpg", "a/bus/1.jpg")).names(3) == [
-        "bus",
-        "train",
-    ]
+def test_splits_beside_other_folders(tmp_path):
+    root = touch(tmp_path, *(f"photo/{split}/cat/1.jpg" for split in ("train", "val", "extra")))
+    assert "photo has the splits train, val, but extra beside is no split" in refusal(root)
+    vehicles = list_images(touch(tmp_path / "vehicles", "a/train/1.jpg", "a/bus/1.jpg"))
+    assert vehicles.names("label") == ["bus", "train"]
 
 
 @pytest.mark.parametrize("given", ["", "top"])
 def test_the_domain_comes_first(given, tmp_path):
     touch(tmp_path / "top", "train/photo/cat/1.jpg", "test/photo/cat/1.jpg", "test/art/cat/1.jpg")
     text = refusal(tmp_path / given)
-    assert (
-        "the domain comes first: rename test/art/cat to art/test/cat" in text
-        and "perhaps" not in text
-    )
-    assert list_images(tmp_path / "top" / "test").names(1) == [
-        "art",
-        "photo",
-    ]  # one part alone can be read
+    assert "the domain comes first: rename test/art/cat to art/test/cat" in text
+    assert "perhaps" not in text
+    assert list_images(tmp_path / "top" / "test").names("domain") == ["art", "photo"]
 
 
 @pytest.mark.parametrize(
@@ -167,39 +170,310 @@ def test_the_domain_comes_first(given, tmp_path):
 def test_which_folder_was_meant(paths, given, meant, tmp_path):
     top = tmp_path / "outer" / "top"
     text = refusal((touch(top, *paths) / given).resolve())
-    assert text.endswith(
-        f"; perhaps you mean {top}."
-        if meant
-        else "put each domain's classes into a folder of its own."
-    )
+    apart = "put each domain's classes into a folder of its own."
+    assert text.endswith(f"; perhaps you mean {top}." if meant else apart)
 
 
 def test_images_beside_class_folders_and_hidden_ones(tmp_path):
-    assert "put it into a folder of its class" in refusal(
-        touch(tmp_path / "flat", "photo/train/1.jpg")
-    )
-    assert (
-        "(there is" in (no := refusal(touch(tmp_path / "phone", "a/b/1.heic"))) and "1.heic" in no
-    )
-    assert "nor anywhere below" in refusal(
-        touch(tmp_path / "mac", "__MACOSX/a/b/1.jpg", ".trash/a/b/c/1.jpg")
-    )
+    flat = touch(tmp_path / "flat", "photo/train/1.jpg")
+    assert "put it into a folder of its class" in refusal(flat)
+    text = refusal(touch(tmp_path / "phone", "a/b/1.heic"))
+    assert "(there is" in text and "1.heic" in text
+    hidden = touch(tmp_path / "mac", "__MACOSX/a/b/1.jpg", ".trash/a/b/c/1.jpg")
+    assert "nor anywhere below" in refusal(hidden)
 
 
 def test_domains_that_differ_in_case_or_blanks(tmp_path):
     root = touch(tmp_path, "photo/cat/1.jpg", "Photo /cat/1.jpg", "photos/cat/1.jpg")
-    with pytest.raises(
-        ValueError, match="domains 'Photo ' and 'photo' differ in case or blanks alone"
-    ):
+    with pytest.raises(ValueError, match="'Photo ' and 'photo' differ in case or blanks alone"):
         from_folder(root)
 
 
-def test_a_part_that_no_folder_names_is_not_shown(listing, capsys):
-    from_listing(listing)
-    assert "parts (train 16, val 4, extra 4)" in capsys.readouterr().out
-    listing.rows = [r._replace(part=None) for r in listing.rows]
-    from_listing(listing)
-    assert "splits" not in capsys.readouterr().out
+def test_names_that_sort_alike_have_one_order(tmp_path):
+    root = touch(tmp_path, *(f"a/{name}/1.jpg" for name in ("1", "01", "001", "10")))
+    assert list_images(root).names("label") == ["001", "01", "1", "10"]
+
+
+def test_a_domain_without_images_is_named(tmp_path):
+    for domain in "ab":
+        draw(tmp_path / domain / "dog" / "0.png", 0)
+    (tmp_path / "c" / "dog").mkdir(parents=True)
+    (tmp_path / "notes").mkdir()  # no class folders: not a domain
+    with pytest.raises(ValueError, match="Domain c has class folders and no image.*domains="):
+        from_folder(tmp_path, quiet=True, cache=False)
+    assert from_folder(tmp_path, domains=["a", "b"], quiet=True, cache=False).K == 2
+
+
+# the cache
+
+
+@pytest.fixture
+def album(tmp_path) -> list[Path]:
+    "Twelve pictures in two folders."
+    return [draw(tmp_path / "album" / f"{i % 2}" / f"{i}.png", i) for i in range(12)]
+
+
+def decode(paths: list[Path], size: tuple[int, int] | None = (6, 8)) -> torch.Tensor:
+    return folders._decode(paths, size or (6, 8), workers=1)
+
+
+def cached(paths: list[Path], cache: Path, size=(6, 8), selection: str = "") -> torch.Tensor:
+    listing = Listing(paths[0].parents[1], selection=selection)
+    return folders._cached(listing, paths, size, workers=1, cache=cache)
+
+
+def read(paths: list[Path], cache: Path, size: tuple[int, int] | None = (6, 8)) -> torch.Tensor:
+    "The images from the cache, which have to be those on the disk; no warning."
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = cached(paths, cache, size)
+    assert got.dtype == torch.uint8 and torch.equal(got, decode(paths, size))
+    return got
+
+
+@pytest.fixture
+def count(monkeypatch):
+    "How many files `cached` has decoded since the last look."
+    seen = []
+    monkeypatch.setattr(folders, "read_image", lambda *a: seen.append(a) or read_image(*a))
+
+    def since(*arguments, **options) -> int:
+        seen.clear()
+        cached(*arguments, **options)
+        return len(seen)
+
+    return since
+
+
+def test_a_second_start_decodes_nothing(album, tmp_path, count):
+    cache = tmp_path / "cache"
+    assert [count(album, cache) for _ in range(3)] == [12, 0, 0]
+    for options in ({"size": (4, 4)}, {"size": None}, {"selection": "five"}):  # live side by side
+        assert (count(album, cache, **options), count(album, cache)) == (12, 0)
+        assert count(album, cache, **options) == 0
+    assert count(album[::2], cache) == 6 and count(album, cache) == 0  # one folder of two
+    assert clear_cache(cache) > 5 * 12 * 4 * 4 * 3 and count(album, cache) == 12
+
+
+@pytest.mark.parametrize(
+    "change", ["edited", "touched", "added", "removed", "renamed", "replaced by an older one"]
+)
+def test_a_changed_source_is_decoded_again(album, tmp_path, count, change):
+    cache = tmp_path / "cache"
+    read(album, cache)
+    if change == "edited":
+        draw(album[3], 99)
+    elif change == "touched":
+        os.utime(album[3], ns=(0, 10**18))
+    elif change == "added":
+        album.append(draw(album[3].with_name("x.png"), 98))
+    elif change == "removed":
+        album.pop(3).unlink()
+    elif change == "renamed":
+        album[3] = album[3].rename(album[3].with_name("y.png"))
+    else:
+        old = draw(tmp_path / "old.png", 97)
+        os.utime(old, ns=(0, 10**15))
+        old.replace(album[3])
+    assert count(album, cache) == len(album) and count(album, cache) == 0
+    read(album, cache)
+    assert len(list(cache.iterdir())) == 1, "what is superseded goes"
+
+
+def test_a_file_that_changes_during_the_build_is_not_kept(album, tmp_path, monkeypatch):
+    real = folders._decode
+    monkeypatch.setattr(folders, "_decode", lambda *a: (draw(album[0], 96), real(*a))[1])
+    cached(album, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+@QUICK
+@given(st.data())
+def test_no_damaged_file_is_trusted(tmp_path_factory, data):
+    home = tmp_path_factory.mktemp("damage")
+    album = [draw(home / "album" / "0" / f"{i}.png", i) for i in range(3)]
+    want = read(album, home / "cache").clone()
+    (file,) = (home / "cache").iterdir()
+    blob = bytearray(file.read_bytes())
+    how = data.draw(st.sampled_from(["cut", "flip", "grow", "other"]))
+    place = data.draw(st.integers(0, len(blob) - 1))
+    if how == "cut":
+        del blob[place:]
+    elif how == "flip":
+        blob[place] ^= data.draw(st.integers(1, 255))
+    elif how == "grow":
+        blob += data.draw(st.binary(min_size=1, max_size=9))
+    else:
+        blob = data.draw(st.binary(max_size=200))
+    file.write_bytes(blob)
+    for _ in range(2):
+        assert torch.equal(read(album, home / "cache"), want)
+
+
+@QUICK
+@given(st.integers(1, 5), st.sampled_from([None, (6, 8), (3, 5)]), st.booleans())
+def test_same_bits_with_and_without_a_cache(tmp_path_factory, n, size, mapped):
+    home = tmp_path_factory.mktemp("bits")
+    album = [draw(home / "album" / "0" / f"{i}.jpg", i) for i in range(n)]
+    with patch.object(folders, "IN_MEMORY", 0 if mapped else folders.IN_MEMORY):
+        first, second = (read(album, home / "cache", size) for _ in range(2))
+        second += 1  # a copy: the file stays as it is
+        assert torch.equal(read(album, home / "cache", size), first)
+
+
+START = """
+import os, signal, sys, warnings
+from pathlib import Path
+from dgdd_nb import folders
+
+album, cache = sorted(Path(sys.argv[1]).rglob("*.png")), Path(sys.argv[2])
+right = folders._decode(album, (6, 8), 1)
+build = lambda: folders._cached(folders.Listing(album[0].parents[1]), album, (6, 8), 1, cache)
+"""
+
+KILLED = """
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def half_written(path):
+    with open(path, "wb") as out:
+        out.write(b"half a card")
+    die()
+
+read, rename = folders.read_image, os.replace
+calls = iter(range(100))
+places = {
+    "decoding": lambda: setattr(folders, "read_image", lambda *a: die() if next(calls) == 5 else read(*a)),
+    "half written": lambda: setattr(Path, "open", lambda path, *a: half_written(path) if a == ("wb",) else open(path, *a)),
+    "before the rename": lambda: setattr(os, "replace", die),
+    "after the rename": lambda: setattr(os, "replace", lambda *a: (rename(*a), die())),
+}
+for place, prepare in places.items():
+    folders.clear_cache(cache)
+    child = os.fork()
+    if child == 0:
+        prepare()
+        build()
+        os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), place
+    left = [p.suffix for p in cache.iterdir()] if cache.exists() else []
+    for start in range(2):
+        assert (build() == right).all(), place
+    print(place, *left)
+"""
+
+TWO_AT_ONCE = """
+children = []
+for number in range(3):
+    children.append(os.fork())
+    if children[-1] == 0:
+        for again in range(20):
+            if not (build() == right).all():
+                os._exit(1)
+            for path in cache.glob("dgdd-*") if again % 5 == number else ():
+                path.unlink(missing_ok=True)  # what is finished goes, at any moment
+        os._exit(0)
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+build()
+folders._decode = None
+assert (build() == right).all()
+"""
+
+FULL = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))           # no file longer than 500 bytes
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert (build() == right).all() and len(caught) == 1
+print(caught[0].message, list(cache.iterdir()))
+"""
+
+
+def python(script: str, *arguments: object) -> str:
+    "Run a script in a fresh interpreter with one thread; what it prints."
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", START + script, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_posix
+def test_a_build_killed_anywhere_leaves_nothing_half(album, tmp_path):
+    lines = python(KILLED, album[0].parents[1], tmp_path / "cache").splitlines()
+    assert lines == [
+        "decoding",
+        "half written .part",
+        "before the rename .part",
+        "after the rename .pixels",
+    ]
+
+
+@needs_posix
+def test_several_processes_at_once(album, tmp_path):
+    python(TWO_AT_ONCE, album[0].parents[1], tmp_path / "cache")
+
+
+@needs_posix
+def test_a_full_disk_costs_the_cache_only(album, tmp_path):
+    said = python(FULL, album[0].parents[1], tmp_path / "cache")
+    assert "could not be kept" in said and "DGDD_CACHE" in said and said.endswith("[]\n")
+
+
+def test_only_our_own_files_are_removed(album, tmp_path):
+    cache = tmp_path / "cache"
+    read(album, cache)
+    for name in (f".dgdd-{'a' * 64}.pixels.0123abcd.part", "mine.npy", "dgdd-short.pixels"):
+        (cache / name).write_bytes(b"x")
+    clear_cache(cache)
+    assert sorted(p.name for p in cache.iterdir()) == ["dgdd-short.pixels", "mine.npy"]
+
+
+@pytest.mark.parametrize("kind", ["a file in the way", "read only"])
+def test_a_folder_that_cannot_be_written_costs_the_cache_only(album, tmp_path, kind):
+    cache = tmp_path / "cache"
+    if kind == "read only":
+        if not hasattr(os, "geteuid") or os.geteuid() == 0:
+            pytest.skip("the super-user may write everywhere")
+        cache.mkdir(mode=0o500)
+    else:
+        cache.write_text("here")
+    with pytest.warns(UserWarning, match="could not be kept in .*; name another folder in DGDD"):
+        got = cached(album, cache, None)
+    assert torch.equal(got, decode(album))
+    if kind == "read only":  # what lies there already is read
+        cache.chmod(0o700)
+        read(album, cache)
+        cache.chmod(0o500)
+        read(album, cache)
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("DGDD_CACHE", str(tmp_path / "x"))
+    assert folders._cache_folder(True) == tmp_path / "x"
+    monkeypatch.delenv("DGDD_CACHE")
+    monkeypatch.setenv("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", str(tmp_path))
+    assert folders._cache_folder(True) == tmp_path / "dgdd_nb"
+    assert folders._cache_folder(tmp_path) == tmp_path
+
+
+def test_a_folder_of_domains_is_decoded_once(tmp_path, capsys):
+    for i, name in enumerate(("photo/dog", "photo/cat", "sketch/dog", "sketch/cat")):
+        draw(tmp_path / "pets" / name / "0.png", i)
+    first = from_folder(tmp_path / "pets", cache=tmp_path / "cache")
+    with patch.object(folders, "read_image", None):
+        again = from_folder(tmp_path / "pets", cache=tmp_path / "cache")
+    assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
+    said = capsys.readouterr().out
+    assert said[: len(said) // 2] == said[len(said) // 2 :]
+
+
+# real images
 
 
 def test_pacs_has_the_published_counts(tmp_path):
@@ -216,7 +490,7 @@ def test_pacs_has_the_published_counts(tmp_path):
     ]
     source, target = pacs.leave_out("sketch")
     assert (source.K, len(source), len(target)) == (3, 6062, 3929)
-    with patch("dgdd_nb.images.read_all") as decode:  # the second start, from the cache, mapped
+    with patch.object(folders, "_decode") as decode:  # the second start, from the cache, mapped
         again = from_folder(root, 64, cache=tmp_path / "cache", quiet=True)
     assert not decode.called and torch.equal(again.images, pacs.images)
     assert torch.equal(again.labels, pacs.labels) and again.normalisation() == pacs.normalisation()
@@ -226,25 +500,9 @@ def test_digits_have_train_and_val(tmp_path):
     names = ("usps", "street_chars")
     root = unpacked("digits_dg_like", "digits_real_32px.tar", tmp_path, keep=names)
     digits = from_folder(root, domains=names, workers=2)
-    assert digits.split_names == ("train", "val")
-    assert digits.size == (32, 32)
-    assert digits.split("train").counts().tolist() == [
-        [480] * 10,
-        [62, 52, 47, 29, 30, 33, 34, 25, 17, 29],
-    ]
-    assert digits.split("val").counts().tolist() == [[120] * 10, [16, 13, 12, 7, 7, 8, 8, 6, 4, 7]]
+    assert (digits.split_names, digits.size) == (("train", "val"), (32, 32))
+    train, val = ([62, 52, 47, 29, 30, 33, 34, 25, 17, 29], [16, 13, 12, 7, 7, 8, 8, 6, 4, 7])
+    assert digits.split("train").counts().tolist() == [[480] * 10, train]
+    assert digits.split("val").counts().tolist() == [[120] * 10, val]
     source, target = digits.leave_out("street_chars")
     assert (len(source), len(target)) == (4800, 446)  # the whole target, as in the literature
-
-
-def test_a_domain_without_images_is_named(tmp_path):
-    for domain, name in (("a", "dog"), ("b", "dog"), ("c", "dog")):
-        (tmp_path / domain / name).mkdir(parents=True)
-        if domain != "c":
-            Image.linear_gradient("L").resize((8, 8)).save(tmp_path / domain / name / "0.png")
-    (tmp_path / "notes").mkdir()  # no class folders: not a domain
-    with pytest.raises(
-        FileNotFoundError, match="domain c has class folders and no image.*domains="
-    ):
-        from_folder(tmp_path, quiet=True, cache=False)
-    assert from_folder(tmp_path, domains=["a", "b"], quiet=True, cache=False).K == 2

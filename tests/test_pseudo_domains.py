@@ -218,10 +218,10 @@ def test_bad_input_is_refused_in_a_sentence(digits):
         r"class '0' holds 2 different styles, so with K=3 a cluster would be empty": lambda: (
             pseudo_domains(twins, 3)
         ),
-        r"unknown layer 'con1' \(did you mean 'conv1'\?\)": lambda: pseudo_domains(
+        r"Unknown layer 'con1' \(did you mean 'conv1'\?\)": lambda: pseudo_domains(
             one, 3, layers=("con1",)
         ),
-        r"unknown layer 'embed'": lambda: style_statistics(one, ("embed",)),
+        r"Unknown layer 'embed'": lambda: style_statistics(one, ("embed",)),
         r"at least one layer": lambda: style_statistics(one, ()),
         r"each of the 200 images": lambda: pseudo_domains(one, 3, features=torch.zeros(3, 2)),
         r"finite": lambda: check_features(torch.full((3, 2), float("nan")), 3),

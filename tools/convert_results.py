@@ -1,8 +1,8 @@
 """Convert results of earlier versions, cell by cell, to trials of a study; every number is kept.
 
     python tools/convert_results.py RESULTS FILE.jsonl       # RESULTS: a folder with cells/, or a packed .jsonl
-    python tools/convert_results.py A B C FILE.jsonl         # several with equal settings become one study
-
+    python tools/convert_results.py A B FILE.jsonl --take C "DM" "random"    # several with equal settings become one study;
+                                                                              # of C only these methods
 Methods, evaluations and the words of the settings are translated, so that a run of the same study with the present version
 finds its trials done.
 """
@@ -82,19 +82,35 @@ def main() -> int:
     )
     parser.add_argument("results", nargs="+", type=Path, help="folders or packed files")
     parser.add_argument("out", type=Path, help="file to write, ending in .jsonl")
+    parser.add_argument(
+        "--take", nargs="+", action="append", default=[], metavar=("PATH", "METHOD")
+    )
+    parser.add_argument("--name", help="of the study")
+    parser.add_argument("--baseline", help="of the study")
     given = parser.parse_args()
-    study, found = None, []
-    for path in given.results:
+    taken = [(path, None) for path in given.results] + [(Path(x), y) for x, *y in given.take]
+    study, methods, found = None, {}, []
+    for path, names in taken:
         grid, *cells = read(path)
         new = study_of(grid)
         study = study or new
         for key in ("data", "setting", "distill", "evaluations", "threads"):
             if study[key] != new[key]:
-                sys.exit(f"{path} has another {key} than {given.results[0]}: convert it alone.")
-        study["methods"] += [x for x in new["methods"] if x not in study["methods"]]
-        study["seeds"] = max(study["seeds"], new["seeds"])
-        found += [trial_of(cell) for cell in cells]
-    study["trials"] = max(study["trials"], len(found))
+                sys.exit(f"{path} has another {key} than the first: convert it alone.")
+        mine = [x for x in new["methods"] if names is None or x["name"] in names]
+        for method in mine:
+            if methods.setdefault(method["name"], method) != method:
+                sys.exit(f"{path} has another method called {method['name']!r}.")
+        targets = study["targets"] if names else []
+        new_trials = [
+            trial_of(x) for x in cells if x["cell"]["target"] in (targets or [x["cell"]["target"]])
+        ]
+        known = {x["name"] for x in mine}
+        found += [x for x in new_trials if x["trial"]["method"]["name"] in known]
+    study |= {"methods": list(methods.values()), "trials": len(found)}
+    study["seeds"] = max(x["trial"]["seed"] for x in found) + 1
+    study["name"] = given.name or study["name"]
+    study["baseline"] = given.baseline or study["baseline"]
     with replace_atomically(given.out) as temporary:
         lines = "".join(json.dumps(entry) + "\n" for entry in (study, *found))
         temporary.write_text(lines, encoding="utf-8")

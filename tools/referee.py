@@ -34,6 +34,7 @@ except ImportError:
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "tests" / "referee.safetensors"
 ON_PURPOSE = {
+    "table": "the rows of the matched control were run again with the projected one",
     "MatchedDM": "the control is matched to the projection of SGS on g_dm, before to the mean of R",
 }
 ROUNDING = 2e-4  # of the largest entry after a few steps

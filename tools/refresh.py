@@ -6,7 +6,7 @@
     python tools/refresh.py --flags "slow data" surgery   also run cells with these flags, as a test
 
 Each notebook runs in a fresh kernel, in its own folder, with one thread (repeatable numbers). An
-error stops it and leaves the file as it was; errors swallowed by widget callbacks are found too.
+error stops it and leaves the file as it was. Of an explorer the page is kept, no widget state.
 Cells flagged `slow`, `gpu` or `data` are skipped and never store an output, with or without
 --flags: the files are the same on every machine, with or without real data beside the repository.
 """
@@ -26,7 +26,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
 FLAGS = ("slow", "gpu", "data")
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|Users|mnt|var)/[\w./-]+")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -80,22 +79,12 @@ def find(words: list[str]) -> list[Path]:
     return chosen
 
 
-def hidden_errors(nb: dict) -> list[str]:
-    """Errors that widget callbacks swallowed: they are stored in the widget state only."""
-    state = nb["metadata"].get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-    outputs = [out for model in state.values() for out in model.get("state", {}).get("outputs", [])]
-    return [
-        f"{out.get('ename')}: {out.get('evalue')}"
-        for out in outputs
-        if out.get("output_type") == "error"
-    ]
-
-
 def stored(outputs: list[dict]) -> list[dict]:
-    """The outputs worth keeping: no stderr, no widget views, neighbouring prints as one."""
+    """The outputs worth keeping: no stderr, of a widget its page alone, neighbouring prints as one."""
     kept: list[dict] = []
     for out in outputs:
-        if out.get("name") == "stderr" or WIDGET_VIEW in out.get("data", {}):
+        widget = out.get("data", {}).pop(WIDGET_VIEW, None) is not None
+        if out.get("name") == "stderr" or widget and "text/html" not in out["data"]:
             continue
         if kept and out.get("name") and kept[-1].get("name") == out["name"]:
             text = joined(kept[-1]["text"]) + joined(out["text"])
@@ -161,9 +150,6 @@ def refresh(path: Path, flags: set[str], limit: int) -> tuple[Path, str, str, fl
         nb, noise = execute(path, flags, limit)
     except Exception as error:  # the kernel's own errors have many types; all of them are failures
         return path, f"{type(error).__name__}: {error}", "failed", time.perf_counter() - start
-    swallowed = hidden_errors(nb)
-    if swallowed:
-        return path, "in a widget: " + "; ".join(swallowed), "failed", time.perf_counter() - start
     text = tidy(nb)
     changed = text != path.read_text(encoding="utf-8")
     if changed:
@@ -179,7 +165,7 @@ def unclean(path: Path) -> list[str]:
     """What is wrong with a committed notebook, without running it."""
     text = path.read_text(encoding="utf-8")
     nb, wrong = json.loads(text), []
-    if hidden_errors(nb) or "widgets" in nb["metadata"]:
+    if WIDGET_VIEW in text or "widgets" in nb["metadata"]:
         wrong.append("holds widget state")
     code = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
     for number, cell in enumerate(code):

@@ -1,0 +1,292 @@
+"""The engine: what a step computes, whatever it is cut into, and what it says about plug-ins that break the contract."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from shared import QUICK
+
+from dgdd_nb.data import MultiDomain
+from dgdd_nb.distilled import assign_domains
+from dgdd_nb.engine import Engine, EngineSettings, class_groups, forecast, memory_advice
+from dgdd_nb.matching import DM, Matcher
+from dgdd_nb.networks import Encoders, FreshEncoders
+from dgdd_nb.surgery import SGS
+
+C, K, TINY = 5, 3, {"real_batch": 9, "width": 8, "device": "cpu"}
+
+
+def make_source(holes: bool = False, size: int = 8) -> MultiDomain:
+    "Random pictures, 4 to 8 in each cell; with holes class 1 is absent from domain 0, class 4 is in domain 2 alone."
+    dice = torch.Generator().manual_seed(0)
+    cells = [(c, k, 4 + (c + k) % 5) for c in range(C) for k in range(K)]
+    if holes:
+        cells = [(c, k, n) for c, k, n in cells if (c, k) != (1, 0) and (c != 4 or k == 2)]
+    labels = torch.cat([torch.full((n,), c) for c, _, n in cells])
+    where = torch.cat([torch.full((n,), k) for _, k, n in cells])
+    x = torch.randint(0, 256, (len(labels), 3, size, size), generator=dice, dtype=torch.uint8)
+    return MultiDomain.from_arrays(x, labels, where, classes=[f"class {c}" for c in range(C)])
+
+
+def make_images(source: MultiDomain, ipc=3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    labels, domains = assign_domains(ipc, source.present)
+    dice = torch.Generator().manual_seed(1)
+    return torch.randn(len(labels), 3, *source.size, generator=dice), labels, domains
+
+
+def engine(source, matcher=None, surgery=None, encoders=None, **settings) -> Engine:
+    chosen = EngineSettings(**{**TINY, **settings})
+    return Engine(source, matcher or DM(), surgery, chosen, seed=2, encoders=encoders)
+
+
+def spread(real, synthetic):
+    "An objective whose union is not the mean of its domains."
+    return (real["embed"].var(0) - synthetic["embed"].var(0)).square().sum()
+
+
+class Dice(DM):
+    "An objective with random numbers of its own."
+
+    def draw(self, generator, dims):
+        return torch.randn(dims["embed"], generator=generator, device=generator.device)
+
+    def __call__(self, real, synthetic, draw=None):
+        return ((real["embed"].mean(0) - synthetic["embed"].mean(0)) * draw).square().sum()
+
+
+class General(Matcher):
+    "An objective in the general form."
+
+    def __init__(self, objective, union_is_mean=False):
+        self.objective, self.union_is_mean = objective, union_is_mean
+
+    def __call__(self, net, real, synthetic, dice):
+        a, b = (net.extract(x.images, ("embed",))["embed"] for x in (real, synthetic))
+        draw = getattr(self.objective, "draw", lambda *_: None)(dice, {"embed": a.shape[1:]})
+        more = (draw,) if isinstance(self.objective, DM) else ()
+        table = [[b.sum() * 0 for _ in range(real.C)] for _ in range(real.K)]
+        for c in synthetic.labels.unique().tolist():
+            for k in range(real.K):
+                here = (real.labels == c) & (real.domains == k)
+                if here.any():
+                    mine = {"embed": b[synthetic.labels == c]}
+                    table[k][c] = self.objective({"embed": a[here]}, mine, *more)
+        return torch.stack([torch.stack(row) for row in table])
+
+
+def assert_close(a, b, exact=False):
+    for name in ("g_domain", "g_dm", "losses", "weight"):
+        x, y = getattr(a, name), getattr(b, name)
+        assert torch.equal(x, y) if exact else torch.allclose(x, y, rtol=1e-3, atol=1e-5), name
+
+
+CASES = [
+    {},
+    {"micro_batch": 7},
+    {"micro_batch_synthetic": 4},
+    {"batched_vjp": True},
+    {"channels_last": True, "micro_batch_synthetic": 3},
+    {"network": "convnet-bn", "batch_norm": "frozen", "micro_batch_synthetic": 6},
+]
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("matcher", [DM(), Dice(), spread], ids=["DM", "dice", "spread"])
+@pytest.mark.parametrize("more", CASES, ids=str)
+def test_cuts_repeats_and_the_general_way(matcher, holes, more):
+    source = make_source(holes)
+    images, labels, domains = make_images(source, ipc=[2, 5, 2, 3, 2] if holes else 3)
+    base = {k: v for k, v in more.items() if k in ("network", "batch_norm")}
+    whole = engine(source, matcher, **base).gradients(images, labels, 4)
+    made = engine(source, matcher, **more)
+    made.gradients(images, labels, 1)
+    found = made.gradients(images, labels, 4)
+    assert_close(found, whole)
+    assert_close(engine(source, matcher, **more).gradients(images, labels, 4), found, exact=True)
+    mean = getattr(matcher, "union_is_mean", False)
+    general = engine(source, General(matcher, mean), **more)
+    assert_close(general.gradients(images, labels, 4, domains=domains), found)
+    for one in (made, general):
+        alone = one.gradients(images, labels, 4, separate=False)
+        assert alone.g_domain is None and torch.allclose(alone.g_dm, found.g_dm, atol=1e-5)
+
+
+@QUICK
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 200))
+def test_groups_hold_every_class_once_and_fit(per_class, limit):
+    groups = class_groups(tuple(per_class), limit)
+    assert [c for a, b in groups for c in range(a, b)] == list(range(len(per_class)))
+    assert all(b - a == 1 or sum(per_class[a:b]) <= limit for a, b in groups)
+
+
+def test_a_matcher_that_mixes_classes_gets_all_of_them():
+    seen = []
+
+    class Mixing(General):
+        separable = False
+
+        def __call__(self, net, real, synthetic, dice):
+            seen.append(len(synthetic.labels.unique()))
+            return super().__call__(net, real, synthetic, dice)
+
+    source = make_source()
+    images, labels, _ = make_images(source)
+    engine(source, Mixing(DM()), micro_batch_synthetic=3).gradients(images, labels, 0)
+    assert set(seen) == {C}
+
+
+def test_mixture_is_drawn_from_the_union():
+    source = make_source()
+    made = engine(source, draw="mixture", real_batch=8)
+    counts = torch.tensor([made.draw(t).counts for t in range(200)])  # (200, K, C)
+    assert (counts.sum(1) == source.counts().sum(0).clamp(max=8)).all()
+    share = counts.sum(0) / counts.sum((0, 1))
+    assert torch.allclose(share, source.counts() / source.counts().sum(0), atol=0.05)
+    for t in range(3):
+        cell = (source.labels * K + source.domains)[made.draw(t).index]
+        assert (cell.diff() >= 0).all() and len(made.draw(t).index.unique()) == len(cell)
+    images, labels, _ = make_images(source)
+    found = made.gradients(images, labels, 0)
+    mean = torch.einsum("kn,knchw->nchw", found.weight, found.g_domain)
+    assert torch.allclose(mean, found.g_dm, atol=1e-6)
+    with pytest.raises(ValueError, match="compares domains"):
+        engine(source, surgery=SGS(), draw="mixture")
+
+
+@pytest.mark.parametrize("network", ["convnet", "convnet-bn"])
+def test_a_life_of_three_steps(network):
+    "Within a life nothing is drawn anew; any step can be computed on its own."
+    source, kind = make_source(), {"network": network, "batch_norm": "frozen"}
+    images, labels, _ = make_images(source)
+    long = engine(source, encoders=partial(FreshEncoders, life=3), micro_batch_synthetic=6, **kind)
+    steps = [long.gradients(images, labels, t) for t in range(5)]
+    for other in (1, 2):
+        assert_close(steps[other], steps[0], exact=True)
+    assert not torch.equal(steps[3].g_dm, steps[0].g_dm)
+    assert_close(steps[0], engine(source, **kind).gradients(images, labels, 0))
+    late = engine(source, encoders=partial(FreshEncoders, life=3), micro_batch_synthetic=6, **kind)
+    assert_close(late.gradients(images, labels, 4), steps[4], exact=True)
+
+
+# ---- plug-ins that break the contract ----
+
+
+def in_features(change):
+    return lambda real, synthetic: DM()(*change(real, synthetic))
+
+
+def in_losses(change):
+    return lambda net, real, synthetic, dice: change(General(DM())(net, real, synthetic, dice))
+
+
+def in_place(net, real, synthetic, dice):
+    synthetic.images.mul_(0.5)
+    return General(DM())(net, real, synthetic, dice)
+
+
+class Restless(Encoders):
+    def __init__(self, build, seed):
+        self.net = build(seed)
+
+    def __call__(self, step):
+        torch.rand(1)
+        return self.net
+
+
+BROKEN = {
+    "takes a number out|not a tensor": [
+        lambda real, synthetic: (real["embed"].mean() - synthetic["embed"].mean()).item() ** 2
+    ],
+    "rolls": [
+        in_features(lambda a, b: (a, {"embed": b["embed"] * torch.rand(())})),
+        in_losses(lambda x: x * torch.rand(())),
+    ],
+    "in place": [
+        in_features(lambda a, b: ({"embed": a["embed"].mul_(2)}, b)),
+        in_place,
+    ],
+    "shape": [
+        in_losses(lambda x: x.sum(0)),
+        in_losses(lambda x: x[0, 0]),
+        in_losses(lambda x: 1.0),
+        lambda real, synthetic: (real["embed"].mean(0) - synthetic["embed"].mean(0)).square(),
+    ],
+    "no graph": [
+        in_losses(lambda x: x.detach()),
+        in_features(lambda a, b: (a, {"embed": b["embed"].detach()})),
+    ],
+    "NaN": [in_features(lambda a, b: (a, {"embed": b["embed"] / 0})), in_losses(lambda x: x / 0)],
+}
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("words, plug", [(w, p) for w, plugs in BROKEN.items() for p in plugs])
+def test_a_broken_matcher_gets_one_sentence(words, plug, holes):
+    source = make_source(holes)  # without holes under vmap, with holes cell by cell
+    images, labels, domains = make_images(source)
+    with pytest.raises(ValueError, match=words) as caught:
+        engine(source, plug).step(images, labels, domains, 0)
+    assert "vmap" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words, surgery",
+    [
+        ("in place", lambda g, labels, domains, dice: g.g_dm.mul_(2)),
+        ("in place", lambda g, labels, domains, dice: g.g_dm * domains.mul_(0).sum()),
+        ("rolls", lambda g, labels, domains, dice: g.g_dm * torch.rand(())),
+        ("NaN", lambda g, labels, domains, dice: g.g_dm / 0),
+        ("shape", lambda g, labels, domains, dice: g.g_domain),
+        ("shape", lambda g, labels, domains, dice: 1.0),
+    ],
+)
+def test_a_broken_surgery_gets_one_sentence(words, surgery):
+    source = make_source()
+    with pytest.raises(ValueError, match=words):
+        engine(source, surgery=surgery).step(*make_images(source), 0)
+
+
+def test_other_errors_of_a_plug_in_stay_as_they_are():
+    def wrong(real, synthetic):
+        return real["embbed"]
+
+    source = make_source()
+    with pytest.raises(KeyError, match="embbed"):
+        engine(source, wrong).step(*make_images(source), 0)
+    with pytest.raises(ValueError, match="Restless: It rolls"):
+        engine(source, encoders=Restless).step(*make_images(source), 0)
+
+
+# ---- cost ----
+
+
+@pytest.mark.parametrize("name", ["OutOfMemoryError", None])
+def test_memory_advice_in_old_and_new_torch(name, monkeypatch):
+    if name is None:
+        monkeypatch.delattr(torch, "OutOfMemoryError", raising=False)
+    for error, kind, words in [
+        (RuntimeError("CUDA out of memory"), RuntimeError, "try micro_batch=4"),
+        (MemoryError(), RuntimeError, "try micro_batch=4"),
+        (RuntimeError("something else"), RuntimeError, "something else"),
+        (KeyError("x"), KeyError, "x"),
+    ]:
+        with pytest.raises(kind, match=words), memory_advice(8, 4):
+            raise error
+
+
+@pytest.mark.parametrize("life", [1, 4])
+@pytest.mark.parametrize("matcher", [DM(), General(DM())], ids=["DM", "general"])
+def test_forecast_where_a_class_is_absent_from_domain_0(matcher, life):
+    source = make_source(True)
+    _, labels, domains = make_images(source)
+    made = engine(source, matcher, SGS(), partial(FreshEncoders, life=life))
+    found = forecast(made, labels, domains, steps=500)
+    assert found.total == 500 * found.seconds > 0 and found.memory > source.images.nbytes
+    assert "500 steps" in str(found) and "MiB" in str(found)
+    memory = replace(found, seconds=None)
+    assert forecast(made, labels, domains, 500, measure=0) == memory and memory.total is None

@@ -1,0 +1,608 @@
+"""Studies: the same bits on every backend, after any interruption, with several processes at once; mistakes found early."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import dgdd_nb.study as module
+from dgdd_nb import methods
+from dgdd_nb.files import load_settings, settings_dict, write_json
+from dgdd_nb.study import (
+    Evaluation,
+    Method,
+    Selection,
+    Study,
+    candidates,
+    claim,
+    compare,
+    data_of,
+    forecast,
+    made_by,
+    missing,
+    prepared,
+    record,
+    rehearse,
+    run_study,
+    run_trial,
+    stored,
+    task_of,
+    tidy,
+    trials,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = sorted((ROOT / "benchmarks" / "tables").glob("*.toml"))
+TINY = Study(
+    name="eight small trials",
+    data={"name": "mini_digits", "train": 120, "test": 60},
+    targets=("street", "print"),
+    ipc=(1,),
+    seeds=2,
+    distill={"steps": 4, "real_batch": 12, "width": 8},
+    evaluations=(Evaluation(networks=2, width=8, recipe={"name": "quick", "epochs": 3}),),
+    methods=(Method("DM"), Method("DM + SGS", "DM+SGS", {"alpha": 1.0, "beta": 0.1})),
+)
+ONE = replace(TINY, methods=(Method("DM"),), targets=("street",), seeds=1)
+CHEAP = replace(ONE, methods=(Method("random"),))
+RUN = """
+import sys
+from dgdd_nb.files import load_settings
+from dgdd_nb.study import Study, run_study
+if __name__ == "__main__":
+    run_study(load_settings(Study, sys.argv[1]), sys.argv[2], jobs=int(sys.argv[3]), progress=False)
+"""
+
+
+def run(study: Study, folder: Path, **more) -> int:
+    """Number of trials that were run."""
+    more = {"backend": "sequential", "progress": False, **more}
+    return run_study(study, folder, **more).attrs["trials run"]
+
+
+def fresh(folder: Path) -> list:
+    """All that two runs must share: settings, rows, bytes of each trial."""
+    return [(x["trial"], x["rows"], x["bytes"]) for x in stored(folder)[1]]
+
+
+def done(folder: Path) -> int:
+    return len(list((folder / "trials").glob("*.json")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> list:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(TINY, folder)
+    return fresh(folder)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a run in a process of its own; every one is ended after the test."""
+    (tmp_path / "run.py").write_text(RUN, encoding="utf-8")
+    begun = []
+
+    def go(folder: Path, study: Study = TINY) -> subprocess.Popen:
+        write_json(tmp_path / "study.json", settings_dict(study))
+        command = [
+            sys.executable,
+            *(tmp_path / name for name in ("run.py", "study.json")),
+            folder,
+            "1",
+        ]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        begun.append(subprocess.Popen(command, env=env, start_new_session=True, **pipes))
+        return begun[-1]
+
+    yield go
+    for process in begun:
+        end(process)
+
+
+def end(process: subprocess.Popen) -> None:
+    """SIGKILL for a run and its workers."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for(process: subprocess.Popen, condition, seconds: float = 120) -> None:
+    limit = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
+def test_backends_agree_to_the_last_bit(backend, tmp_path, undisturbed):
+    if backend != "loky":
+        pytest.importorskip("ray" if backend == "ray" else "distributed")
+    assert run(TINY, tmp_path, backend=backend, jobs=2) == 8
+    assert fresh(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_one_job_on_a_cluster(backend, tmp_path):
+    pytest.importorskip("ray" if backend == "ray" else "distributed")
+    assert run(CHEAP, tmp_path, backend=backend) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_three_times(tmp_path, undisturbed, start):
+    folder, seed = tmp_path / "out", time.time_ns()
+    print("seed of the moments:", seed)
+    moments = random.Random(seed)
+    for kill in range(3):
+        before, process = done(folder), start(folder)
+        wait_for(process, lambda: done(folder) > before)
+        time.sleep(moments.uniform(0, 0.4))  # the next trial, or the one after it, is under way
+        end(process)
+        assert before < done(folder) and (kill or done(folder) < 8)
+    last = start(folder)
+    assert last.wait(180) == 0, last.stdout.read()
+    assert fresh(folder) == undisturbed
+    assert not list((folder / "work").glob("*.safetensors"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_within_a_distillation(tmp_path, start):
+    """The next run goes on from the checkpoint, and ends with the bits of a run that nobody killed."""
+    long = replace(ONE, distill={**TINY.distill, "steps": 60, "checkpoint_every": 1})
+    run(long, tmp_path / "quiet")
+    folder = tmp_path / "out"
+    process = start(folder, long)
+    wait_for(process, lambda: list(folder.glob("work/*.safetensors")))
+    end(process)
+    assert done(folder) == 0 and list(folder.glob("work/*.safetensors"))
+    last = start(folder, long)
+    assert last.wait(180) == 0, last.stdout.read()
+    assert fresh(folder) == fresh(tmp_path / "quiet")
+    assert [x["resumed"] for x in stored(folder)[1]] == [True]
+
+
+def test_two_processes_share_a_study(tmp_path, undisturbed, start):
+    both = [start(tmp_path / "out"), start(tmp_path / "out")]
+    for process in both:
+        assert process.wait(240) == 0, process.stdout.read()
+    assert fresh(tmp_path / "out") == undisturbed
+
+
+def die(source, ipc, seed, work):
+    """A method that takes its process with it."""
+    os._exit(3)
+
+
+def fall(source, ipc, seed, work):
+    """A method that fails for one seed."""
+    if seed == 1:
+        raise ZeroDivisionError("seed one")
+    return methods.make_set("random", source, ipc, seed)
+
+
+def test_a_worker_that_dies_leaves_the_finished_trials(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    good = replace(CHEAP, seeds=2)
+    bad = replace(good, methods=(*good.methods, Method("dies", "test_study:die")))
+    with pytest.raises(RuntimeError, match="workers stopped.*Finished trials are kept"):
+        run(bad, tmp_path, backend="loky", jobs=2)
+    run(good, tmp_path)
+    assert done(tmp_path) == 2
+
+
+def test_a_trial_that_fails_does_not_stop_the_others_and_may_be_corrected(tmp_path):
+    study = replace(CHEAP, methods=(Method("falls", "test_study:fall"),), seeds=2)
+    with pytest.raises(RuntimeError, match="1 of 2 trials failed.*ZeroDivisionError: seed one"):
+        run(study, tmp_path)
+    assert done(tmp_path) == 1 and len(missing(study, tmp_path)) == 1
+    for path in (tmp_path / "trials").glob("*.json"):
+        path.unlink()
+    assert run(replace(study, methods=(Method("falls", "random"),)), tmp_path) == 2
+
+
+def test_a_method_registered_here_reaches_the_workers(tmp_path):
+    here = lambda source, ipc, seed, work: methods.make_set("random", source, ipc, seed + 5)  # noqa: E731
+    methods.register("mine", here)
+    try:
+        assert (
+            run(
+                replace(CHEAP, methods=(Method("mine"),), seeds=2), tmp_path, backend="loky", jobs=2
+            )
+            == 2
+        )
+    finally:
+        methods.METHODS.pop("mine")
+
+
+def test_what_may_change_in_a_folder(tmp_path):
+    """More seeds, targets and methods are welcome; other budgets, and other methods of the same name, are not."""
+    run(CHEAP, tmp_path)
+    for change in (
+        {"distill": {"steps": 5}},
+        {"evaluations": (Evaluation(),)},
+        {"domains": ("scan", "street")},
+    ):
+        with pytest.raises(ValueError, match="choose another folder"):
+            run(replace(CHEAP, **change), tmp_path)
+    with pytest.raises(ValueError, match="another method called 'random'"):
+        run(replace(CHEAP, methods=(Method("random", "herding"),)), tmp_path)
+    more = Method("any", "random", {"per_domain": False})
+    assert run(replace(CHEAP, methods=(more,), seeds=2, targets=("street", "print")), tmp_path) == 4
+    assert run(CHEAP, tmp_path) == 0
+    found = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
+    assert (found["targets"], found["seeds"]) == (["street", "print"], 2)
+    assert tidy(*stored(tmp_path)).method.unique().tolist() == ["random", "any"]
+
+
+def test_a_running_study_holds_its_folder(tmp_path):
+    """No trial is there yet, so only the lock of the run says whose folder it is; killed runs leave no claim."""
+    other = replace(TINY, distill={"steps": 5})
+    refused = pytest.raises(ValueError, match="was made with distill.*choose another folder")
+    with claim(TINY, tmp_path, 8), claim(TINY, tmp_path, 8), refused:
+        run(other, tmp_path)
+    left = tmp_path / "work" / "run-0.lock"
+    left.touch()  # of a killed run
+    with claim(other, tmp_path, 8):
+        assert not left.exists()
+    assert not list((tmp_path / "work").glob("run-*"))
+
+
+def test_damaged_files_are_named(tmp_path):
+    with pytest.raises(ValueError, match="no finished trial"):
+        stored(tmp_path)
+    run(CHEAP, tmp_path)
+    path = next((tmp_path / "trials").glob("*.json"))
+    path.write_text(json.dumps({"kind": "else"}), encoding="utf-8")
+    with pytest.raises(ValueError, match="delete it and run the study again"):
+        stored(tmp_path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=path.name):
+        stored(tmp_path)
+    (tmp_path / "out").touch()
+    with pytest.raises(ValueError, match="name a folder for the results"):
+        run(ONE, tmp_path / "out")
+
+
+def test_full_disk_is_one_sentence_and_keeps_the_distillation(tmp_path, monkeypatch):
+    """The checkpoint goes only when the trial's file is there; the next run does not distil again."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    (trial,) = trials(ONE)
+    monkeypatch.setattr(module, "write_json", full)
+    outcome = run_trial(trial, tmp_path)
+    assert outcome.word == "failed" and "No space left" in outcome.why and done(tmp_path) == 0
+    assert list(tmp_path.glob("work/*.safetensors"))
+    monkeypatch.undo()
+    assert run_trial(trial, tmp_path).word == "done" and not list(
+        tmp_path.glob("work/*.safetensors")
+    )
+    assert json.loads(trial.file(tmp_path).read_text(encoding="utf-8"))["resumed"]
+
+
+def test_other_versions_are_asked_about(tmp_path):
+    run(CHEAP, tmp_path)
+    path = next((tmp_path / "trials").glob("*.json"))
+    text = path.read_text(encoding="utf-8").replace('"torch": "', '"torch": "1.')
+    path.write_text(text, encoding="utf-8")
+    more = replace(CHEAP, seeds=2)
+    with pytest.raises(ValueError, match="torch: 1.*resume=.anyway."):
+        run(more, tmp_path)
+    assert run(more, tmp_path, resume="anyway") == 1
+
+
+@pytest.mark.parametrize(
+    "changed, says", [("where_it_ran", "torch: .* there, 0.1 here"), ("data_of", "other images")]
+)
+def test_a_worker_with_other_versions_or_images_refuses(tmp_path, monkeypatch, changed, says):
+    """What the driver cannot see: the machine of a worker is asked by the worker itself."""
+    first, second = trials(replace(CHEAP, seeds=2))
+    assert run_trial(first, tmp_path).word == "done"
+    real = getattr(module, changed)
+    other = {
+        "where_it_ran": lambda: {**real(), "torch": "0.1"},
+        "data_of": lambda study: (real(study)[0], "0" * 64),
+    }
+    monkeypatch.setattr(module, changed, other[changed])
+    refused = run_trial(second, tmp_path)
+    assert refused.word == "failed" and re.search(says, refused.why) and done(tmp_path) == 1
+    if changed == "where_it_ran":
+        assert run_trial(second, tmp_path, resume="anyway").word == "done"
+
+
+def test_workers_elsewhere_need_not_be_like_this_machine(tmp_path, monkeypatch):
+    """With an address, finished trials are compared with each other: the driver may have no GPU."""
+    run(CHEAP, tmp_path)
+    monkeypatch.setattr(module, "where_it_ran", lambda: {"device": "another"})
+    assert module.run_trials(CHEAP, tmp_path, address="tcp://there") == []
+    with pytest.raises(ValueError, match="another here"):
+        module.run_trials(CHEAP, tmp_path)
+
+
+def test_anyway_reaches_a_half_finished_trial(tmp_path):
+    """A checkpoint written with other threads: refused with resume="exact", continued with "anyway"."""
+    (trial,) = trials(ONE)
+    source = task_of(ONE, "street").source
+    with module._torch_threads(2):
+        work = methods.Work(tmp_path / "work" / f"{trial.stem}.safetensors")
+        made_by(trial, source, work, steps=2)
+    refused = run_trial(trial, tmp_path)
+    assert refused.word == "failed" and "anyway" in refused.why
+    assert run_trial(trial, tmp_path, resume="anyway").word == "done"
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"distill": {"stpes": 3}}, "did you mean 'steps'"),
+        ({"methods": (Method("x", "DM+SGS", {"alhpa": 1.0}),)}, "did you mean 'alpha'"),
+        ({"methods": (Method("x", "DM", {"surgery": {"nmae": "SGS"}}),)}, "needs a name"),
+        ({"methods": (Method("x", "randm"),)}, "did you mean 'random'"),
+        ({"methods": (Method("x", "random", {"per_doman": True}),)}, "did you mean 'per_domain'"),
+        ({"data": {"name": "mini_digits", "trian": 60}}, "did you mean 'train'"),
+        ({"data": {"name": "mini_digits", "train": "sixty"}}, "value of the wrong type"),
+        ({"methods": (Method("x", "random"),), "ipc": (500,)}, "lower ipc"),
+        ({"evaluations": (Evaluation(network="resnet81"),)}, "resnet18"),
+        ({"evaluations": (Evaluation(depth=9),)}, "depth"),
+        (
+            {"methods": (Method("x", "DM", prepare={"name": "pseudo_domains", "withd": 8}),)},
+            "'width'",
+        ),
+        ({"methods": (Method("x", "test_study:fall", {"sede": 1}),)}, "did you mean 'seed'"),
+        ({"targets": ("stret",)}, "did you mean 'street'"),
+        ({"domains": ("scn", "street")}, "did you mean 'scan'"),
+    ],
+)
+def test_a_mistake_is_found_before_anything_runs(tmp_path, changes, says):
+    with pytest.raises(ValueError, match=says):
+        run(replace(TINY, **changes), tmp_path / "out")
+    assert not (tmp_path / "out" / "study.json").exists() and not list(tmp_path.rglob("trials/*"))
+
+
+def test_mistakes_of_a_study_itself():
+    for changes, says in (
+        ({"paper": "pasc"}, "did you mean 'pacs'"),
+        ({"setting": "SGD"}, "did you mean 'SDG'"),
+        ({"baseline": "SGS"}, "DM"),
+        ({"methods": TINY.methods * 2}, "its own name"),
+        ({"ipc": (0,)}, "at least 1"),
+        *(
+            ({"distill": {name: 1}}, f"sets '{name}', which the study decides")
+            for name in ("ipc", "seed", "only")
+        ),
+    ):
+        with pytest.raises(ValueError, match=says):
+            replace(TINY, **changes)
+    for options in ({"options": {"seed": 1}}, {"select": {"ipc": [1]}}):
+        with pytest.raises(ValueError, match="which the study decides"):
+            Method("x", **options)
+
+
+def test_names_of_files_hold_no_separators_and_stand_for_all_settings():
+    trial = replace(trials(ONE)[0], target="a/b: c")
+    assert trial.stem.startswith("a-b-c_DM_ipc1_seed0_")
+    stem = trials(ONE)[0].stem
+    assert trials(replace(ONE, name="other", seeds=3, baseline="DM"))[0].stem == stem
+    for change in ({"distill": {"steps": 5}}, {"threads": 2}, {"evaluations": (Evaluation(),)}):
+        assert trials(replace(ONE, **change))[0].stem != stem
+
+
+def study_of_rates(*rates: float) -> Study:
+    return replace(ONE, selection_seeds=1, methods=(Method("DM", select={"lr": list(rates)}),))
+
+
+def test_a_list_to_select_from_may_grow(tmp_path):
+    """Equal candidates: the first stays selected, and the trials made with it stay in the table."""
+    assert run(study_of_rates(1.0), tmp_path) == 1
+    assert run(study_of_rates(1.0, 1.0 + 1e-9), tmp_path) == 0
+    (one,) = json.loads((tmp_path / "selection.json").read_text(encoding="utf-8"))
+    assert one["options"] == {"lr": 1.0} and len(one["accuracy"]) == 2
+    assert done(tmp_path) == 1 and done(tmp_path / "selection") == 2
+    method = stored(tmp_path)[1][0]["trial"]["method"]
+    assert method["options"] == {"lr": 1.0} and method["select"] == {}
+
+
+def test_a_selection_that_changes_is_refused_before_it_is_written(tmp_path):
+    """Else the record would say what no trial was made with."""
+    run(study_of_rates(3000.0), tmp_path)
+    before = (tmp_path / "selection.json").read_bytes()
+    with pytest.raises(ValueError, match="other options than are selected now"):
+        run(study_of_rates(3000.0, 1.0), tmp_path)
+    assert (tmp_path / "selection.json").read_bytes() == before
+
+
+def test_selections_of_other_targets_stay(tmp_path):
+    record(
+        tmp_path,
+        [Selection("DM", name, 1, {"lr": 1.0}, {}, "") for name in ("street", "print")],
+        ONE,
+    )
+    record(tmp_path, [Selection("DM", "print", 1, {"lr": 2.0}, {}, "")], ONE)
+    found = json.loads((tmp_path / "selection.json").read_text(encoding="utf-8"))
+    assert [(x["target"], x["options"]["lr"]) for x in found] == [("street", 1.0), ("print", 2.0)]
+
+
+def test_selection_never_sees_the_target():
+    for setting, names in (("MDG", {"scan", "photo", "print"}), ("SDG", {"street"})):
+        trial = module.selection_study(replace(study_of_rates(1.0), setting=setting))
+        task = task_of(trial, "street")
+        assert set(task.source.domain_names) == set(task.targets) == names
+
+
+@pytest.mark.parametrize("split", ["val", "crossval"])
+def test_the_held_out_split_is_what_options_are_selected_on(split, monkeypatch):
+    from dgdd_nb.data import MultiDomain
+
+    images = torch.randint(256, (24, 3, 8, 8)).to(torch.uint8)
+    splits = {"splits": (["train"] * 4 + [split] * 2) * 4, "split_names": ("train", split)}
+    data = MultiDomain.from_arrays(images, ["a", "b"] * 12, ["x"] * 12 + ["y"] * 12, **splits)
+    monkeypatch.setattr(module, "data_of", lambda study: (data, ""))
+    task = task_of(replace(ONE, setting="validation"), "y")
+    assert len(task.source) == 8 and [len(part) for part in task.targets.values()] == [4]
+
+
+def test_pseudo_domains_follow_the_seed():
+    """Five distillation seeds see five clusterings, as in the study of 32_pseudo_domains."""
+    source = data_of(ONE)[0].only("print").split("train")
+    method = Method(
+        "K", "DM", prepare={"name": "pseudo_domains", "K": 2, "width": 8, "min_size": 1}
+    )
+    first, again, second = (prepared(method, source, seed).domains for seed in (0, 0, 1))
+    assert bool((first == again).all()) and bool((first != second).any())
+    fixed = replace(method, prepare={**method.prepare, "seed": 0})
+    assert bool((prepared(fixed, source, 1).domains == first).all())
+
+
+def half(batch, net, dice):
+    """A transform that a study names: no colour."""
+    return replace(batch, images=batch.images.mean(1, keepdim=True).expand_as(batch.images))
+
+
+def test_an_evaluation_sets_each_part_by_name(tmp_path):
+    ways = (
+        Evaluation("plain", networks=1, width=8, recipe={"name": "quick", "epochs": 2}),
+        Evaluation(
+            "grey",
+            networks=1,
+            width=8,
+            recipe={"name": "quick", "epochs": 2, "transform": "test_study:half"},
+        ),
+        Evaluation(
+            "adam",
+            networks=1,
+            width=8,
+            recipe={"name": "quick", "epochs": 2, "optimiser": "adam", "lr": 0.001},
+        ),
+    )
+    rows = run_study(
+        replace(CHEAP, evaluations=ways), tmp_path, backend="sequential", progress=False
+    )
+    means = rows[~rows.seen].groupby("evaluation", sort=False).accuracy.mean()
+    assert list(means.index) == ["plain", "grey", "adam"] and means.nunique() == 3
+
+
+def test_networks_are_drawn_anew_for_each_distillation_seed(tmp_path):
+    rows = run_study(replace(CHEAP, seeds=2), tmp_path, backend="sequential", progress=False)
+    seeds = rows.groupby("distillation_seed").network_seed.unique().map(list).to_dict()
+    assert seeds == {0: [0, 1], 1: [1000, 1001]}
+
+
+def test_forecast_counts_what_is_missing(tmp_path):
+    study = replace(TINY, methods=(*TINY.methods, Method("mine", "test_study:fall")))
+    plan = forecast(study, tmp_path, jobs=2)
+    assert plan.trials == 12 and plan.unknown == ("mine",) and plan.memory > 10**8
+    assert plan.seconds > 0 and plan.hours == pytest.approx(plan.seconds * 12 / 2 / 3600)
+    assert "12 trials" in str(plan) and "without the time of mine" in str(plan)
+    run(TINY, tmp_path)
+    assert str(forecast(TINY, tmp_path)) == "Nothing is missing."
+    assert forecast(study_of_rates(1.0, 2.0), tmp_path / "none").trials == 3
+    measured = [sum(x["seconds"].values()) for x in stored(tmp_path)[1]]
+    assert forecast(replace(TINY, seeds=3), tmp_path).seconds <= max(measured)
+
+
+def test_compare_a_folder_images_in_memory_and_by_name(tmp_path, capsys):
+    from torchvision.utils import save_image
+
+    digits = data_of(TINY)[0]
+    few = digits.split("train").select(torch.arange(0, len(digits.split("train")), 2))
+    for i, image in enumerate(few.images):
+        place = tmp_path / "photos" / few.domain_names[few.domains[i]] / few.classes[few.labels[i]]
+        place.mkdir(parents=True, exist_ok=True)
+        save_image(image / 255, place / f"{i}.png")
+    short = {"ipc": 1, "seeds": 2, "networks": 1, "backend": "sequential", "progress": False}
+    short |= {"distill": TINY.distill, "recipe": {"name": "quick", "epochs": 2}}
+    for name, source in {
+        "memory": digits,
+        "folder": tmp_path / "photos",
+        "name": "mini-digits",
+    }.items():
+        budget = {**short, "methods": ("random",), "baseline": None} if name == "name" else short
+        rows = compare(source, "street", folder=tmp_path / name, **budget)
+        assert set(rows[~rows.seen].domain) == {"street"} and rows.attrs["trials run"] in (2, 8)
+        again = compare(source, "street", folder=tmp_path / name, **budget)
+        assert again.attrs["trials run"] == 0 and again.accuracy.equals(rows.accuracy)
+    text = capsys.readouterr().out
+    assert (
+        "DM + SGS - DM, matched step:" in text and "not enough seeds to claim a difference" in text
+    )
+    assert compare(digits, "street", folder=tmp_path / "dry", dry_run=True, **short) is None
+    assert "8 trials" in capsys.readouterr().out and not (tmp_path / "dry" / "study.json").exists()
+
+
+ON_DISK = set(
+    "main_digits_dg main_pacs main_core50_hard pacs_photo_gpu pacs_small digits_small".split()
+)
+ON_DISK |= {"ablation_digits_dg", "init_digits_dg"}
+
+
+def ready(name: str) -> Study:
+    return load_settings(Study, ROOT / "benchmarks" / "tables" / f"{name}.toml")
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_ready_study_loads(path):
+    """Every key is known, every name can be found, the comment names the file's own command."""
+    study = load_settings(Study, path)
+    assert f"dgdd run benchmarks/tables/{path.name}" in path.read_text(encoding="utf-8")
+    assert callable(methods.find(study.data["name"]))
+    assert all(callable(methods.resolve(method.make)[0]) for method in study.methods)
+    assert (path.stem in ON_DISK) == ("root" in study.data)
+    if path.stem.startswith("main"):
+        needed = (5, 10)
+        assert (study.seeds, study.evaluations[0].networks) >= needed
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in TABLES} - ON_DISK))
+def test_ready_study_of_built_in_digits_can_run(name):
+    rehearse(ready(name))
+
+
+@pytest.mark.parametrize(
+    "name, number",
+    [
+        ("main_mini", 4 * (5 * 5 + 1)),
+        ("ablation_mini", 8 * 5),
+        ("alpha_mini", 4 * 7 * 5),
+        ("controls_mini", 17 * 5),
+    ],
+)
+def test_trials_of_ready_studies(name, number):
+    assert len(trials(ready(name))) == number
+
+
+def test_the_ablation_has_one_pair_in_all_rows():
+    rows = ready("ablation_mini").methods
+    assert rows == ready("ablation_digits_dg").methods and rows[0] == Method("DM")
+    pairs = {
+        (x.options.get("surgery", x.options)["alpha"], x.options.get("surgery", x.options)["beta"])
+        for x in rows[1:]
+    }
+    assert pairs == {(1.0, 0.0), (0.0, 0.5), (1.0, 0.5)}
+
+
+@pytest.mark.parametrize("study", ["ablation", "init"])
+def test_studies_of_digits_dg_have_the_budget_of_the_main_table(study):
+    main, full = ready("main_digits_dg"), ready(f"{study}_digits_dg")
+    for name in ("data", "distill", "evaluations", "seeds", "setting", "paper", "threads"):
+        assert getattr(full, name) == getattr(main, name), name
+
+
+def test_every_method_has_as_many_candidates():
+    assert {len(candidates(x)) for x in ready("pacs_photo_gpu").methods if x.select} == {6}
+
+
+@pytest.mark.parametrize("name", ["sdg_mini", "K_mini"])
+def test_one_source_has_more_images_than_a_step_takes(name):
+    study = ready(name)
+    assert int(task_of(study, "print").source.counts().min()) > study.distill["real_batch"]

@@ -1,0 +1,243 @@
+"""The training loop: bounds in steps, lone images, plugs by name, hooks, and the checker's sentences."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from dgdd_nb.data import Batch
+from dgdd_nb.networks import network
+from dgdd_nb.train import (
+    EMA,
+    KL,
+    PLUGS,
+    RECIPES,
+    check_training,
+    get_recipe,
+    learning_rates,
+    make_plug,
+    predict,
+    train,
+)
+
+SHORT = get_recipe("quick", epochs=2, augment="none")
+
+
+def toy(n: int, size: int = 16) -> Batch:
+    "Normalised noise of two classes and two domains, one class with a bright square."
+    images = torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(n))
+    labels = torch.arange(n) % 2
+    images[labels == 1, :, 4:12, 4:12] += 1
+    return Batch(images, labels, torch.arange(n) // 2 % 2, 2, 2)
+
+
+def small_net(seed: int = 0, name: str = "convnet") -> torch.nn.Module:
+    return network(name, classes=2, size=16, width=8, seed=seed)
+
+
+def halve(batch: Batch, net: torch.nn.Module, dice: torch.Generator) -> Batch:
+    "A transform for the tests below, found by name."
+    return replace(batch, images=batch.images / 2)
+
+
+@pytest.mark.parametrize(
+    "images, batch, steps",
+    [(100, 32, 240), (1800, 32, 399), (18_000, 32, 400), (400, 1, 400), (500, 1, 400)],
+)
+def test_max_steps_is_a_bound(images, batch, steps):
+    rates, _ = learning_rates(get_recipe("quick", batch=batch), math.ceil(images / batch))
+    assert len(rates) == steps and rates[0] == 0.05 and rates[-1] < 0.001
+
+
+def test_an_epoch_may_be_cut():
+    recipe = get_recipe(SHORT, batch=4, max_steps=3)
+    found = train(small_net(), toy(40), recipe)
+    assert len(found["loss"]) == len(found["lr"]) == 1 and 0 <= found["accuracy"][0] <= 100
+
+
+@pytest.mark.parametrize("n", [9, 8])
+def test_a_lone_last_image_does_not_stop_batch_norm(n):
+    net = network("resnet18", classes=2, size=32, seed=0)
+    found = train(net, toy(n, 32), get_recipe(SHORT, batch=4, epochs=1))
+    assert math.isfinite(found["loss"][0])
+    with pytest.raises(ValueError, match="raise the recipe's batch"):
+        train(net, toy(n, 32), get_recipe(SHORT, batch=1))
+
+
+def test_equal_seeds_give_equal_bits_and_global_dice_stay():
+    state = torch.get_rng_state()
+    nets = [small_net() for _ in range(3)]
+    first, second, other = (train(net, toy(24), SHORT, s) for net, s in zip(nets, (1, 1, 2)))
+    assert first == second != other
+    assert all(map(torch.equal, nets[0].parameters(), nets[1].parameters()))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_several_networks_with_a_transform_are_trained_as_alone():
+    """A transform may look into its network, so these do not share a loop: the same bits."""
+    nets, lone = [small_net(s) for s in range(2)], small_net(1)
+    both = train(nets, toy(24), SHORT, (5, 6), transform=halve)
+    alone = train(lone, toy(24), SHORT, 6, transform=halve)
+    assert [row[1] for row in both["loss"]] == alone["loss"]
+    assert all(map(torch.equal, nets[1].parameters(), lone.parameters()))
+
+
+def test_every_plug_can_be_named():
+    recipe = get_recipe(
+        {
+            "name": "quick",
+            "epochs": 2,
+            "optimiser": {"name": "adamw", "betas": [0.5, 0.9]},
+            "schedule": "constant",
+            "loss": {"name": "kl", "temperature": 2.0},
+            "transform": "test_train:halve",
+            "hooks": [{"name": "ema", "decay": 0.9}],
+            "lr": 0.001,
+        }
+    )
+    named, given = small_net(), small_net()
+    train(named, toy(24), recipe)
+    plain = replace(recipe, loss="cross-entropy", transform=None, hooks=())
+    plugs = {"loss": KL(2.0), "transform": halve, "hooks": [EMA(0.9)]}
+    train(given, toy(24), plain, **plugs)
+    assert all(map(torch.equal, named.parameters(), given.parameters()))
+    default = small_net()
+    train(default, toy(24), replace(plain, optimiser="sgd"), **plugs)
+    assert not all(map(torch.equal, named.parameters(), default.parameters()))
+
+
+def test_a_plug_of_ones_own_by_registered_name(monkeypatch):
+    monkeypatch.setitem(PLUGS["transform"], "halve", halve)
+    assert make_plug("transform", "halve") is halve
+    assert get_recipe("quick", transform="halve").transform == "halve"
+
+
+REFUSED = {
+    "did you mean 'quick'": lambda: get_recipe("quik"),
+    "epoch": lambda: get_recipe("quick", epoch=3),
+    "epochs of at least 1": lambda: get_recipe("quick", epochs=0),
+    "max_steps of at least 1": lambda: get_recipe("quick", max_steps=-3),
+    "weight_decay of at least 0": lambda: get_recipe("quick", weight_decay=-1.0),
+    "lr between 0 and 100": lambda: get_recipe("quick", lr=1e30),
+    "'?lr'?": lambda: get_recipe("quick", lr="0.05"),
+    "'?batch'?": lambda: get_recipe("quick", batch=1.5),
+    "colour": lambda: get_recipe("quick", augment="colour"),
+    "did you mean 'cosine'": lambda: get_recipe("quick", schedule="cosin"),
+    "module:name": lambda: get_recipe("quick", loss="mse"),
+    "temprature": lambda: get_recipe("quick", loss={"name": "kl", "temprature": 2}),
+    "nothere": lambda: get_recipe("quick", transform="nothere:halve"),
+    "is positive": lambda: get_recipe("quick", loss={"name": "kl", "temperature": 0.0}),
+    "hook": lambda: get_recipe("quick", hooks=("emma",)),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_recipes_are_checked_before_anything_runs(words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        REFUSED[words]()
+
+
+def test_recipes_of_ready_names():
+    assert RECIPES["long"].max_steps == 4000
+    assert get_recipe({"name": "quick", "epochs": 3}) == get_recipe("quick", epochs=3)
+    assert get_recipe("quick") is RECIPES["quick"]
+
+
+WRONG = {
+    "not a Batch": {"transform": lambda batch, net, dice: (batch.images, batch.labels)},
+    "give each image both": {
+        "transform": lambda batch, net, dice: replace(batch, labels=batch.labels[1:])
+    },
+    "all three must stay tensors": {
+        "transform": lambda batch, net, dice: replace(batch, labels=None)
+    },
+    "keep shape and type": {
+        "transform": lambda batch, net, dice: replace(batch, images=batch.images.double())
+    },
+    "another device": {
+        "transform": lambda batch, net, dice: replace(batch, images=batch.images.to("meta"))
+    },
+    "int64": {"transform": lambda batch, net, dice: replace(batch, labels=batch.labels.float())},
+    "no .item()": {"loss": lambda a, b: functional.cross_entropy(a, b).item()},
+    "take its mean": {"loss": lambda a, b: functional.cross_entropy(a, b, reduction="none")},
+    "no graph": {"loss": lambda a, b: functional.cross_entropy(a.detach(), b)},
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_broken_plug_gets_a_sentence_at_the_first_step_and_from_the_checker(words):
+    with pytest.raises(ValueError, match=words):
+        train(small_net(), toy(8), SHORT, **WRONG[words])
+    assert words in check_training(**WRONG[words])[0]
+
+
+LOOKED_AT = {
+    "in place": {"transform": lambda b, net, dice: replace(b, images=b.images.mul_(2))},
+    "global generator": {
+        "transform": lambda b, net, dice: replace(b, images=b.images + torch.rand(1))
+    },
+    "a batch of 1 fails": {
+        "transform": lambda b, net, dice: replace(b, images=b.images[[1] * len(b)])
+    },
+    "soft labels fails": {"loss": lambda a, b: functional.nll_loss(a.log_softmax(1), b)},
+    "evaluation mode": {"hook": lambda net, step: net.eval()},
+    "trainable": {"hook": lambda net, step: net.requires_grad_(False)},
+}
+
+
+@pytest.mark.parametrize("words", LOOKED_AT)
+def test_the_checker_looks_closer(words):
+    said = check_training(**LOOKED_AT[words])
+    assert any(words in sentence for sentence in said), said
+    assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in said)
+
+
+def test_the_checker_is_content_with_good_plugs():
+    assert check_training(transform=halve, loss=KL(4), hook=EMA()) == []
+    assert check_training(loss=functional.cross_entropy) == []
+
+
+def test_diverging_is_said():
+    with pytest.raises(ValueError, match="diverged at step"):
+        train(small_net(), toy(8), get_recipe(SHORT, lr=99.0, epochs=50))
+
+
+def test_kl_at_a_temperature():
+    logits = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for T in (1.0, 4.0, 20.0):
+        wanted = functional.kl_div(
+            (logits / T).log_softmax(1), (z / T).softmax(1), reduction="batchmean"
+        )
+        assert torch.isclose(KL(T)(logits, z.softmax(1)), wanted, rtol=1e-12)
+    hard = torch.tensor([0, 1, 2, 3, 0])
+    assert torch.isclose(KL()(logits, hard), functional.cross_entropy(logits, hard))
+
+
+def test_ema_averages_and_starts_anew():
+    hook, weights = EMA(decay=0.5), []
+    net = small_net()
+    train(
+        net,
+        toy(24),
+        SHORT,
+        hooks=[lambda net, step: weights.append(net.classifier.bias.detach().clone()), hook],
+    )
+    mean = weights[0]
+    for step, w in enumerate(weights[1:], start=1):
+        d = min(0.5, step / (step + 1))
+        mean = d * mean + (1 - d) * w
+    assert torch.allclose(net.classifier.bias, mean, atol=1e-6)
+    first = small_net(1)
+    train(first, toy(24), SHORT, hooks=[hook])  # a used hook: step 0 begins a new average
+    second = small_net(1)
+    train(second, toy(24), SHORT, hooks=[EMA(0.5)])
+    assert all(map(torch.equal, first.parameters(), second.parameters()))
+
+
+def test_predict_restores_the_mode():
+    net = small_net().train()
+    assert predict(net, toy(300).images).shape == (300,) and net.training
+    assert predict(net.eval(), toy(3).images).dtype == torch.int64 and not net.training
