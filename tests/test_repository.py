@@ -172,14 +172,6 @@ def test_notebook_is_quiet(path):
 
 
 @by_notebook
-def test_exported_lines_fit(path):
-    """Line length 100, directives (captions) apart."""
-    shared = [source for source in cells(path) if re.search(r"^#\|\s*export", source, flags=re.M)]
-    lines = "\n".join(shared).splitlines()
-    assert not [line for line in lines if len(line) > 100 and not line.startswith("#|")]
-
-
-@by_notebook
 def test_notebook_has_a_title_and_a_line(path):
     first = cells(path, "markdown")[0]
     assert first.startswith("# ") and re.search(r"^> \S", first, flags=re.M), "title, quoted line"
