@@ -134,7 +134,7 @@ class Listing:
 
 # %% ../nbs/07_folders.ipynb #dc6a03d2
 def _common_size(paths: Sequence[Path]) -> tuple[int, int]:
-    "The height and width that all files have by their headers; a `ValueError` if there are several."
+    "The height and width of all files by their headers; a `ValueError` if there are several."
     from PIL import Image
 
     sizes: dict[tuple[int, int], Path] = {}
@@ -233,7 +233,7 @@ def _cache_folder(cache: bool | str | Path) -> Path:
 def _cached(
     listing: Listing, paths: list[Path], size: tuple[int, int] | None, workers: int, cache: Any
 ) -> Tensor:
-    "Images uint8 (N, 3, H, W), decoded once: later calls open them, as long as no file has changed."
+    "Images uint8 (N, 3, H, W), decoded once: later calls open them, unless a file has changed."
     if cache is False:
         return _decode(paths, size or _common_size(paths), workers)
     folder, (key, place) = _cache_folder(cache), _stamp(listing, paths, size)
