@@ -8,7 +8,6 @@ __all__ = ['EngineSettings', 'Engine', 'Forecast']
 # %% ../nbs/15_engine.ipynb #bdfb896c
 import copy
 import math
-import random
 import shutil
 import time
 import warnings
@@ -183,9 +182,9 @@ def memory_advice(micro_batch: int, micro_batch_synthetic: int) -> Iterator[None
 
 # %% ../nbs/15_engine.ipynb #6518dc3b
 def _global_dice() -> tuple:
-    "The states of the random numbers that everybody shares."
+    "The states of the global dice of torch and numpy (Python's own are rolled by other threads too)."
     _, words, *rest = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), words.tobytes(), rest
+    return torch.get_rng_state().numpy().tobytes(), words.tobytes(), rest
 
 
 @contextmanager

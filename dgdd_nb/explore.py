@@ -106,7 +106,7 @@ class Scene:
     ) -> Figure:
         "What remains above several thresholds, for R and for R at shuffled frequencies."
         maps = {}
-        for agreement, name in (("spectral", "R"), ("shuffled", "shuffled R")):
+        for agreement, name in (("spectral", "R"), ("shuffled", "shuffled")):
             for t in threshold:
                 rest, share = self.peel(t, domain, agreement)
                 maps[f"{name} ≥ {t:g}: {100 * share:.0f} %"] = rest
@@ -235,7 +235,7 @@ def _page(values: dict[str, Any]) -> str:
     text = json.dumps(values, ensure_ascii=False, default=lambda b: b64encode(b).decode())
     put = {
         "title": escape(values["data"]["title"]),
-        "script": _script().replace("export default", "const widget ="),
+        "script": re.sub(r"\n +", "\n", _script()).replace("export default", "const widget ="),
         "data": text.replace("<", "\\u003c"),  # no name can end the script
     }
     return re.sub(r"{{(\w+)}}", lambda place: put[place[1]], _PAGE)  # one pass: texts stay texts
@@ -320,7 +320,9 @@ def _gallery(
     else:
         scenes = [source] if isinstance(source, Scene) else list(source)
     if len({(s.domain_names, s.classes, s.image.shape) for s in scenes}) != 1:
-        raise ValueError("An explorer needs scenes of the same domains, classes and size.")
+        raise ValueError(
+            "An explorer needs at least one scene, and all of the same domains, classes and size."
+        )
     one, made = scenes[0], options.get("distilled")
     H, W = one.image.shape[1:]
     places = torch.arange(H * (W // 2 + 1)).reshape(H, -1).expand(3, -1, -1)
@@ -334,7 +336,7 @@ def _gallery(
         kind,
         title,
         look,
-        {"label": one.label, "image": one.number, "domain": -1, **start},
+        {"label": one.label, "image": one.number, "domain": -1, "K": len(styles), **start},
         scenes,
         live=live,
         size=[H, W],
@@ -373,9 +375,7 @@ def explore(
     "Move alpha and beta of (11) and see gradients, spectra, R and the image after the step."
     for name, value in (("alpha", alpha), ("beta", beta)):
         _between(name, value, -100, 100)
-    start = {"K": 0, "reading": "a", "agreement": "spectral", "alpha": alpha, "beta": beta}
-    names = source if isinstance(source, (MultiDomain, Scene)) else source[0]
-    start |= {"K": len(names.domain_names), "step": 1}
+    start = {"reading": "a", "agreement": "spectral", "alpha": alpha, "beta": beta, "step": 1}
     return _gallery(
         "explore",
         title,

@@ -89,13 +89,13 @@ def _place(masks: Tensor, canvas: int, *how: Tensor) -> Tensor:
     return F.grid_sample(masks, grid, mode=mode, align_corners=False).clamp(0, 1)
 
 # %% ../nbs/01_mini_digits.ipynb #e2dc6293
-def _crops(dice: _Dice, part: int, canvas: int) -> Tensor:
-    "Square crops, 32 to 240 pixels wide, from the left 300 columns (train: part 0) or the right."
+def _crops(dice: _Dice, split: int, canvas: int) -> Tensor:
+    "Square crops, 32 to 240 pixels wide, from the left 300 columns (train: split 0) or the right."
     photos = photographs()
     _, _, height, width = photos.shape
     side = dice.uniform(*np.log((32, 240)), 1).exp()
     row = 1 + dice.uniform(0, 1, 1) * (height - 2 - side) + height * dice.integers(2)[:, None]
-    column = dice.uniform(0, 1, 1) * (300 - side) + part * (width - 300)
+    column = dice.uniform(0, 1, 1) * (300 - side) + split * (width - 300)
     step = (torch.arange(canvas).double() + 0.5) / canvas * side
     row, column = 2 * (row + step) / (2 * height) - 1, 2 * (column + step) / width - 1
     grid = torch.stack(torch.broadcast_tensors(column[:, None, :], row[:, :, None]), -1)
@@ -135,19 +135,19 @@ def _pen(strokes: Tensor, canvas: int, dice: _Dice) -> Tensor:
     return _place(strokes, canvas, scale, dice.uniform(-8, 8), right, down)
 
 
-def _scan(strokes: Tensor, part: int, canvas: int, dice: _Dice) -> Tensor:
+def _scan(strokes: Tensor, split: int, canvas: int, dice: _Dice) -> Tensor:
     "Light grey pen on a dark grey ground."
     ground, ink = dice.uniform(0, 0.15, 1, 1, 1), dice.uniform(0.75, 1, 1, 1, 1)
     return ground + (ink - ground) * _pen(strokes, canvas, dice).expand(-1, 3, -1, -1)
 
 
-def _photo(strokes: Tensor, part: int, canvas: int, dice: _Dice) -> Tensor:
+def _photo(strokes: Tensor, split: int, canvas: int, dice: _Dice) -> Tensor:
     "The difference |digit - photograph| in each channel."
     ink = dice.uniform(0.55, 1, 1, 1, 1) * _pen(strokes, canvas, dice)
-    return (ink - _crops(dice, part, canvas)).abs()
+    return (ink - _crops(dice, split, canvas)).abs()
 
 # %% ../nbs/01_mini_digits.ipynb #cf6245c6
-def _street(labels: Tensor, part: int, canvas: int, dice: _Dice) -> Tensor:
+def _street(labels: Tensor, split: int, canvas: int, dice: _Dice) -> Tensor:
     "Bold type between neighbours, low contrast, a gradient of light, the grain of a photograph."
     bold = _glyphs("bold")[..., 12:52]
     font = dice.integers(len(_BOLD)) * 10
@@ -157,14 +157,14 @@ def _street(labels: Tensor, part: int, canvas: int, dice: _Dice) -> Tensor:
     text = _place(torch.cat([bold[font + d] for d in digits], -1), canvas, *how)
     slope = dice.uniform(-0.15, 0.15, 2, 1, 1, 1) * torch.linspace(-1, 1, canvas).double()
     light = slope[:, 0] + slope[:, 1].transpose(2, 3)
-    grain = 0.4 * (_crops(dice, part, canvas) - 0.4)
+    grain = 0.4 * (_crops(dice, split, canvas) - 0.4)
     wall = dice.uniform(0.25, 0.75, 1, 1, 1) + dice.uniform(-0.12, 0.12, 3, 1, 1)
     sign = 1 - 2 * dice.integers(2).view(-1, 1, 1, 1)
     contrast = sign * dice.uniform(0.15, 0.45, 1, 1, 1) + dice.uniform(-0.05, 0.05, 3, 1, 1)
     return wall + light + grain + contrast * text
 
 
-def _print(labels: Tensor, part: int, canvas: int, dice: _Dice) -> Tensor:
+def _print(labels: Tensor, split: int, canvas: int, dice: _Dice) -> Tensor:
     "Coloured type on coloured paper, turned by up to 20 degrees, among fainter ghost digits."
     text, font = _glyphs("text"), dice.integers(len(_TEXT)) * 10
 
@@ -190,20 +190,16 @@ _RECIPES = {  # how to draw a domain, and its smallest and largest blur
 
 
 def draw_domain(
-    name: str,
-    labels: Tensor,
-    part: int,
-    size: int,
-    seed: int,  # part 0: train, 1: test
+    name: str, labels: Tensor, split: int, size: int, seed: int
 ) -> tuple[Tensor, Tensor]:  # uint8 images (N, 3, size, size), and int64 originals (N,)
-    "One part of one domain, drawn large and averaged down to its size."
+    "One split (0 train, 1 test) of one domain, drawn large and averaged down to its size."
     number, (recipe, blur) = list(_RECIPES).index(name), _RECIPES[name]
-    canvas, dice = size * max(2, round(48 / size)), _Dice(len(labels), seed, number, part)
-    what, group = labels, 10**6 * (2 * number + part + 1) + torch.arange(len(labels))
+    canvas, dice = size * max(2, round(48 / size)), _Dice(len(labels), seed, number, split)
+    what, group = labels, 10**6 * (2 * number + split + 1) + torch.arange(len(labels))
     if recipe in (_scan, _photo):
-        group = _originals(labels, 2 * number + part, seed)
+        group = _originals(labels, 2 * number + split, seed)
         what = handwritten()[0][group]
-    pictures = _blur_and_shrink(recipe(what, part, canvas, dice), size, dice.uniform(*blur))
+    pictures = _blur_and_shrink(recipe(what, split, canvas, dice), size, dice.uniform(*blur))
     return (pictures * 255 + 0.4999).floor().clamp(0, 255).to(torch.uint8), group
 
 # %% ../nbs/01_mini_digits.ipynb #2ed32e85
@@ -224,10 +220,10 @@ def mini_digits(
     rows = []
     for k, name in enumerate(domains):
         number_of("domain", name, tuple(_RECIPES))
-        for part, n in enumerate((train, test) if test else (train,)):
+        for split, n in enumerate((train, test) if test else (train,)):
             labels = torch.arange(n) % 10
-            images, groups = draw_domain(name, labels, part, size, seed)
-            rows.append((images, labels, *torch.tensor([[k], [part]]).expand(2, n), groups))
+            images, groups = draw_domain(name, labels, split, size, seed)
+            rows.append((images, labels, *torch.tensor([[k], [split]]).expand(2, n), groups))
     images, labels, domain, splits, groups = (torch.cat(column) for column in zip(*rows))
     names = {"classes": "0123456789", "domain_names": domains, "split_names": ("train", "test")}
     return MultiDomain.from_arrays(images, labels, domain, splits=splits, groups=groups, **names)

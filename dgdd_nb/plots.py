@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['COLOURS', 'SPARE_COLOURS', 'DOMAIN_STYLES', 'DOMAIN_SLOTS', 'colour_of', 'DomainStyle', 'domain_styles', 'use_style',
-           'panels', 'to_pictures', 'mosaic', 'show_images', 'image_rows', 'contact_sheet', 'common_limit',
-           'show_gradient', 'gradient_panels', 'centred_spectrum', 'show_spectrum', 'phase_arrows', 'curves',
-           'radial_profile_plot', 'ScoreSpread', 'score_spread', 'score_plot', 'difference_plot', 'null_histogram',
-           'heat_map']
+__all__ = ['use_style', 'panels', 'show_images', 'image_rows', 'contact_sheet', 'show_gradient', 'gradient_panels',
+           'show_spectrum', 'phase_arrows', 'curves', 'score_plot']
 
 # %% ../nbs/05_plots.ipynb #73b0bd33
 COLOURS = {  # one colour per role, the same in every notebook (Okabe and Ito, 2008)
@@ -34,67 +31,43 @@ COLOURS = {  # one colour per role, the same in every notebook (Okabe and Ito, 2
 SPARE_COLOURS = ("#56B4E9", "#D55E00", "#882255", "#999933", "#332288")
 
 
-def colour_of(
-    name: str,  # a role ("g_cls") or a method ("DM", "DM+SGS", "random"), in any case
-    position: int = 0,  # which spare colour to take if the name has no role
-) -> str:  # a colour as "#RRGGBB"
-    """The house colour of a role or a method."""
+def colour_of(name: str, position: int = 0) -> str:
+    """The house colour of a role or a method, else the spare one of a position."""
     key = name.lower()
-    if key in COLOURS:
-        return COLOURS[key]
-    rules = (("whole", "real"), ("real", "real"), ("random", "null"), ("chance", "null"))
-    rules += (("matched", "matched"), ("sgs", "combined"), ("cls", "g_cls"), ("g_dom", "g_dom"))
-    for part, role in rules:
-        if part in key:
-            return COLOURS[role]
-    return COLOURS["g_dm"] if key.startswith("dm") else SPARE_COLOURS[position % 5]
+    rules = {"whole": "real", "real": "real", "random": "null", "chance": "null"}
+    rules |= {"matched": "matched", "sgs": "combined", "cls": "g_cls", "g_dom": "g_dom"}
+    role = key if key in COLOURS else next((rules[part] for part in rules if part in key), "")
+    if not role and key.startswith("dm"):
+        role = "g_dm"
+    return COLOURS[role] if role else SPARE_COLOURS[position % len(SPARE_COLOURS)]
 
-# %% ../nbs/05_plots.ipynb #7c4035b5
+# %% ../nbs/05_plots.ipynb #812b4d69
 class DomainStyle(NamedTuple):
     """How one domain is drawn: never by colour alone."""
 
     colour: str  # "#RRGGBB"
     marker: str  # a matplotlib marker
 
-# %% ../nbs/05_plots.ipynb #812b4d69
-DOMAIN_STYLES = tuple(
-    map(
-        DomainStyle,
-        ("#882255", "#56B4E9", "#999933", "#332288", "#D55E00", "#CC79A7", "#44AA99", "#000000"),
-        "os^DvPX*",
-    )
-)
-DOMAIN_SLOTS = {  # names with a fixed place keep their style when another domain is left out
-    "scan": 0,
-    "photo": 1,
-    "street": 2,
-    "print": 3,
-    "art_painting": 0,
-    "cartoon": 2,
-    "sketch": 3,
-    "mnist": 0,
-    "mnist_m": 1,
-    "svhn": 2,
-    "syn": 3,
-}
+
+_HUES = "#882255 #56B4E9 #999933 #332288 #D55E00 #CC79A7 #44AA99 #000000".split()
+_STYLES = tuple(map(DomainStyle, _HUES, "os^DvPX*"))
+_KNOWN = ("scan photo street print", "art_painting photo cartoon sketch", "mnist mnist_m svhn syn")
+_SLOTS = {name: slot for names in _KNOWN for slot, name in enumerate(names.split())}
 
 
-def domain_styles(
-    names: Sequence[str],  # names of domains, each once
-) -> dict[str, DomainStyle]:
+def domain_styles(names: Sequence[str]) -> dict[str, DomainStyle]:
     """Colour and marker of each domain; a known name looks the same in every figure."""
     styles, taken = {}, set()
     for name in names:
-        slot = DOMAIN_SLOTS.get(name)
+        slot = _SLOTS.get(name)
         if slot is not None and slot not in taken:
-            styles[name] = DOMAIN_STYLES[slot]
+            styles[name] = _STYLES[slot]
             taken.add(slot)
-    free = [slot for slot in range(len(DOMAIN_STYLES)) if slot not in taken]
+    free = [slot for slot in range(len(_STYLES)) if slot not in taken] or [0]
     for number, name in enumerate(name for name in names if name not in styles):
-        turn, place = divmod(number, max(len(free), 1))
-        slot = free[place] if free else place
-        marker = DOMAIN_STYLES[(slot + turn) % len(DOMAIN_STYLES)].marker
-        styles[name] = DomainStyle(DOMAIN_STYLES[slot].colour, marker)
+        turn, place = divmod(number, len(free))
+        marker = _STYLES[(free[place] + turn) % len(_STYLES)].marker
+        styles[name] = DomainStyle(_STYLES[free[place]].colour, marker)
     return {name: styles[name] for name in names}
 
 # %% ../nbs/05_plots.ipynb #d96d7367
@@ -105,26 +78,12 @@ def use_style(
     import matplotlib
 
     matplotlib.rcParams.update(
-        {
-            "figure.figsize": (6.5, 2.6),
-            "figure.dpi": dpi,
-            "savefig.dpi": dpi,
-            "figure.constrained_layout.use": True,
-            "font.size": 9,
-            "axes.titlesize": 9,
-            "axes.titlelocation": "left",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": "#E4E4E4",
-            "grid.linewidth": 0.6,
-            "legend.frameon": False,
-            "legend.fontsize": 8,
-            "lines.linewidth": 1.6,
-            "image.interpolation": "nearest",
-            "svg.hashsalt": "dgdd",
-        }
+        {"figure.figsize": (6.5, 2.6), "figure.dpi": dpi, "savefig.dpi": dpi}
+        | {"figure.constrained_layout.use": True, "font.size": 9, "lines.linewidth": 1.6}
+        | {"axes.titlesize": 9, "axes.titlelocation": "left", "axes.axisbelow": True}
+        | {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
+        | {"grid.color": "#E4E4E4", "grid.linewidth": 0.6, "legend.frameon": False}
+        | {"legend.fontsize": 8, "image.interpolation": "nearest", "svg.hashsalt": "dgdd"}
     )
 
 # %% ../nbs/05_plots.ipynb #239f80fc
@@ -138,14 +97,13 @@ def panels(
     """A new figure with several axes in a grid; places that are not needed stay empty."""
     import matplotlib.pyplot as plt
 
-    if count < 1:
-        raise ValueError(f"a figure needs at least one panel, not {count}.")
+    assert count > 0, "A figure needs at least one panel."
     columns = min(columns or count, count)
     rows = -(-count // columns)
     figure = plt.figure(figsize=(width, height * rows), layout="constrained")
     return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
-# %% ../nbs/05_plots.ipynb #47c7e828
+
 def _axes(ax: Axes | None, width: float = 6.5, height: float = 2.6) -> Axes:
     """The axes that were given, or those of a new figure (inches)."""
     return panels(1, width=width, height=height)[0] if ax is None else ax
@@ -156,77 +114,58 @@ def _array(values: ArrayLike) -> np.ndarray:
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
-def to_pictures(
-    images: ArrayLike,  # (N, 3, H, W) or (3, H, W); uint8, or float in [0, 1]
-) -> np.ndarray:  # uint8 (N, H, W, 3), as matplotlib wants them
-    """Images as matplotlib draws them; ValueError for values outside the range of a picture."""
+def to_pictures(images: ArrayLike) -> np.ndarray:
+    """Images (N, 3, H, W) or (3, H, W), uint8 or float in [0, 1], as uint8 (N, H, W, 3)."""
     array = _array(images)
     array = array[None] if array.ndim == 3 else array
     if array.ndim != 4 or array.shape[1] != 3:
-        raise ValueError(f"pictures need the shape (N, 3, H, W), not {tuple(array.shape)}.")
+        raise ValueError(f"Pictures need the shape (N, 3, H, W), not {tuple(array.shape)}.")
     if array.dtype != np.uint8:
         if not (np.isfinite(array).all() and array.min() >= -1e-6 and array.max() <= 1 + 1e-6):
             raise ValueError(
-                "float pictures must lie in [0, 1]; undo the normalisation first "
+                "Float pictures must lie in [0, 1]: undo the normalisation first "
                 "(DistilledSet.pictures() or Normalisation.inverse)."
             )
         array = (array * 255).round().clip(0, 255).astype(np.uint8)
     return array.transpose(0, 2, 3, 1)
 
-# %% ../nbs/05_plots.ipynb #627a97f5
-def mosaic(
-    grid: Sequence[Sequence[np.ndarray | None]],  # rows of pictures uint8 (H, W, 3); None: empty
-    gap: tuple[int, int] = (1, 1),  # free pixels between rows and between columns
-) -> np.ndarray:  # uint8 (height, width, 4), transparent between the pictures
-    """All pictures of a grid on one transparent canvas, so that a single image is drawn."""
-    sizes = {picture.shape[:2] for row in grid for picture in row if picture is not None}
-    if len(sizes) != 1:
-        raise ValueError(f"a mosaic needs pictures of one size, not {sorted(sizes)}.")
-    height, width = sizes.pop()
-    down, right = height + gap[0], width + gap[1]
-    rows, columns = len(grid), max(map(len, grid))
-    canvas = np.zeros((rows * down - gap[0], columns * right - gap[1], 4), np.uint8)
+# %% ../nbs/05_plots.ipynb #bcd19ec4
+def _draw_grid(
+    grid: list[list[np.ndarray | None]], ax: Axes | None, gap: tuple[int, int] | None = None
+) -> tuple[Axes, np.ndarray, np.ndarray]:
+    """Rows of pictures (None: empty) as one image; also the pixel centres of rows and columns."""
+    (height, width) = next(x.shape[:2] for row in grid for x in row if x is not None)
+    below, beside = gap or (max(1, height // 16),) * 2  # free pixels between pictures
+    down, right, columns = height + below, width + beside, max(map(len, grid))
+    canvas = np.zeros((len(grid) * down - below, columns * right - beside, 4), np.uint8)
     for i, row in enumerate(grid):
         for j, picture in enumerate(row):
             if picture is not None:
                 tile = canvas[i * down : i * down + height, j * right : j * right + width]
                 tile[..., :3], tile[..., 3] = picture, 255
-    return canvas
-
-# %% ../nbs/05_plots.ipynb #bcd19ec4
-def _draw_grid(
-    grid: list[list[np.ndarray | None]], ax: Axes | None, gap: tuple[int, int] = (1, 1)
-) -> tuple[Axes, np.ndarray, np.ndarray]:
-    """Draw a grid of pictures; returns the axes and the pixel centres of rows and columns."""
-    canvas = mosaic(grid, gap)
-    rows, columns = len(grid), max(map(len, grid))
-    width = min(6.5, 0.9 * columns + 0.6)
-    ax = _axes(ax, width, max(0.5, (width - 0.6) * canvas.shape[0] / canvas.shape[1] + 0.2))
+    wide = min(6.5, 0.9 * columns + 0.6)  # inches
+    ax = _axes(ax, wide, max(0.5, (wide - 0.6) * canvas.shape[0] / canvas.shape[1] + 0.2))
     ax.imshow(canvas)
     ax.grid(False)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    down, right = (canvas.shape[0] + gap[0]) / rows, (canvas.shape[1] + gap[1]) / columns
-    centres = (np.arange(rows) + 0.5) * down - gap[0] / 2 - 0.5
-    return ax, centres, (np.arange(columns) + 0.5) * right - gap[1] / 2 - 0.5
+    rows, columns = np.arange(len(grid)) * down, np.arange(columns) * right
+    return ax, rows + (height - 1) / 2, columns + (width - 1) / 2
 
 # %% ../nbs/05_plots.ipynb #7299c613
 def show_images(
     images: ArrayLike,  # (N, 3, H, W); uint8, or float in [0, 1]
     ax: Axes | None = None,  # where to draw, a new figure if None
     columns: int = 10,  # pictures per row
-    titles: Sequence[str] | None = None,  # one short text per picture, drawn above it
+    titles: Sequence[str] = (),  # one short text per picture, drawn above it
 ) -> Axes:
     """Pictures side by side, row by row."""
     pictures = list(to_pictures(images))
-    if titles is not None and len(titles) != len(pictures):
-        raise ValueError(f"{len(pictures)} pictures need as many titles, not {len(titles)}.")
     grid = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
     side = pictures[0].shape[0]
-    gap = (max(1, side // 16) if titles is None else side // 2, max(1, side // 16))
-    ax, middle, centre = _draw_grid(grid, ax, gap)
-    for number, title in enumerate(titles or ()):
+    ax, middle, centre = _draw_grid(grid, ax, (side // 2, max(1, side // 16)) if titles else None)
+    for number, (title, _) in enumerate(zip(titles, pictures, strict=bool(titles))):
         row, column = divmod(number, columns)
         place = (centre[column], middle[row] - side / 2 - side / 16)
         ax.text(*place, title, ha="center", va="bottom", size="small")
@@ -239,11 +178,9 @@ def image_rows(
     column_names: Sequence[str] = (),  # one text per column, written above the first row
 ) -> Axes:
     """One labelled row of pictures per entry, for example real, DM and DM+SGS."""
-    grid = [list(to_pictures(images)) for images in rows.values()]
-    gap = max(1, grid[0][0].shape[0] // 16)
-    ax, middle, centre = _draw_grid(grid, ax, (gap, gap))
+    ax, middle, centre = _draw_grid([list(to_pictures(images)) for images in rows.values()], ax)
     ax.set_yticks(middle, list(rows))
-    if column_names:
+    if len(column_names):
         ax.set_xticks(centre[: len(column_names)], list(column_names), size="small")
         ax.xaxis.tick_top()
     return ax
@@ -260,25 +197,20 @@ def contact_sheet(
 ) -> Axes:
     """The first images of every (row, column) cell; a cell without images stays empty."""
     rows, columns, images = _array(rows), _array(columns), _array(images)
-    grid = []
-    for r in range(len(row_names)):
-        grid.append([])
+    grid = [[] for _ in row_names]
+    for r, row in enumerate(grid):
         for c in range(len(column_names)):
             found = np.flatnonzero((rows == r) & (columns == c))[:per_cell]
-            grid[-1] += list(to_pictures(images[found])) if len(found) else []
-            grid[-1] += [None] * (per_cell - len(found))
-    gap = max(1, images.shape[-2] // 16)
-    ax, middle, centre = _draw_grid(grid, ax, (gap, gap))
+            row += list(to_pictures(images[found])) if len(found) else []
+            row += [None] * (per_cell - len(found))
+    ax, middle, centre = _draw_grid(grid, ax)
     ax.set_yticks(middle, list(row_names))
     ax.set_xticks(centre.reshape(-1, per_cell).mean(1), list(column_names))
     ax.xaxis.tick_top()
     return ax
 
 # %% ../nbs/05_plots.ipynb #18a7a5c2
-def common_limit(
-    *gradients: ArrayLike,  # any shapes
-    share: float = 0.995,  # share of all |entries| that stay inside the limit
-) -> float:
+def common_limit(*gradients: ArrayLike, share: float = 0.995) -> float:
     """The size that nearly all entries stay below: one symmetric colour scale for all panels."""
     sizes = np.concatenate([np.abs(_array(gradient)).ravel() for gradient in gradients])
     return float(np.quantile(sizes, share)) or float(sizes.max()) or 1.0
@@ -292,11 +224,8 @@ def show_gradient(
     title: str = "",  # text above
 ) -> Axes:
     """A signed image: zero is white (or grey), the sign is the hue, the scale can be shared."""
-    if channels not in ("mean", "rgb"):
-        raise ValueError(f'channels must be "mean" or "rgb", not {channels!r}.')
     values = _array(gradient)
-    if channels == "mean":
-        values = values.mean(0) if values.ndim == 3 else values
+    values = values.mean(0) if channels == "mean" and values.ndim == 3 else values
     limit = common_limit(values) if limit is None else limit
     ax = _axes(ax, 2.4, 2.4)
     if channels == "rgb":
@@ -319,7 +248,7 @@ def gradient_panels(
     maps = {name: _array(gradient).mean(0) for name, gradient in gradients.items()}
     limit = common_limit(*maps.values()) if limit is None else limit
     axes = panels(len(maps), columns, height=1.9) if axes is None else list(axes)
-    styles = domain_styles([name for name in maps if name in DOMAIN_SLOTS])
+    styles = domain_styles([name for name in maps if name in _SLOTS])
     for number, (ax, (name, values)) in enumerate(zip(axes, maps.items(), strict=True)):
         show_gradient(values, ax, limit, title=name)
         colour = styles[name].colour if name in styles else colour_of(name, number)
@@ -330,18 +259,13 @@ def gradient_panels(
     return axes
 
 # %% ../nbs/05_plots.ipynb #856a59ea
-def centred_spectrum(
-    half: ArrayLike,  # real values of a half spectrum, (..., H, W//2+1)
-    width: int | None = None,  # W of the images; even unless given
-) -> np.ndarray:  # (..., H, W), frequency zero at [H//2, W//2]
-    """The full spectrum of which the half one is the left part, frequency zero in the middle."""
+def centred_spectrum(half: ArrayLike, width: int | None = None) -> np.ndarray:
+    """Real values of a half spectrum (..., H, W//2+1) in full, zero in the middle; W even by default."""
     half = _array(half)
-    if np.iscomplexobj(half):
-        raise TypeError("a complex spectrum has no single colour; give its modulus or its angle.")
+    assert not np.iscomplexobj(half), "A complex spectrum has no single colour: give its modulus."
     height, kept = half.shape[-2:]
     width = 2 * (kept - 1) if width is None else width
-    if width // 2 + 1 != kept:
-        raise ValueError(f"{kept} columns are not the half spectrum of images {width} wide.")
+    assert width // 2 + 1 == kept, f"{kept} columns do not belong to images {width} wide."
     rows, columns = -np.arange(height) % height, width - np.arange(kept, width)
     mirrored = half[..., rows, :][..., columns]  # the value at -w, for real images
     return np.fft.fftshift(np.concatenate([half, mirrored], axis=-1), axes=(-2, -1))
@@ -383,19 +307,20 @@ def phase_arrows(
     """The K arrows at one frequency, their chain, and its end at distance R (9)."""
     arrows = _array(spectra)
     names = [f"domain {k}" for k in range(len(arrows))] if names is None else list(names)
-    ax = _axes(ax, 3.0, 2.6)
-    total = np.abs(arrows).sum() or 1.0
+    ax, total = _axes(ax, 3.0, 2.6), np.abs(arrows).sum() or 1.0
     chain = np.concatenate([[0], np.cumsum(arrows)]) / total  # K steps of total length 1
-    circle = np.exp(2j * np.pi * np.linspace(0, 1, 181))
+    circle, tip = np.exp(2j * np.pi * np.linspace(0, 1, 181)), chain[-1]  # (9): R = |tip|
     ax.plot(circle.real, circle.imag, color=COLOURS["null"], linewidth=0.8)
-    for style, arrow in zip(domain_styles(names).values(), arrows / (np.abs(arrows).max() or 1)):
+    for (name, style), arrow in zip(
+        domain_styles(names).items(), arrows / (np.abs(arrows).max() or 1)
+    ):
         ax.plot([0, arrow.real], [0, arrow.imag], color=style.colour, linewidth=1)
-        ax.plot(arrow.real, arrow.imag, style.marker, color=style.colour, label=names.pop(0))
+        ax.plot(arrow.real, arrow.imag, style.marker, color=style.colour, label=name)
     ax.plot(chain.real, chain.imag, ":", color=COLOURS["real"], linewidth=1)
-    tip, R = chain[-1], abs(chain[-1])  # (9)
     ax.plot([0, tip.real], [0, tip.imag], color=COLOURS["g_cls"], linewidth=6, alpha=0.7, zorder=1)
-    ax.set(aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1], title=f"$R$ = {R:.2f}")
-    ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), xlabel="real part", ylabel="imaginary part")
+    ticks = {"xticks": [-1, 0, 1], "yticks": [-1, 0, 1], "title": f"$R$ = {abs(tip):.2f}"}
+    ax.set(aspect="equal", xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), **ticks)
+    ax.set(xlabel="real part", ylabel="imaginary part")
     if legend:
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
@@ -429,60 +354,22 @@ def curves(
 
 # %% ../nbs/05_plots.ipynb #1dde76ae
 def radial_profile_plot(
-    radius: ArrayLike,  # (bins,), cycles per image
-    profiles: Mapping[str, ArrayLike],  # name -> (bins,) or (runs, bins)
-    ax: Axes | None = None,  # where to draw, a new figure if None
-    null: tuple[ArrayLike, ArrayLike] | None = None,  # lower and upper end of the noise band
-    null_name: str = "pure noise",  # its name in the legend
-    ylabel: str = "$R$",  # label of the vertical axis
-    styles: Mapping[str, DomainStyle] | None = None,  # for domains: what `domain_styles` says
+    radius: ArrayLike,
+    profiles: Mapping[str, ArrayLike],
+    ax: Axes | None = None,
+    null: tuple[ArrayLike, ArrayLike] | None = None,
+    null_name: str = "pure noise",
+    ylabel: str = "$R$",
+    styles: Mapping[str, DomainStyle] | None = None,
 ) -> Axes:
-    """Mean per ring of frequencies, with the band that pure noise would give in grey."""
-    xlabel = "radial frequency, cycles per image"
-    ax = curves(profiles, ax, radius, xlabel, ylabel, styles=styles)
+    """Mean per ring of frequencies (bins,) or (runs, bins), and the band that noise would give."""
+    ax = curves(profiles, ax, radius, "radial frequency, cycles per image", ylabel, styles=styles)
     if null is not None:
         ends = [np.broadcast_to(_array(end), np.shape(radius)) for end in null]
-        ax.fill_between(
-            _array(radius),
-            *ends,
-            color=COLOURS["null"],
-            alpha=0.3,
-            linewidth=0,
-            zorder=0,
-            label=null_name,
-        )
+        look = {"color": COLOURS["null"], "alpha": 0.3, "linewidth": 0, "zorder": 0}
+        ax.fill_between(_array(radius), *ends, label=null_name, **look)
         ax.legend()
     return ax
-
-# %% ../nbs/05_plots.ipynb #f12c2ebd
-class ScoreSpread(NamedTuple):
-    """One mean and the two spreads that must not be mixed."""
-
-    mean: float  # mean over distillation seeds of the mean over networks
-    seeds: float  # standard deviation of those means over distillation seeds (nan: one seed)
-    networks: float  # standard deviation over networks within a seed, pooled (nan: one network)
-
-
-def score_spread(
-    scores: Sequence[ArrayLike],  # one (networks,) list of accuracies per distillation seed
-) -> ScoreSpread:
-    """Mean, spread over distillation seeds, spread over networks."""
-    runs = [_array(run).astype(float) for run in scores]
-    means = np.array([run.mean() for run in runs])
-    several = [run.var(ddof=1) for run in runs if len(run) > 1]
-    return ScoreSpread(
-        float(means.mean()),
-        float(means.std(ddof=1)) if len(runs) > 1 else float("nan"),
-        float(np.sqrt(np.mean(several))) if several else float("nan"),
-    )
-
-# %% ../nbs/05_plots.ipynb #243a35d8
-def _grouped(rows: Iterable[Sequence]) -> dict[str, list[list[float]]]:
-    """Rows (method, ..., distillation seed, network seed, accuracy) -> method -> runs."""
-    found: dict[str, dict] = {}
-    for method, *_, seed, _network, accuracy in rows:
-        found.setdefault(method, {}).setdefault(seed, []).append(accuracy)
-    return {method: list(runs.values()) for method, runs in found.items()}
 
 # %% ../nbs/05_plots.ipynb #4ce7bc6c
 def score_plot(
@@ -491,32 +378,41 @@ def score_plot(
     chance: float | None = None,  # accuracy of guessing, a grey line
     xlabel: str = "accuracy on the unseen domain, %",  # label of the horizontal axis
 ) -> Axes:
-    """Every network a dot, every distillation seed a bar; both spreads beside the mean."""
-    scores = rows if isinstance(rows, Mapping) else _grouped(rows)
-    ax = _axes(ax, 6.5, 0.9 + 0.55 * len(scores))
-    for y, (method, runs) in enumerate(scores.items()):
-        colour, spread = colour_of(method, y), score_spread(runs)
+    """Every network a dot, every distillation seed a bar; both spreads beside the mean.
+
+    Rows are (method, ..., distillation seed, network seed, accuracy).
+    """
+    if not isinstance(rows, Mapping):
+        groups: dict[str, dict] = {}
+        for method, *_, seed, _network, accuracy in rows:
+            groups.setdefault(method, {}).setdefault(seed, []).append(accuracy)
+        rows = {method: list(runs.values()) for method, runs in groups.items()}
+    ax = _axes(ax, 6.5, 0.9 + 0.55 * len(rows))
+    for y, (method, runs) in enumerate(rows.items()):
+        runs, colour = [_array(run).astype(float) for run in runs], colour_of(method, y)
         for run, shift in zip(runs, np.linspace(-0.26, 0, len(runs)) if len(runs) > 1 else [-0.13]):
-            run = _array(run).astype(float)
             ax.plot(run, np.full(len(run), y + shift), "o", color=colour, alpha=0.35, markersize=3)
             ax.plot(run.mean(), y + shift, "|", color=colour, markersize=9, markeredgewidth=2)
-        place = {"x": spread.mean, "y": y + 0.28, "color": colour}
-        ax.errorbar(**place, xerr=spread.networks, linewidth=1, capsize=4)
-        ax.errorbar(**place, xerr=spread.seeds, fmt="D", markersize=5, linewidth=3.5)
+        means = np.array([run.mean() for run in runs])
+        within = [run.var(ddof=1) for run in runs if len(run) > 1]  # over networks, by seed
+        place = {"x": means.mean(), "y": y + 0.28, "color": colour}
+        ax.errorbar(**place, xerr=np.mean(within) ** 0.5 if within else 0, linewidth=1, capsize=4)
+        between = means.std(ddof=1) if len(means) > 1 else 0  # over distillation seeds
+        ax.errorbar(**place, xerr=between, fmt="D", markersize=5, linewidth=3.5)
     if chance is not None:
         ax.axvline(chance, color=COLOURS["null"], linestyle="--", linewidth=1)
-    ax.set(xlabel=xlabel, ylim=(len(scores) - 0.4, -0.6))
+    ax.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
     ax.locator_params(axis="x", integer=True)
-    ax.set_yticks(range(len(scores)), list(scores))
+    ax.set_yticks(range(len(rows)), list(rows))
     return ax
 
 # %% ../nbs/05_plots.ipynb #99d76a8e
 def difference_plot(
-    differences: Mapping[str, tuple[ArrayLike, float, float]],  # name -> (per seed, low, high)
-    ax: Axes | None = None,  # where to draw, a new figure if None
-    xlabel: str = "paired difference, percentage points",  # label of the horizontal axis
+    differences: Mapping[str, tuple[ArrayLike, float, float]],
+    ax: Axes | None = None,
+    xlabel: str = "paired difference, percentage points",
 ) -> Axes:
-    """Paired differences: one dot per distillation seed, the mean and its interval beside zero."""
+    """Paired differences, name -> (per seed, low, high): dots, the mean, its interval beside zero."""
     ax = _axes(ax, 6.5, 0.9 + 0.4 * len(differences))
     for y, (name, (values, low, high)) in enumerate(differences.items()):
         values, colour = _array(values).astype(float), colour_of(name.split(" ")[0], y)
@@ -530,12 +426,12 @@ def difference_plot(
 
 # %% ../nbs/05_plots.ipynb #d6a3e79e
 def null_histogram(
-    values: ArrayLike,  # what was measured, any shape
-    null: ArrayLike,  # the same quantity under pure noise, any shape
-    ax: Axes | None = None,  # where to draw, a new figure if None
-    name: str = "measured",  # legend entry of the measured values
-    xlabel: str = "$R$",  # label of the horizontal axis
-    bins: int = 30,  # number of bins
+    values: ArrayLike,
+    null: ArrayLike,
+    ax: Axes | None = None,
+    name: str = "measured",
+    xlabel: str = "$R$",
+    bins: int = 30,
 ) -> Axes:
     """A measured distribution before the distribution under pure noise, with both means."""
     ax = _axes(ax)
@@ -551,18 +447,15 @@ def null_histogram(
 
 # %% ../nbs/05_plots.ipynb #984a9c32
 def heat_map(
-    values: ArrayLike,  # (rows, columns)
-    row_names: Sequence[str],  # names of the rows
-    column_names: Sequence[str],  # names of the columns
-    ax: Axes | None = None,  # where to draw, a new figure if None
-    form: str = ".2g",  # how a number is written, as in format()
-    label: str = "",  # meaning and unit of the colour
+    values: ArrayLike,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    ax: Axes | None = None,
+    form: str = ".2g",
+    label: str = "",
 ) -> Axes:
-    """A small matrix with its numbers: counts, losses per domain and class, confusions."""
+    """A small matrix (rows, columns) with its numbers, such as counts or losses per cell."""
     values = _array(values).astype(float)
-    if values.shape != (len(row_names), len(column_names)):
-        names = (len(row_names), len(column_names))
-        raise ValueError(f"a matrix of shape {values.shape} does not fit {names} names.")
     ax = _axes(ax, 6.5, 0.8 + 0.35 * len(row_names))
     image = ax.imshow(values, cmap="cividis", aspect="auto")
     middle = (np.nanmin(values) + np.nanmax(values)) / 2
