@@ -216,10 +216,7 @@ def render(
         raise ValueError(f"The table has no line for {', '.join(targets)}.")
     if form == "csv":
         return found.to_csv(index=False, lineterminator="\n")
-    where = {"SDG": "source", "ID": "left out", "validation": "left out"}
-    where = where.get(study["setting"].removeprefix("SDG "), "target")
-    where = "source" if study["setting"].startswith("SDG") else where
-    text = found[["table", "method", "target"]].rename(columns={"target": where})
+    text = found[["table", "method", "target"]].rename(columns={"target": _where(study["setting"])})
     text["accuracy %"] = found.accuracy.map(_number)
     text["± seeds"] = found.std_seeds.map(_number)
     text["± networks"] = found.std_networks.map(_number)
@@ -237,6 +234,11 @@ def render(
     return tabulate(
         text, headers="keys", showindex=False, tablefmt=STYLES[form], disable_numparse=True
     )
+
+
+def _where(setting: str) -> str:
+    "What the target of a line is, see `study.SETTINGS`."
+    return "target" if setting == "MDG" else "source" if "SDG" in setting else "left out"
 
 
 def _number(value: float | None, form: str = ".1f") -> str:
@@ -340,9 +342,7 @@ def method_plot(
     ax.set_yticks(range(len(methods)), methods)
     held_out = "accuracy on held-out source images, %"
     ax.set(xlabel=_AXES.get(setting, held_out), ylim=(len(methods) - 0.4, -0.6))
-    ax.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1.02), title="source" if "SDG" in setting else ""
-    )
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), title=_where(setting))
     return ax
 
 # %% ../nbs/25_results.ipynb #r-paired-plot
