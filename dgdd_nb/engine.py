@@ -184,7 +184,9 @@ def memory_advice(micro_batch: int, micro_batch_synthetic: int) -> Iterator[None
 def _global_dice() -> tuple:
     "The states of the global dice of torch and numpy (Python's own are rolled by other threads too)."
     _, words, *rest = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state().numpy().tobytes(), words.tobytes(), rest
+    device = torch.cuda.is_initialized() and torch.cuda.get_rng_state().numpy().tobytes()
+    shared = torch.get_rng_state().numpy().tobytes()
+    return shared, device, words.tobytes(), rest
 
 
 @contextmanager
