@@ -158,14 +158,20 @@ def by_features(
 
 
 def herding(
-    source: MultiDomain, ipc: int | Sequence[int] | Mapping, seed: int = 0, **options
+    source: MultiDomain,  # real images
+    ipc: int | Sequence[int] | Mapping,  # images per class: one number, list or dict
+    seed: int = 0,  # of the encoder
+    **options,
 ) -> DistilledSet:
     "Real images whose mean feature follows that of their cell; options as in `by_features`."
     return by_features("herding", herd, source, ipc, seed, **options)
 
 
 def k_center(
-    source: MultiDomain, ipc: int | Sequence[int] | Mapping, seed: int = 0, **options
+    source: MultiDomain,  # real images
+    ipc: int | Sequence[int] | Mapping,  # images per class: one number, list or dict
+    seed: int = 0,  # of the encoder
+    **options,
 ) -> DistilledSet:
     "Real images such that no other of their cell is far from all; options as in `by_features`."
     return by_features("k-center", spread_out, source, ipc, seed, **options)

@@ -324,7 +324,9 @@ def _feature_complaints(objective, net: nn.Module, real: Batch, synthetic: Batch
     return []
 
 
-def cause(error: Exception) -> str | None:
+def cause(
+    error: Exception,  # caught around the call of a plug-in
+) -> str | None:
     "What a plug-in did wrong, told by the exception it ended in; None: something else."
     text = str(error)
     if text.startswith("Its "):

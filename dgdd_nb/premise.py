@@ -122,7 +122,10 @@ def fresh_gradients(
     return torch.stack([engine.gradients(synthetic, labels, i).g_domain.cpu() for i in steps])
 
 
-def mean_length(G: Tensor, W: int) -> Tensor:
+def mean_length(
+    G: Tensor,  # spectra, complex (E, K, ..., H, W//2+1)
+    W: int,  # width of the images
+) -> Tensor:
     "Mean of R (E,) over the full spectrum, images and channels; spectra (E, K, ..., H, W//2+1)."
     assert G.shape[1] > 1, "Agreement needs two domains: a single one agrees with itself, R = 1."
     return spectrum_mean(resultant_length(G.movedim(1, 0)), W).flatten(1).mean(1)  # (9)

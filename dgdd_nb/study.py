@@ -947,7 +947,9 @@ def _plug_of(source: Any, size: int | None, folder: Path) -> Plug:
     return name if size is None else {"name": name, "size": size}
 
 
-def stored_images(root: str | Path) -> MultiDomain:
+def stored_images(
+    root: str | Path,  # the file
+) -> MultiDomain:
     "Images that `compare` has kept."
     tensors, meta = load_tensors(root, "images")
     names = {key: tuple(value) for key, value in meta.items() if key != "kind"}

@@ -77,7 +77,10 @@ PLUGS: dict[str, dict[str, Callable]] = {  # what a recipe can name, by kind; ad
 }
 
 
-def make_plug(kind: str, plug: Plug) -> Callable:
+def make_plug(
+    kind: str,  # a key of `PLUGS`
+    plug: Plug,  # a name, "module:name", or a table
+) -> Callable:
     "What a name stands for: a class is made with the settings, a function gets them bound."
     options = dict(plug) if isinstance(plug, Mapping) else {"name": plug}
     name = str(options.pop("name", ""))
@@ -129,7 +132,10 @@ PLUGS["schedule"] |= {
 }
 
 
-def learning_rates(recipe: Recipe, per_epoch: int) -> tuple[np.ndarray, int | None]:
+def learning_rates(
+    recipe: Recipe,  # of the training
+    per_epoch: int,  # steps of an epoch
+) -> tuple[np.ndarray, int | None]:
     "Learning rate of every step, (steps,), and where the momentum is forgotten (never: None)."
     steps = recipe.epochs * per_epoch
     if recipe.max_steps is not None and recipe.max_steps < steps:  # whole epochs if there is one

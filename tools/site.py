@@ -379,8 +379,9 @@ def process(folder: Path) -> Path:
                 None,
             )
             if module and hasattr(self, "k"):
+                name = f"dgdd_nb.{module}"  # `dgdd_nb.distill` itself is the function
                 self.k.run_cell(
-                    f"import dgdd_nb.{module} as module; globals().update(vars(module))"
+                    f"import sys, {name}; globals().update(vars(sys.modules['{name}']))"
                 )
 
         def __call__(self, cell):
