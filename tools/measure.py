@@ -37,7 +37,7 @@ def main() -> None:
     for path in files:
         tree = trees[path.stem]
         functions = [n for n in tree.body if isinstance(n, ast.FunctionDef)]
-        once = [f.name for f in functions if used[f.name] == 1 and f.name not in public(tree)]
+        once = [f.name for f in functions if used[f.name] == 1]
         row = Counter(
             lines=path.read_text(encoding="utf-8").count("\n"),
             public=len(public(tree)),
