@@ -260,6 +260,9 @@ def score(
     ]
 
 
+KIND = "dgdd_nb trial"
+
+
 @contextmanager
 def _torch_threads(n: int) -> Iterator[None]:
     "Set the number of threads and put it back."
@@ -278,9 +281,6 @@ def where_it_ran() -> dict[str, str]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     return {"dgdd_nb": dgdd_nb.__version__, "device": device, **versions}
-
-
-KIND = "dgdd_nb trial"
 
 
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
@@ -319,6 +319,14 @@ class Outcome:
     stem: str
     word: Literal["done", "there already", "busy", "failed"]  # busy: another process has it
     why: str = ""  # of a failure, one sentence
+
+
+def read_trial(path: Path) -> dict[str, Any]:
+    "A finished trial; ValueError where the file is something else."
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("kind") != KIND:
+        raise ValueError(f"{path} is no result of a study: delete it and run the study again.")
+    return found
 
 
 def check_alike(path: Path, study: Study, here: dict | None) -> None:
@@ -439,14 +447,6 @@ def _ray(jobs: int, address: str | None) -> Iterator[int]:
         ray.shutdown()
 
 # %% ../nbs/24_study.ipynb #s-stored
-def read_trial(path: Path) -> dict[str, Any]:
-    "A finished trial; ValueError where the file is something else."
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("kind") != KIND:
-        raise ValueError(f"{path} is no result of a study: delete it and run the study again.")
-    return found
-
-
 def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     "Settings of a study and its finished trials in the order of the table, from a folder or a pack."
     path = Path(path)
@@ -998,8 +998,8 @@ def compare(
         return None
     table = run_study(study, folder, **run)
     found = networks_of(table, ipc, study.evaluations[0].name)
-    shown = summarise(found, study.baseline).round(1).drop(columns="target")
-    print(shown.to_markdown(index=False))
+    shown = summarise(found, study.baseline).drop(columns="target")
+    print(shown.to_markdown(index=False, floatfmt=".1f", missingval="").replace("nan", "   "))
     for a, b in (("DM + SGS", "DM, matched step"), ("DM", "random")):
         if {a, b} <= {x.name for x in rows}:
             print(paired_difference(found, a, b))
