@@ -23,7 +23,17 @@ NOTEBOOKS = [
     if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)
 ]
 MODULES = sorted(path.stem for path in LIB.glob("*.py") if not path.stem.startswith("_"))
-OPTIONAL = {"matplotlib", "sklearn", "ipywidgets", "anywidget", "typer", "umap", "joblib", "ray", "dask"}
+OPTIONAL = {
+    "matplotlib",
+    "sklearn",
+    "ipywidgets",
+    "anywidget",
+    "typer",
+    "umap",
+    "joblib",
+    "ray",
+    "dask",
+}
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|Users|mnt|var)/[\w./-]+")
 
 

@@ -379,8 +379,9 @@ def process(folder: Path) -> Path:
                 None,
             )
             if module and hasattr(self, "k"):
-                self.k.run_cell(
-                    f"import dgdd_nb.{module} as module; globals().update(vars(module))"
+                self.k.run_cell(  # a module may bear the name of its function
+                    "import importlib\n"
+                    f"globals().update(vars(importlib.import_module('dgdd_nb.{module}')))"
                 )
 
         def __call__(self, cell):
