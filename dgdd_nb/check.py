@@ -340,7 +340,7 @@ def check(
     quiet: bool = False,  # do not print the report
 ) -> Report:
     "Look through a folder of images and say what was found and what to do; nothing is changed."
-    from concurrent.futures import ThreadPoolExecutor
+    from joblib import Parallel, delayed
 
     root = Path(root)
     if root.is_file():
@@ -356,8 +356,8 @@ def check(
     paths = [row.path for row in report.listing.rows]
     n = max(0, min(len(paths), most))
     chosen = [paths[i * len(paths) // n] for i in range(n)]
-    with ThreadPoolExecutor(workers if workers > 0 else None) as pool:
-        report.looks = dict(zip(chosen, pool.map(_look, chosen)))
+    threads = Parallel(n_jobs=workers, backend="threading", batch_size=100)
+    report.looks = dict(zip(chosen, threads(delayed(_look)(path) for path in chosen)))
     if n < len(paths):
         report.notes.append(
             f"Opened {n:,} of {len(paths):,} files; to open all, in Python: "

@@ -6,6 +6,7 @@
 __all__ = ['EngineSettings', 'Engine', 'Forecast']
 
 # %% ../nbs/15_engine.ipynb #bdfb896c
+import copy
 import math
 import shutil
 import time
@@ -62,6 +63,9 @@ class EngineSettings:
                 raise ValueError(f"{name} counts images: make it at least 1, not {n}.")
 
 # %% ../nbs/15_engine.ipynb #4e629eab
+ALL = 2**31  # a micro-batch that is never cut
+
+
 def default_micro_batch(width: int, size: tuple[int, int], device: torch.device) -> int:
     "Images whose first feature map fills the cache (CPU) or a GiB (elsewhere)."
     budget = 2**23 if device.type == "cpu" else 2**30
@@ -169,11 +173,10 @@ def memory_advice(micro_batch: int, micro_batch_synthetic: int) -> Iterator[None
             words in text for words in ("out of memory", "can't allocate memory")
         ):
             raise
+        sizes = {"micro_batch": micro_batch, "micro_batch_synthetic": micro_batch_synthetic}
+        halves = [f"{name}={max(1, n // 2)}" for name, n in sizes.items() if n < ALL]
         raise RuntimeError(
-            f"Out of memory with micro_batch={micro_batch} and "
-            f"micro_batch_synthetic={micro_batch_synthetic}: try micro_batch="
-            f"{max(1, micro_batch // 2)}, micro_batch_synthetic="
-            f"{max(1, micro_batch_synthetic // 2)}, or a smaller real_batch (a checkpoint "
+            f"Out of memory: try {', '.join([*halves, 'or a smaller real_batch'])} (a checkpoint "
             'resumes under other micro-batches with resume="anyway").'
         ) from error
 
@@ -181,7 +184,9 @@ def memory_advice(micro_batch: int, micro_batch_synthetic: int) -> Iterator[None
 def _global_dice() -> tuple:
     "The states of the global dice of torch and numpy (Python's own are rolled by other threads too)."
     _, words, *rest = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state().numpy().tobytes(), words.tobytes(), rest
+    device = torch.cuda.is_initialized() and torch.cuda.get_rng_state().numpy().tobytes()
+    shared = torch.get_rng_state().numpy().tobytes()
+    return shared, device, words.tobytes(), rest
 
 
 @contextmanager
@@ -256,14 +261,12 @@ class Engine:
         self.layers, net = getattr(self.matcher, "layers", ("embed",)), self.encoders(0)
         with torch.no_grad():  # an unknown layer is named here, with a suggestion
             net.extract(torch.zeros(2, 3, *size, device=self.device), self.layers)
-        mixed, n = (
-            net.training and has_batch_norm(net),
-            default_micro_batch(width, size, self.device),
-        )
-        self.micro_batch = 2**31 if mixed else s.micro_batch or n
+        n = default_micro_batch(width, size, self.device)
+        mixed = net.training and has_batch_norm(net)  # images of one pass see each other
+        self.micro_batch = ALL if mixed else s.micro_batch or n
         mixed = mixed or not getattr(self.matcher, "separable", True)
         half = max(1, n // 2)  # a graph needs twice as much
-        self.micro_batch_synthetic = 2**31 if mixed else s.micro_batch_synthetic or half
+        self.micro_batch_synthetic = ALL if mixed else s.micro_batch_synthetic or half
 
     def build(self, seed: int) -> Encoder:
         "An encoder on the device, whose weights ask for no gradient: only pixels are learned."
@@ -413,7 +416,7 @@ class Forecast:
         return None if self.seconds is None else self.steps * self.seconds
 
     def __str__(self) -> str:
-        memory = f"at most about {self.memory / 2**20:,.0f} MiB of memory"
+        memory = f"about {self.memory / 2**20:,.0f} MiB of memory"
         if self.seconds is None:
             return f"{self.steps:,} steps, {memory}"
         total = self.total
@@ -427,6 +430,8 @@ def forecast(
     engine: Engine, labels: Tensor, domains: Tensor, steps: int, measure: int = 1
 ) -> Forecast:
     "Memory from shapes, time from `measure` steps after one that warms up (0: memory alone)."
+    engine = copy.copy(engine)  # with encoders of its own, so that the run's stay where they are
+    engine.encoders, engine.drawn = engine.factory(engine.build, engine.seed), None
     source, N, K = engine.source, len(labels), engine.source.K
     pixels, layers, net = 3 * math.prod(source.size), engine.layers, engine.encoders(0)
     per_class = torch.bincount(labels, minlength=source.C).tolist()
@@ -451,10 +456,9 @@ def forecast(
         return Forecast(steps, memory)
     measure = math.ceil(measure / engine.encoders.life) * engine.encoders.life  # whole lives
     x = torch.randn(N, 3, *source.size, generator=torch.Generator().manual_seed(0))
-    x, first, began = x.to(engine.device), engine.first, 0.0
+    x, began = x.to(engine.device), 0.0
     for step in range(measure + 1):
         engine.step(x, labels, domains, step)
         x.grad.sum().item()  # waits for the device
         began = time.perf_counter() if step == 0 else began
-    engine.first = first
     return Forecast(steps, memory, (time.perf_counter() - began) / measure)

@@ -338,7 +338,8 @@ def paired_difference(
     level: float = 0.95,  # of the interval
 ) -> Difference:
     "Mean of a - b with Student's t-interval; each distillation seed is compared with itself."
-    both = _cells(rows, a, target).join(_cells(rows, b, target), how="inner", rsuffix="_b")
+    where = {"left_index": True, "right_index": True, "suffixes": ("", "_b")}
+    both = _cells(rows, a, target).merge(_cells(rows, b, target), **where)
     if both.empty:
         raise ValueError(f"{a} and {b} share no distillation seed and target; run both alike.")
     values = (both["mean"] - both["mean_b"]).unstack("target").dropna().mean(axis=1)  # by seed

@@ -28,7 +28,7 @@ from .data import MultiDomain, number_of
 from .files import replace_atomically
 
 # %% auto #0
-__all__ = ['IN_MEMORY', 'read_image', 'Row', 'Listing', 'clear_cache', 'from_folder']
+__all__ = ['read_image', 'Row', 'Listing', 'clear_cache', 'from_folder']
 
 # %% ../nbs/07_folders.ipynb #060db09d
 def to_rgb(picture: Any) -> Any:
@@ -134,7 +134,7 @@ class Listing:
 
 # %% ../nbs/07_folders.ipynb #dc6a03d2
 def _common_size(paths: Sequence[Path]) -> tuple[int, int]:
-    "The height and width that all files have by their headers; a `ValueError` if there are several."
+    "The height and width of all files by their headers; a `ValueError` if there are several."
     from PIL import Image
 
     sizes: dict[tuple[int, int], Path] = {}
@@ -158,7 +158,8 @@ def _common_size(paths: Sequence[Path]) -> tuple[int, int]:
 
 def _decode(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Tensor:
     "All files in one tensor uint8 (N, 3, H, W); an `OSError` names what cannot be used."
-    from tqdm.contrib.concurrent import thread_map
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
 
     images = np.empty((len(paths), 3, *size), dtype=np.uint8)
 
@@ -170,11 +171,9 @@ def _decode(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Tenso
         flat = not np.ptp(images[i], (1, 2)).any()
         return f"{paths[i]} is one flat colour; delete it." if flat else ""
 
-    threads = workers if workers > 0 else os.cpu_count()
-    bar = {"desc": "decoding images", "disable": None, "leave": False}  # None: in a terminal only
-    wrong = [
-        said for said in thread_map(fill, range(len(paths)), max_workers=threads, **bar) if said
-    ]
+    every = tqdm(range(len(paths)), "decoding images", disable=None, leave=False)  # in a terminal
+    threads = Parallel(n_jobs=workers, backend="threading")  # processes would fill their own copy
+    wrong = [said for said in threads(delayed(fill)(i) for i in every) if said]
     if wrong:
         more = f" (and {len(wrong) - 1} more cannot be used)" if len(wrong) > 1 else ""
         raise OSError(wrong[0].rstrip(".") + more + ".")
@@ -198,12 +197,12 @@ def _stamp(listing: Listing, paths: list[Path], size: tuple[int, int] | None) ->
     return tuple(hashlib.sha256(b"\0\n".join(map(os.fsencode, x))).hexdigest() for x in lines)
 
 # %% ../nbs/07_folders.ipynb #659aa77f
-IN_MEMORY = 64 * 2**20  # bytes; what is larger stays on the disk until it is touched
+_IN_MEMORY = 64 * 2**20  # bytes; what is larger stays on the disk until it is touched
 
 
 def _fingerprint(images: np.ndarray) -> str:
     "A digest of the shape and of all images, or of 64 of them if they are many."
-    if images.nbytes > IN_MEMORY:
+    if images.nbytes > _IN_MEMORY:
         images = images[np.linspace(0, len(images) - 1, min(len(images), 64)).astype(int)]
     return hashlib.blake2b(np.ascontiguousarray(images), key=str(images.shape).encode()).hexdigest()
 
@@ -219,7 +218,7 @@ def _open_kept(file: Path, key: str) -> Tensor | None:
             return None
     except Exception:  # absent or damaged, in whatever way: the pictures are still there
         return None
-    return torch.from_numpy(np.array(images) if images.nbytes <= IN_MEMORY else images)
+    return torch.from_numpy(np.array(images) if images.nbytes <= _IN_MEMORY else images)
 
 
 def _cache_folder(cache: bool | str | Path) -> Path:
@@ -234,7 +233,7 @@ def _cache_folder(cache: bool | str | Path) -> Path:
 def _cached(
     listing: Listing, paths: list[Path], size: tuple[int, int] | None, workers: int, cache: Any
 ) -> Tensor:
-    "Images uint8 (N, 3, H, W), decoded once: later calls open them, as long as no file has changed."
+    "Images uint8 (N, 3, H, W), decoded once: later calls open them, unless a file has changed."
     if cache is False:
         return _decode(paths, size or _common_size(paths), workers)
     folder, (key, place) = _cache_folder(cache), _stamp(listing, paths, size)

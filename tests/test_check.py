@@ -27,33 +27,21 @@ def told(root: Path, **options):
 
 def test_a_good_folder_has_nothing_to_repair(tmp_path, capsys):
     report = check(own(tmp_path))
-    assert (
-        report.ok
-        and len(report.notes) == 1
-        and report.name is None
-        and report.layout == "domain/class"
-    )
+    assert (report.ok, report.name, report.layout) == (True, None, "domain/class")
     assert capsys.readouterr().out == f"{report}\n" and "Nothing to repair." in str(report)
     assert report.counts == {(d, c): 3 for d in report.domains for c in report.classes}
-    assert report.notes == [
-        "Domains are: drawing, photo; classes are: cup, dog, house; is that right?"
-    ]
-    assert "18 images, 2 domains, 3 classes, 6x6" in str(
-        report
-    )  # and no part, since no folder names one
+    asked = "Domains are: drawing, photo; classes are: cup, dog, house; is that right?"
+    assert report.notes == [asked]
+    assert "18 images, 2 domains, 3 classes, 6x6" in str(report)  # no split: no folder names one
     assert report.sizes == {(6, 6): 18}
     assert not (report.broken or report.flat or report.grey or report.duplicates)
 
 
 @pytest.mark.parametrize("name", TREES)
 def test_benchmarks_are_recognised(name, tmp_path):
-    root = (
-        fake_trees.core50(tmp_path, sessions=(5, 7, 9, 10), frames=(0,))
-        if name == "core50_hard"
-        else fake_trees.core50(tmp_path, sessions=range(1, 12), frames=(0,))
-        if name == "core50"
-        else TREES[name](tmp_path)
-    )
+    sessions = {"core50": range(1, 12), "core50_hard": (5, 7, 9, 10)}.get(name)
+    films = {"sessions": sessions, "frames": (0,)} if sessions else {}
+    root = TREES[name](tmp_path, **films)
     assert _guess(root) == _guess(root.parent) == name
     report, problems, _ = told(root)
     assert report.name == name and len(report.listing.rows) == len(report.looks) > 0
@@ -63,13 +51,13 @@ def test_benchmarks_are_recognised(name, tmp_path):
 
 
 def test_layouts(tmp_path):
-    assert check(fake_trees.pacs(tmp_path / "a"), quiet=True).layout == "domain/class with lists"
-    assert check(fake_trees.pacs(tmp_path / "b", lists=False), quiet=True).layout == "domain/class"
-    assert check(fake_trees.vlcs(tmp_path / "c"), quiet=True).layout == "domain/split/class"
-    assert (
-        check(fake_trees.core50(tmp_path / "d", (5, 7, 9, 10), (0,)), quiet=True).layout
-        == "session/object"
-    )
+    for root, layout in (
+        (fake_trees.pacs(tmp_path / "a"), "domain/class with lists"),
+        (fake_trees.pacs(tmp_path / "b", lists=False), "domain/class"),
+        (fake_trees.vlcs(tmp_path / "c"), "domain/split/class"),
+        (fake_trees.core50(tmp_path / "d", (5, 7, 9, 10), (0,)), "session/object"),
+    ):
+        assert check(root, quiet=True).layout == layout
 
 
 def test_named_but_something_else(tmp_path):
@@ -198,9 +186,8 @@ def test_a_misspelt_class_of_a_benchmark(tmp_path):
 
 def test_order_of_numbers(tmp_path):
     _, _, notes = told(grow(tmp_path / "s", ("s1", "s2", "s10"), ("o2", "o10")))
-    assert (
-        "Domain folder s10 comes before s2" in notes and "Class folder o10 comes before o2" in notes
-    )
+    assert "Domain folder s10 comes before s2" in notes
+    assert "Class folder o10 comes before o2" in notes
     assert "comes before" not in told(grow(tmp_path / "t", ("s01", "s02", "s10"), ("a", "b")))[2]
 
 
@@ -229,15 +216,12 @@ def test_pictures_in_forms_that_nobody_reads(tmp_path):
 def test_domains_that_differ_in_case_and_swapped_levels(tmp_path):
     root = grow(tmp_path / "own", ("photo", "Photo "), ("cup", "dog"), 2)
     assert "Domains 'Photo ' and 'photo' differ in case or blanks" in told(root)[1]
-    assert (
-        "Domains are: cup, dog; classes are: art, photo; is that right?"
-        in told(grow(tmp_path / "swapped", ("cup", "dog"), ("art", "photo"), 2))[2]
-    )
-    assert (
-        "c7 and 3 more; is"
-        in told(grow(tmp_path / "many", "ab", [f"c{i}" for i in range(11)], 1))[2]
-    )
-    assert "domains are" not in told(fake_trees.pacs(tmp_path / "pacs"))[2]
+    swapped = grow(tmp_path / "swapped", ("cup", "dog"), ("art", "photo"), 2)
+    asked = "Domains are: cup, dog; classes are: art, photo; is that right?"
+    assert asked in told(swapped)[2]
+    many = check(grow(tmp_path / "many", "ab", [f"c{i}" for i in range(20)], 1), quiet=True)
+    assert "c7 and 12 more; is" in many.notes[0] and "fewest of a class" in str(many)
+    assert "Domains are" not in told(fake_trees.pacs(tmp_path / "pacs"))[2]
 
 
 def test_published_counts():
@@ -259,37 +243,20 @@ def test_pacs_without_the_sketch(tmp_path, monkeypatch):
 
 def test_some_of_many_files(tmp_path):
     report, _, notes = told(own(tmp_path), most=5)
-    assert (
-        len(report.looks) == 5
-        and "Opened 5 of 18 files; to open all, in Python: check(root, most=18)." in notes
-    )
-    for most in (0, 1, 7, 10, 17, 18, 19):
+    assert "Opened 5 of 18 files; to open all, in Python: check(root, most=18)." in notes
+    for most in (0, 1, 5, 7, 10, 17, 18, 19):
         assert len(told(tmp_path / "own", most=most)[0].looks) == min(most, 18)
 
 
-def test_many_classes_in_one_table(tmp_path):
-    report = check(grow(tmp_path / "many", ("a", "b"), [f"c{i}" for i in range(20)], 1), quiet=True)
-    assert "fewest of a class" in str(report)
-
-
 @QUICK
-@given(
-    st.sampled_from(("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "LA")),
-    st.integers(1, 9),
-    st.integers(1, 9),
-)
-def test_any_form_can_be_looked_at(mode, height, width):
-    import tempfile
-
-    noise = np.random.default_rng(height * 10 + width).integers(
-        0, 65536 if mode == "I;16" else 256, (height, width)
-    )
-    image = Image.fromarray(noise.astype(np.uint16 if mode == "I;16" else np.uint8))
-    image = image if mode == "I;16" else image.convert(mode)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "x.tif" if mode == "CMYK" else "x.png")
-        image.save(path)
-        seen = _look(path)
+@given(st.sampled_from("1 L P RGB RGBA CMYK I;16 LA".split()), st.integers(1, 9), st.integers(1, 9))
+def test_any_form_can_be_looked_at(tmp_path_factory, mode, height, width):
+    dice, deep = np.random.default_rng(height * 10 + width), mode == "I;16"
+    noise = dice.integers(0, 65536 if deep else 256, (height, width))
+    image = Image.fromarray(noise.astype(np.uint16 if deep else np.uint8))
+    path = tmp_path_factory.mktemp("form") / ("x.tif" if mode == "CMYK" else "x.png")
+    (image if deep else image.convert(mode)).save(path)
+    seen = _look(path)
     assert seen.size == (height, width) and (seen.grey or mode == "CMYK")
     assert seen.flat == (height * width == 1) or min(height, width) * max(height, width) < 20
 
@@ -307,16 +274,11 @@ def test_real_pacs(tmp_path):
 
 @pytest.mark.data
 def test_real_digits_are_your_own(tmp_path):
-    root = unpacked(
-        "digits_dg_like", "digits_real_32px.tar", tmp_path, keep=("mnist/val", "usps/val")
-    )
+    keep = ("mnist/val", "usps/val")
+    root = unpacked("digits_dg_like", "digits_real_32px.tar", tmp_path, keep=keep)
     report, _, notes = told(root, workers=2)
-    assert (
-        report.ok
-        and report.name is None
-        and report.duplicates == []
-        and "All images of usps are grey" in notes
-    )
+    assert (report.ok, report.name, report.duplicates) == (True, None, [])
+    assert "All images of usps are grey" in notes
 
 
 def test_links_to_nowhere_and_folders_named_like_files(tmp_path):
@@ -335,13 +297,8 @@ def test_links_to_nowhere_and_folders_named_like_files(tmp_path):
 @pytest.mark.parametrize("name", ["pictures.tar", "notes"])
 def test_a_file_in_place_of_a_folder(tmp_path, name):
     (tmp_path / name).write_text("x")
-    with pytest.raises(
-        NotADirectoryError,
-        match=f"{name} is a file; unpack it if it is an archive, then name the folder",
-    ):
+    with pytest.raises(NotADirectoryError, match=f"{name} is a file; unpack it if it is an arch"):
         check(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match="There is no folder .*; check the path"):
-        check(tmp_path / "nowhere")
 
 
 def test_the_command_says_so_too(tmp_path):
@@ -351,8 +308,5 @@ def test_the_command_says_so_too(tmp_path):
 
     (tmp_path / "pictures.tar").touch()
     done = CliRunner().invoke(app, ["check", str(tmp_path / "pictures.tar")])
-    assert (
-        done.exit_code == 1
-        and "is a file; unpack it" in done.output
-        and "Traceback" not in done.output
-    )
+    assert done.exit_code == 1 and "is a file; unpack it" in done.output
+    assert "Traceback" not in done.output

@@ -270,8 +270,12 @@ def test_memory_advice_in_old_and_new_torch(name, monkeypatch):
     if name is None:
         monkeypatch.delattr(torch, "OutOfMemoryError", raising=False)
     for error, kind, words in [
-        (RuntimeError("CUDA out of memory"), RuntimeError, "try micro_batch=4"),
-        (MemoryError(), RuntimeError, "try micro_batch=4"),
+        (
+            RuntimeError("CUDA out of memory"),
+            RuntimeError,
+            "try micro_batch=4, micro_batch_synthetic=2",
+        ),
+        (MemoryError(), RuntimeError, "try micro_batch=4, micro_batch_synthetic=2"),
         (RuntimeError("something else"), RuntimeError, "something else"),
         (KeyError("x"), KeyError, "x"),
     ]:

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from unittest.mock import patch
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -280,6 +281,12 @@ def test_a_changed_source_is_decoded_again(album, tmp_path, count, change):
     assert len(list(cache.iterdir())) == 1, "what is superseded goes"
 
 
+def test_threads_whatever_surrounds_the_call(album):
+    """Within a block that asks joblib for processes, pixels must still arrive in this one."""
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        assert torch.equal(folders._decode(album, (6, 8), workers=2), decode(album))
+
+
 def test_a_file_that_changes_during_the_build_is_not_kept(album, tmp_path, monkeypatch):
     real = folders._decode
     monkeypatch.setattr(folders, "_decode", lambda *a: (draw(album[0], 96), real(*a))[1])
@@ -315,7 +322,7 @@ def test_no_damaged_file_is_trusted(tmp_path_factory, data):
 def test_same_bits_with_and_without_a_cache(tmp_path_factory, n, size, mapped):
     home = tmp_path_factory.mktemp("bits")
     album = [draw(home / "album" / "0" / f"{i}.jpg", i) for i in range(n)]
-    with patch.object(folders, "IN_MEMORY", 0 if mapped else folders.IN_MEMORY):
+    with patch.object(folders, "_IN_MEMORY", 0 if mapped else folders._IN_MEMORY):
         first, second = (read(album, home / "cache", size) for _ in range(2))
         second += 1  # a copy: the file stays as it is
         assert torch.equal(read(album, home / "cache", size), first)

@@ -196,7 +196,7 @@ def test_run_with_surgery(encoders, hole, tmp_path):
     start = distill(source, GradientMatching(), **{**run, "steps": 0})
     assert made.history["losses"].shape == (3, 3) and bool((made.history["losses"] > 0).all())
     assert bool((made.images != start.images).flatten(1).any(1).all())
-    rest = {**run, "checkpoint": tmp_path / "x.safetensors"}
+    rest = {**run, "checkpoint": tmp_path / "x.safetensors", "progress": True}
     distill(source, GradientMatching(), SGS(0.5, 0.1), **{**rest, "steps": 1})
     resumed = distill(source, GradientMatching(), SGS(0.5, 0.1), **rest)
     assert torch.equal(resumed.images, made.images)

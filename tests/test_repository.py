@@ -1,9 +1,9 @@
-"""What holds for the repository as a whole: lazy imports, reading order, documentation, quiet notebooks."""
+"""What holds for the repository as a whole: lazy imports, reading order, names, quiet notebooks."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
+import importlib
 import inspect
 import json
 import re
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import dgdd_nb
+
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT / "nbs", ROOT / "dgdd_nb"
 NOTEBOOKS = [
@@ -23,250 +25,171 @@ NOTEBOOKS = [
     if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)
 ]
 MODULES = sorted(path.stem for path in LIB.glob("*.py") if not path.stem.startswith("_"))
-OPTIONAL = {
-    "matplotlib",
-    "sklearn",
-    "ipywidgets",
-    "anywidget",
-    "typer",
-    "umap",
-    "joblib",
-    "ray",
-    "dask",
-}
+TREES = {name: ast.parse((LIB / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES}
+LAZY = {"matplotlib", "sklearn", "pandas", "scipy", "ipywidgets", "anywidget", "typer", "umap"}
+LAZY |= {"joblib", "ray", "dask", "timm", "tabulate"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|Users|mnt|var)/[\w./-]+")
+by_module = pytest.mark.parametrize("module", MODULES)
+by_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def cells(path: Path) -> list[dict]:
-    """The cells of a notebook, sources joined."""
+def cells(path: Path, kind: str = "code") -> list[str]:
+    """The sources of a notebook's cells of one kind."""
     nb = json.loads(path.read_text(encoding="utf-8"))
-    return [{**cell, "source": "".join(cell["source"])} for cell in nb["cells"]]
+    return ["".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == kind]
 
 
 def module_of(path: Path) -> str | None:
     """The module a notebook exports, from its default_exp directive."""
-    for cell in cells(path):
-        found = re.search(r"^#\|\s*default_exp\s+(\S+)", cell["source"], flags=re.M)
-        if cell["cell_type"] == "code" and found:
-            return found.group(1)
-    return None
+    found = re.search(r"^#\|\s*default_exp\s+(\S+)", "\n".join(cells(path)), flags=re.M)
+    return found and found.group(1)
 
 
-NUMBER = {
-    module_of(path): int(path.name[:2])
-    for path in NOTEBOOKS
-    if path.name[:2].isdigit() and module_of(path)
-}
+NUMBERED = [path for path in NOTEBOOKS if path.name[:2].isdigit()]
+NUMBER = {module_of(path): int(path.name[:2]) for path in NUMBERED}
 
 
-def imported(source: str) -> set[str]:
-    """The dgdd_nb modules that a piece of code imports, at any depth."""
-    kept = "\n".join(
-        "" if line.lstrip().startswith(("!", "%")) else line for line in source.splitlines()
-    )
-    names = set()
-    for node in ast.walk(ast.parse(kept)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dgdd_nb":
-            parts = node.module.split(".")
-            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {
-                alias.name.split(".")[1]
-                for alias in node.names
-                if alias.name.startswith("dgdd_nb.")
-            }
-    return names
+def imported(source: str) -> tuple[set[str], set[str]]:
+    """The modules of the package that a piece of code imports at any depth, and the other packages."""
+    own, others = set(), set()
+    for node in ast.walk(ast.parse(re.sub(r"^\s*[!%].*$", "", source, flags=re.M))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = f"dgdd_nb.{node.module or ''}" if node.level else node.module
+            deep = "." in module.rstrip(".")
+            names = [module] if deep else [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, module = name.partition(".")
+            if package != "dgdd_nb":
+                others.add(package)
+            elif module.partition(".")[0] in MODULES:
+                own.add(module.partition(".")[0])
+    return own, others
 
 
-def heavy(module: str, among: set[str]) -> list[str]:
-    """Which of these packages stand in sys.modules after importing one module in a fresh Python."""
-    code = (
-        f"import sys, dgdd_nb.{module}\nprint(*sorted(set({sorted(among)!r}) & sys.modules.keys()))"
-    )
+def loaded(module: str) -> set[str]:
+    """The packages in sys.modules after importing one module in a fresh Python."""
+    code = f"import sys, {module}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return set(done.stdout.split())
 
 
-def defined(module: str) -> list[tuple[str, ast.AST]]:
-    """Public functions and classes of a module, and the public methods of those classes."""
-    tree = ast.parse((LIB / f"{module}.py").read_text(encoding="utf-8"))
+def exported(module: str) -> list[tuple[str, ast.AST]]:
+    """Functions and classes in the module's `__all__`, and the public methods of those classes."""
+    public = importlib.import_module(f"dgdd_nb.{module}").__all__
     found = []
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+    for node in TREES[module].body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in public:
             found.append((node.name, node))
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            inside = node.body if isinstance(node, ast.ClassDef) else []
             found += [
                 (f"{node.name}.{sub.name}", sub)
-                for sub in node.body
+                for sub in inside
                 if isinstance(sub, ast.FunctionDef) and not sub.name.startswith("_")
             ]
     return found
 
 
-def test_distill_leaves_optional_packages_alone():
-    if not (LIB / "distill.py").exists():
-        pytest.skip("dgdd_nb.distill does not exist yet")
-    assert heavy("distill", OPTIONAL) == []
+def test_imports_are_lazy():
+    assert not loaded("dgdd_nb") & (LAZY | {"torch", "pydantic"})
+    assert not loaded("dgdd_nb.cli") & (LAZY - {"typer"} | {"torch", "torchvision"})
+    assert not loaded("dgdd_nb.study") & LAZY
 
 
-def test_cli_starts_lazy():
-    if not (LIB / "cli.py").exists():
-        pytest.skip("dgdd_nb.cli does not exist yet")
-    assert heavy("cli", OPTIONAL - {"typer"} | {"torch", "torchvision"}) == []
+def test_a_name_of_the_package_is_the_thing_and_not_the_module():
+    for name in dgdd_nb.__all__:
+        assert not inspect.ismodule(getattr(dgdd_nb, name)), name
+    assert set(dgdd_nb.__all__) <= set(dir(dgdd_nb))
+    with pytest.raises(AttributeError, match="no attribute 'distil'"):
+        dgdd_nb.distil  # noqa: B018
 
 
-def test_package_needs_no_development_tool():
-    for module in MODULES:
-        source = (LIB / f"{module}.py").read_text(encoding="utf-8")
-        names = {
-            alias.name.split(".")[0]
-            for node in ast.walk(ast.parse(source))
-            if isinstance(node, ast.Import)
-            for alias in node.names
-        }
-        names |= {
-            (node.module or "").split(".")[0]
-            for node in ast.walk(ast.parse(source))
-            if isinstance(node, ast.ImportFrom)
-        }
-        assert not names & {"nbdev", "fastcore", "execnb", "IPython", "pickle"}, module
+@by_module
+def test_module(module):
+    """Imports alone, needs no development tool, and its public names are things of its own."""
+    found = importlib.import_module(f"dgdd_nb.{module}")
+    for name in found.__all__:
+        assert not inspect.ismodule(getattr(found, name)), f"{module}.{name} is a module"
+    source = (LIB / f"{module}.py").read_text(encoding="utf-8")
+    assert not imported(source)[1] & {"nbdev", "fastcore", "execnb", "IPython", "pickle"}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_module_imports_alone(module):
-    if importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed")
-    assert importlib.import_module(f"dgdd_nb.{module}").__all__
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_exported_names_are_documented(module):
+@by_module
+def test_public_names_are_documented(module):
+    """A docstring each; types and a comment for each parameter of a public function."""
+    with tokenize.open(LIB / f"{module}.py") as file:
+        tokens = tokenize.generate_tokens(file.readline)
+        noted = {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
     wrong = []
-    for name, node in defined(module):
-        if not ast.get_docstring(node):
-            wrong.append(f"{name} has no docstring")
-        if isinstance(node, ast.FunctionDef):
-            arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
-            wrong += [
-                f"{name}: {arg.arg} has no type"
-                for arg in arguments
-                if arg.annotation is None and arg.arg not in ("self", "cls")
-            ]
-            if node.returns is None:
-                wrong.append(f"{name} does not say what it returns")
+    for name, node in exported(module):
+        wrong += [] if ast.get_docstring(node) else [f"{name} has no docstring"]
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        wrong += [f"{name} does not say what it returns"] if node.returns is None else []
+        for arg in node.args.posonlyargs + node.args.args + node.args.kwonlyargs:
+            if arg.annotation is None and arg.arg not in ("self", "cls"):
+                wrong.append(f"{name}: {arg.arg} has no type")
+            if "." not in name and arg.end_lineno not in noted:
+                wrong.append(f"{name}: no comment beside {arg.arg}")
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_exported_functions_note_every_parameter(module):
-    """A comment stands beside each parameter of each public function."""
-    path, wrong = LIB / f"{module}.py", []
-    public = importlib.import_module(f"dgdd_nb.{module}").__all__
-    with tokenize.open(path) as file:
-        noted = {
-            token.start[0]
-            for token in tokenize.generate_tokens(file.readline)
-            if token.type == tokenize.COMMENT
-        }
-    for name, node in defined(module):
-        if isinstance(node, ast.FunctionDef) and name in public:
-            arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
-            wrong += [f"{name}: {arg.arg}" for arg in arguments if arg.end_lineno not in noted]
-    assert not wrong, f"no comment beside {', '.join(wrong)}"
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
 def test_notebook_imports_only_lower_numbers(path):
-    if not path.name[:2].isdigit():
-        pytest.skip("not a numbered notebook")
     own, number = module_of(path), int(path.name[:2])
-    for cell in cells(path):
-        if cell["cell_type"] == "code":
-            for name in imported(cell["source"]) - {own}:
-                assert name in NUMBER, (
-                    f"{path.name} imports dgdd_nb.{name}, which no notebook exports"
-                )
-                assert NUMBER[name] < number, f"{path.name} imports {NUMBER[name]:02d}_{name}"
+    assert own == path.stem[3:]
+    used = set().union(*(imported(source)[0] for source in cells(path)))
+    late = {name for name in used - {own} if NUMBER[name] >= number}
+    assert not late, f"{path.name} imports {', '.join(sorted(late))}"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_module_has_its_notebook():
+    assert sorted(NUMBER) == MODULES and len(set(NUMBER.values())) == len(NUMBER) == len(NUMBERED)
+    assert (NBS / "index.ipynb").exists() and (NBS / "notation.ipynb").exists()
+
+
+@by_notebook
 def test_notebook_is_quiet(path):
     nb = json.loads(path.read_text(encoding="utf-8"))
     assert path.stat().st_size < 900_000, "above 900 kB: fewer or smaller figures"
     assert "widgets" not in nb["metadata"], "widget state: run tools/refresh.py"
     ids = [cell["id"] for cell in nb["cells"]]
     assert len(ids) == len(set(ids)), "two cells share an id"
+    assert "colab" not in ids, "the set-up for Colab stands in nbs/index.ipynb alone"
     for cell in nb["cells"]:
         texts = ["".join(cell["source"])]
         for out in cell.get("outputs", []):
             assert out["output_type"] != "error", "an error is stored"
             texts.append("".join(out.get("text", "")))
-            texts += [
-                "".join(value)
-                for kind, value in out.get("data", {}).items()
-                if kind.startswith("text/")
-            ]
+            shown = out.get("data", {}).items()
+            texts += ["".join(value) for kind, value in shown if kind.startswith("text/")]
         for text in texts:
             assert not MACHINE_PATH.search(text), MACHINE_PATH.search(text).group(0)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_code_lines_fit(path):
-    """Line length 100 in exported cells, 120 in the others; directives (captions) apart."""
-    wrong = []
-    for cell in cells(path):
-        limit = 100 if re.search(r"^#\|\s*exports?\b", cell["source"], flags=re.M) else 120
-        if cell["cell_type"] == "code":
-            wrong += [
-                line
-                for line in cell["source"].splitlines()
-                if len(line) > limit and not line.startswith("#|")
-            ]
-    assert not wrong, "\n".join(wrong)
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@by_notebook
 def test_notebook_has_a_title_and_a_line(path):
-    first = next(cell for cell in cells(path) if cell["cell_type"] == "markdown")
-    assert first["source"].startswith("# ")
-    assert re.search(r"^> \S", first["source"], flags=re.M), "one quoted line below the title"
+    first = cells(path, "markdown")[0]
+    assert first.startswith("# ") and re.search(r"^> \S", first, flags=re.M), "title, quoted line"
 
 
-def test_module_name_is_notebook_name():
-    for path in NOTEBOOKS:
-        if path.name[:2].isdigit() and path.parent == NBS:
-            assert module_of(path) == path.stem[3:], path.name
-    assert len(set(NUMBER.values())) == len(NUMBER), "two notebooks have the same number"
-    assert sorted(NUMBER) == MODULES, "each module has its notebook and the other way round"
-
-
-def test_notation_and_index_are_there():
-    assert (NBS / "index.ipynb").exists() and (NBS / "notation.ipynb").exists()
+def test_readme_is_short_and_has_the_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 120
+    for head in ("Run it", "Test it"):
+        block = rf"^## {head}\s*$[^#]*?^```bash\n.+?^```"
+        assert re.search(block, text, flags=re.M | re.S), f"## {head}, with a ```bash block"
+    for path in NUMBERED:
+        assert f"(nbs/{path.name})" in text, f"{path.name} is not on the map"
 
 
 def test_version_stands_in_one_place():
     config = ConfigParser(delimiters=["="])
     config.read(ROOT / "settings.ini", encoding="utf-8")
     version = config["DEFAULT"]["version"]
-    assert f'__version__ = "{version}"' in (LIB / "__init__.py").read_text(encoding="utf-8")
+    assert version == dgdd_nb.__version__
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-
-
-def test_readme_is_short_and_has_the_commands():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 120
-    blocks = {
-        head: re.search(rf"^## {head}\s*$.*?^```bash\n(.+?)^```", text, flags=re.M | re.S)
-        for head in ("Run it", "Test it")
-    }
-    assert all(blocks.values()), (
-        "the headings `## Run it` and `## Test it`, each with a ```bash block"
-    )
-
-
-def test_public_names_resolve():
-    for module in MODULES:
-        loaded = importlib.import_module(f"dgdd_nb.{module}")
-        for name in loaded.__all__:
-            assert not inspect.ismodule(getattr(loaded, name)), f"{module}.{name} is a module"

@@ -145,7 +145,7 @@ def test_killed_three_times(tmp_path, undisturbed, start):
     moments = random.Random(seed)
     for kill in range(3):
         before, process = done(folder), start(folder)
-        wait_for(process, lambda: done(folder) > before)
+        wait_for(process, lambda least=before: done(folder) > least)
         time.sleep(moments.uniform(0, 0.4))  # the next trial, or the one after it, is under way
         end(process)
         assert before < done(folder) and (kill or done(folder) < 8)
@@ -464,32 +464,24 @@ def test_pseudo_domains_follow_the_seed():
     assert bool((prepared(fixed, source, 1).domains == first).all())
 
 
-def half(batch, net, dice):
-    """A transform that a study names: no colour."""
-    return replace(batch, images=batch.images.mean(1, keepdim=True).expand_as(batch.images))
+def negative(batch, net, dice):
+    """A transform that a study names."""
+    return replace(batch, images=-batch.images)
 
 
 def test_an_evaluation_sets_each_part_by_name(tmp_path):
-    ways = (
-        Evaluation("plain", networks=1, width=8, recipe={"name": "quick", "epochs": 2}),
-        Evaluation(
-            "grey",
-            networks=1,
-            width=8,
-            recipe={"name": "quick", "epochs": 2, "transform": "test_study:half"},
-        ),
-        Evaluation(
-            "adam",
-            networks=1,
-            width=8,
-            recipe={"name": "quick", "epochs": 2, "optimiser": "adam", "lr": 0.001},
-        ),
+    base = {"name": "quick", "epochs": 20}
+    changes = {"plain": {}, "negative": {"transform": "test_study:negative"}}
+    changes["adam"] = {"optimiser": "adam", "lr": 0.001}
+    ways = tuple(
+        Evaluation(name, networks=1, width=8, recipe=base | x) for name, x in changes.items()
     )
+    ways += (Evaluation("deep", networks=1, network="convnet-bn", width=8, depth=1, recipe=base),)
     rows = run_study(
-        replace(CHEAP, evaluations=ways), tmp_path, backend="sequential", progress=False
+        replace(CHEAP, ipc=(3,), evaluations=ways), tmp_path, backend="sequential", progress=False
     )
-    means = rows[~rows.seen].groupby("evaluation", sort=False).accuracy.mean()
-    assert list(means.index) == ["plain", "grey", "adam"] and means.nunique() == 3
+    each = rows.groupby("evaluation", sort=False).accuracy.agg(tuple)
+    assert list(each.index) == [way.name for way in ways] and each.nunique() == 4
 
 
 def test_networks_are_drawn_anew_for_each_distillation_seed(tmp_path):

@@ -85,6 +85,7 @@ def main() -> int:
     parser.add_argument(
         "--take", nargs="+", action="append", default=[], metavar=("PATH", "METHOD")
     )
+    parser.add_argument("--rename", nargs=2, action="append", default=[], metavar=("OLD", "NEW"))
     parser.add_argument("--name", help="of the study")
     parser.add_argument("--baseline", help="of the study")
     given = parser.parse_args()
@@ -107,6 +108,8 @@ def main() -> int:
         ]
         known = {x["name"] for x in mine}
         found += [x for x in new_trials if x["trial"]["method"]["name"] in known]
+    for method in (*methods.values(), *(x["trial"]["method"] for x in found)):
+        method["name"] = dict(given.rename).get(method["name"], method["name"])
     study |= {"methods": list(methods.values()), "trials": len(found)}
     study["seeds"] = max(x["trial"]["seed"] for x in found) + 1
     study["name"] = given.name or study["name"]

@@ -21,7 +21,7 @@ says in one sentence what is wrong.
 import torch
 from checks import check_dm_loss, check_domain_gradient, check_image_gradient, check_mean_gradient
 
-from dgdd_nb.data import mini_digits
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.networks import ConvNet
 from dgdd_nb.plots import gradient_panels, image_rows, use_style
 

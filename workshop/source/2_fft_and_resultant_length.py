@@ -19,9 +19,9 @@ import torch
 from checks import check_consensus, check_noise_level, check_resultant_length, check_spectrum
 
 from dgdd_nb.data import Batch
-from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.domain_gradients import domain_gradients
 from dgdd_nb.matching import DM
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.networks import ConvNet
 from dgdd_nb.plots import panels, phase_arrows, show_spectrum, use_style
 

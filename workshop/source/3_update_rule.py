@@ -27,10 +27,10 @@ import torch
 from checks import check_class_part, check_domain_part, check_own_part, check_update
 
 from dgdd_nb.data import Batch
-from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.domain_gradients import domain_gradients
 from dgdd_nb.fourier import spectrum
 from dgdd_nb.matching import DM
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.networks import ConvNet
 from dgdd_nb.plots import gradient_panels, image_rows, use_style
 from dgdd_nb.resultant import resultant_length

@@ -22,8 +22,6 @@ a fair comparison once. At the end you look at a study that has enough runs.
 """
 
 # %%
-from dataclasses import replace
-
 import numpy as np
 import torch
 from checks import (
@@ -35,12 +33,14 @@ from checks import (
 )
 
 from dgdd_nb.coresets import random as random_images
-from dgdd_nb.data import MultiDomain, mini_digits
+from dgdd_nb.data import MultiDomain
 from dgdd_nb.distill import distill
-from dgdd_nb.evaluate import RECIPES, evaluate, student_interval
+from dgdd_nb.evaluate import evaluate, paired_difference, student_interval
 from dgdd_nb.matching import DM
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.plots import image_rows, score_plot, use_style
 from dgdd_nb.surgery import SGS
+from dgdd_nb.train import get_recipe
 
 use_style()
 
@@ -50,18 +50,16 @@ def three_digits(data):
     "The images of 0, 1 and 7 alone: a small task for a small laptop."
     data = data.select(torch.isin(data.labels, torch.tensor([0, 1, 7])))
     names = [data.classes[c] for c in data.labels.tolist()]
-    parts = {"parts": data.splits, "split_names": data.split_names}
-    return MultiDomain.from_tensors(
-        data.images, names, data.domains, domain_names=data.domain_names, **parts
+    splits = {"splits": data.splits, "split_names": data.split_names}
+    return MultiDomain.from_arrays(
+        data.images, names, data.domains, domain_names=data.domain_names, **splits
     )
 
 
 source, target = three_digits(mini_digits(size=16, train=300)).leave_out("street")
 IPC, STEPS = 5, 20  # images per class; steps of distillation
 SEEDS, NETWORKS = 3, 3  # distillation seeds; networks trained on each set
-short = replace(
-    RECIPES["quick"], name="short", epochs=40
-)  # the package's quick recipe, cut once more
+short = get_recipe("quick", name="short", epochs=40)  # the quick recipe, cut once more
 print(source)
 print(target)
 
@@ -227,22 +225,12 @@ x 10 networks. Put its numbers through *your* functions.
 
 # %%
 study = stored_study()
-if not study.rows:
-    print("The study is in the repository, benchmarks/results/mini_digits.csv.")
+if study is None:
+    print("The study is in the repository, benchmarks/results/main_mini.jsonl.")
 elif interval_right and claim_right:
-    table = {
-        name: np.array(
-            [
-                [
-                    row.accuracy
-                    for row in study.rows
-                    if row.method == name and row.distillation_seed == s
-                ]
-                for s in range(5)
-            ]
-        )
-        for name in ("random", "DM", "DM + SGS")
-    }
+    ordered = study.sort_values(["distillation_seed", "network_seed"]).groupby("method")["accuracy"]
+    names = ("random", "DM", "DM + SGS")
+    table = {name: ordered.get_group(name).to_numpy().reshape(5, 10) for name in names}
     for name, values in table.items():
         print(
             f"{name:9s} {values.mean():.1f} %, of {values.shape[0]} seeds x {values.shape[1]} networks"
@@ -250,7 +238,7 @@ elif interval_right and claim_right:
     for a, b in (("DM + SGS", "DM"), ("DM", "random")):
         mean, low, high = paired_interval(table[a], table[b])
         print(f"{a} minus {b}: {mean:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}")
-        print("    the package:", study.paired_difference(a, b, "street").verdict)
+        print("    the package:", paired_difference(study, a, b).verdict)
     print(
         "SGS beside DM, your claim:",
         claim(*paired_interval(table["DM + SGS"], table["DM"])[1:], 5, 10),

@@ -1,0 +1,138 @@
+"""Every method keeps the contract; the registry says what a wrong name or option could have been."""
+
+import pytest
+import torch
+
+from dgdd_nb import methods
+from dgdd_nb.methods import (
+    METHODS,
+    Work,
+    build,
+    check_method,
+    is_fixed,
+    make_set,
+    register,
+    resolve,
+)
+from dgdd_nb.mini_digits import mini_digits
+
+SHORT = {"steps": 2, "width": 8, "real_batch": 12}
+
+
+def options_of(name: str) -> dict:
+    """Those of a short run."""
+    if name.startswith("DM"):
+        return SHORT
+    return {"features": "pixels"} if name in ("herding", "k_center") else {}
+
+
+@pytest.fixture(scope="module")
+def source():
+    return mini_digits(size=16, train=60, test=20).leave_out("street")[0]
+
+
+@pytest.fixture
+def registry():
+    before = dict(METHODS)
+    yield register
+    METHODS.clear()
+    METHODS.update(before)
+
+
+def spread(source, ipc, seed, work, far=1):
+    """A method of a module of one's own."""
+    return make_set("random", source, ipc, seed + far)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "test_methods:spread"])
+def test_methods_keep_the_contract(name):
+    assert check_method(name, **options_of(name)) == []
+
+
+def test_what_a_method_may_do_wrong():
+    def dice(source, ipc, seed, work):
+        return make_set("random", source, ipc, int(torch.randint(10**6, ())))
+
+    def spoil(source, ipc, seed, work):
+        source.images[0] = 0
+        return make_set("random", source, ipc + 1, seed)
+
+    def stop(source, ipc, seed, work):
+        return source.imges
+
+    state = torch.get_rng_state()
+    said = [" ".join(check_method(x)) for x in (dice, spoil, stop, lambda source: None)]
+    assert torch.equal(state, torch.get_rng_state())
+    assert "global dice" in said[0] and "another set" in said[0]
+    assert "changes the images" in said[1] and "makes [4] images per class where 3" in said[1]
+    assert "AttributeError" in said[2] and "too many positional arguments" in said[3]
+
+
+def test_options_of_the_surgery_stand_beside_those_of_distillation(source):
+    plain = make_set("DM", source, 3, 1, **SHORT)
+    first = make_set("DM+SGS", source, 3, 1, alpha=2.0, beta=0.1, **SHORT)
+    table = {"name": "SGS", "alpha": 2.0, "beta": 0.1}
+    second = make_set("DM", source, 3, 1, surgery=table, **SHORT)
+    assert torch.equal(first.images, second.images) and not torch.equal(first.images, plain.images)
+
+
+def test_register_functions_and_other_names(source, registry):
+    registry("far", spread, far=5)
+    registry("farther", "far", far=7)
+    assert resolve("farther") == (spread, {"far": 7})
+    for name, seed in (("far", 5), ("farther", 7)):
+        assert torch.equal(
+            make_set(name, source, 1).images, make_set("random", source, 1, seed).images
+        )
+    assert torch.equal(make_set(spread, source, 1).images, make_set("random", source, 1, 1).images)
+
+
+def test_progress_and_checkpoint(source, tmp_path):
+    path, seen = tmp_path / "work.safetensors", []
+    work = Work(path, moved=lambda *at: seen.append(at))
+    first = make_set("DM", source, 1, work=work, checkpoint_every=1, **SHORT)
+    assert seen == [(1, 2), (2, 2)] and path.exists()
+    more = make_set("DM", source, 1, work=work, **{**SHORT, "steps": 3})
+    assert seen[2:] == [(3, 3)] and not torch.equal(more.images, first.images)
+    whole = make_set("DM", source, 1, **{**SHORT, "steps": 3})
+    assert torch.equal(more.images, whole.images)
+
+
+def test_what_leaves_nothing_to_chance():
+    fixed = {("whole", None), ("herding", "pixels"), ("k_center", "pixels")}
+    for name in METHODS:
+        for features in (None, "pixels"):
+            options = {} if features is None else {"features": features}
+            assert is_fixed(name, options) == (
+                (name, features) in fixed or name == "whole" or features == "pixels"
+            )
+
+
+@pytest.mark.parametrize(
+    "name, options, says",
+    [
+        ("DM+SGD", {}, "did you mean 'DM.SGS'"),
+        ("DM+SGS", {"alhpa": 1.0}, "did you mean 'alpha'"),
+        ("DM", {"stpes": 1}, "did you mean 'steps'"),
+        ("random", {"per_doman": True}, "did you mean 'per_domain'"),
+        ("whole", {"ipc2": 1}, "ipc2"),
+        ("nowhere:spread", {}, "cannot be imported"),
+        ("test_methods:spred", {}, "cannot be imported"),
+        ("test_methods:spread", {"fra": 1}, "did you mean 'far'"),
+        ("DM", {"matcher": "DN"}, "There is no part 'DN'"),
+        ("DM", {"surgery": {"alpha": 1}}, "needs a name"),
+    ],
+)
+def test_mistakes_get_a_sentence(source, name, options, says):
+    with pytest.raises(ValueError, match=says):
+        make_set(name, source, 1, **options)
+
+
+def test_controls_by_pseudo_domains_keep_the_counts(source):
+    one = source.only("scan")
+    real = build({"name": "pseudo_domains", "K": 2}, one, seed=1, width=8)
+    mixed = methods.shuffled_domains(real, seed=1)
+    assert torch.equal(real.counts(), mixed.counts()) and not torch.equal(
+        real.domains, mixed.domains
+    )
+    assert torch.equal(mixed.domains, methods.shuffled_domains(real, seed=1).domains)

@@ -1,0 +1,367 @@
+"""Tables and plots from stored results: numbers by hand, partial studies, what is published, damaged files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dgdd_nb.evaluate import summarise
+from dgdd_nb.results import (
+    lines,
+    method_plot,
+    pack,
+    paired,
+    published,
+    read_results,
+    render,
+    save_plot,
+    sensitivity_plot,
+    what_ran,
+)
+from dgdd_nb.study import KIND, Evaluation, Method, Study, networks_of, run_study
+
+ROOT = Path(__file__).resolve().parents[1]
+STORED = sorted((ROOT / "benchmarks" / "results").glob("*.jsonl"))
+WAY = {"name": "convnet", "network": "convnet", "networks": 2, "recipe": "quick"}
+
+
+def method(name: str, make: str = "random", **options) -> dict:
+    return {"name": name, "make": make, "options": options, "prepare": None, "select": {}}
+
+
+def packed(path: Path, setting: str, methods: list[dict], found: list[tuple], **changes) -> Path:
+    """A pack as a run would leave it; trials are (method number, target, seed, {domain: accuracies})."""
+    study = {
+        "name": "by hand",
+        "data": "mini_digits",
+        "setting": setting,
+        "targets": [],
+        "ipc": [1],
+    }
+    study |= {"seeds": 2, "distill": {}, "evaluations": [WAY], "baseline": None, "threads": 1}
+    made = [{**study, "paper": None, "trials": len(found), "methods": methods, **changes}]
+    for number, target, seed, scores in found:
+        rows = [
+            ["convnet", x, 1000 * seed + i, v] for x, vs in scores.items() for i, v in enumerate(vs)
+        ]
+        trial = {
+            "method": methods[number],
+            "target": target,
+            "seed": seed,
+            "setting": setting,
+            "ipc": 1,
+        }
+        fixed = methods[number]["make"] == "whole" or "features" in methods[number]["options"]
+        rest = {"bytes": 1000, "seconds": {"make": 2.0}, "ran": {"torch": "2", "device": "cpu"}}
+        made.append({"kind": KIND, "trial": trial, "rows": rows, "fixed": fixed, **rest})
+    path.write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
+    return path
+
+
+def table(path: Path, baseline: str | None = None) -> dict:
+    """Lines by (method, target)."""
+    return {(x.method, x.target): x for x in lines(path, baseline).itertuples()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("table")
+    study = Study(
+        name="small",
+        targets=("print",),
+        ipc=(1,),
+        seeds=2,
+        baseline="random",
+        data={"name": "mini_digits", "train": 60, "test": 20},
+        distill={"steps": 2, "real_batch": 12, "width": 8},
+        evaluations=(Evaluation(networks=2, width=8, recipe={"name": "quick", "epochs": 2}),),
+        methods=(
+            Method("random"),
+            *(Method(f"alpha {a:g}", "DM+SGS", {"alpha": a}) for a in (0.0, 1.0)),
+        ),
+    )
+    run_study(study, place, backend="sequential", progress=False)
+    return place
+
+
+def test_a_pack_is_read_like_its_folder(folder, tmp_path):
+    path = pack(folder, tmp_path / "small.jsonl")
+    assert read_results(path).equals(read_results(folder))
+    for form in ("markdown", "csv", "latex"):
+        assert render(path, form) == render(folder, form) == render(read_results(folder), form)
+    assert save_plot(path, "alpha", tmp_path / "a.png").stat().st_size > 5000
+    assert save_plot(folder, None, tmp_path / "new" / "b.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda x: render(x, "latecks"), "did you mean 'latex'"),
+        (lambda x: render(x, baseline="radnom"), "did you mean 'random'"),
+        (lambda x: render(x, targets=["prnt"]), "no line for prnt"),
+        (lambda x: sensitivity_plot(x, "surgery.gamma"), "surgery.gamma"),
+        (lambda x: pack(x, "table.txt"), ".jsonl"),
+        (lambda x: read_results(x / "nowhere"), "run the study first"),
+        (lambda x: read_results(x / "study.json"), "run it first"),
+        (lambda x: read_results("nowhere.jsonl"), "check the path"),
+    ],
+)
+def test_mistakes_get_a_sentence(folder, call, says):
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        call(folder)
+
+
+def test_a_damaged_pack_is_named(folder, tmp_path):
+    path = pack(folder, tmp_path / "small.jsonl")
+    text = path.read_text(encoding="utf-8").splitlines()
+    for wrong in ([text[0], text[1][:40]], [text[0], json.dumps({"kind": "else"})], [text[1]], []):
+        path.write_text("\n".join(wrong), encoding="utf-8")
+        with pytest.raises(ValueError, match="no packed study"):
+            read_results(path)
+    path.write_text("\n".join([*text, text[-1]]), encoding="utf-8")
+    with pytest.raises(ValueError, match="two trials of alpha 1 on print, seed 1"):
+        read_results(path)
+
+
+def test_single_source_scores_the_other_domains(tmp_path):
+    """SDG: the mean over the domains not trained on, network by network; the gap from the source's own images."""
+    found = [
+        (0, "a", 0, {"b": [10, 20], "c": [30, 50], "a": [90, 70]}),
+        (0, "a", 1, {"b": [20, 40], "c": [40, 60], "a": [80, 80]}),
+        (0, "b", 0, {"a": [50, 50], "c": [70, 90], "b": [100, 80]}),
+        (0, "b", 1, {"a": [30, 30], "c": [30, 50], "b": [100, 100]}),
+    ]
+    path = packed(tmp_path / "sdg.jsonl", "SDG", [method("random")], found)
+    a, b, average = (table(path)["random", name] for name in ("a", "b", "average"))
+    rows = networks_of(read_results(path), 1, "convnet")
+    assert rows.accuracy.tolist() == [20, 35, 30, 50, 60, 70, 30, 40]
+    assert (a.accuracy, b.accuracy, average.accuracy) == (33.75, 50, 41.875)
+    assert a.std_seeds == pytest.approx(statistics.stdev([27.5, 40]))
+    assert average.std_seeds == pytest.approx(statistics.stdev([(27.5 + 65) / 2, (40 + 35) / 2]))
+    assert a.std_networks == pytest.approx(statistics.fmean([15**2 / 2, 20**2 / 2]) ** 0.5)
+    assert (a.gap, b.gap, average.gap) == (80 - 33.75, 95 - 50, 87.5 - 41.875)
+    text = render(path).splitlines()
+    assert "| source " in text[0] and "| a " in text[2] and "target" not in text[0]
+
+
+def test_known_domains_alone_have_no_gap(tmp_path):
+    """ID: every score counts, and there is no unseen domain to compare with."""
+    found = [
+        (0, "a", 0, {"b": [10, 20], "c": [30, 50]}),
+        (0, "b", 0, {"a": [50, 50], "c": [70, 90]}),
+    ]
+    path = packed(tmp_path / "id.jsonl", "ID", [method("random")], found)
+    assert not read_results(path).seen.any()
+    made = table(path)
+    assert (made["random", "a"].accuracy, made["random", "average"].accuracy) == (27.5, 46.25)
+    assert all(math.isnan(line.gap) for line in made.values())
+    text = render(path)
+    assert "| left out " in text and "seen" not in text and "target" not in text
+    assert method_plot(path).get_legend().get_title().get_text() == "left out"
+
+
+def test_one_set_is_compared_without_pairs(tmp_path):
+    """A method that draws nothing has seed 0 only: its difference is that of the two means the table shows."""
+    methods = [
+        method("random"),
+        method("whole", "whole"),
+        method("herding", "herding", features="pixels"),
+    ]
+    found = [(0, "a", seed, {"a": [10 * seed, 10 * seed]}) for seed in range(3)]
+    found += [(1, "a", 0, {"a": [50, 60]}), (2, "a", 0, {"a": [20, 20]})]
+    path = packed(tmp_path / "one.jsonl", "MDG", methods, found, baseline="random")
+    made = table(path)
+    assert made["whole", "a"].minus_baseline == made["whole", "a"].minus_random == 45
+    assert made["herding", "a"].minus_baseline == 10
+    text = render(path)
+    assert text.count("+45.0, no interval") == 1 and "pair" not in text  # the baseline is random
+    rows = {line["method"]: line for line in csv.DictReader(render(path, "csv").splitlines())}
+    names = ("minus_baseline", "baseline_low", "baseline_pairs")
+    assert [rows["whole"][key] for key in names] == ["45.0", "", "0.0"]
+    assert rows["random"]["baseline_pairs"] == ""
+    assert table(path, "whole")["random", "a"].minus_baseline == -45
+
+
+def test_partial_studies(tmp_path):
+    """An average over some targets is no line, no point of a curve, no dashed line, and nothing to subtract."""
+    methods = [method("DM", "DM"), *(method(f"alpha {a}", "DM+SGS", alpha=a) for a in (0, 1))]
+    found = [
+        (n, target, 0, {target: [10 * n + 5 * (target == "b")] * 2})
+        for n in range(3)
+        for target in ("a", "b")
+        if (n, target) not in ((0, "b"), (2, "a"))
+    ]
+    path = packed(tmp_path / "partial.jsonl", "MDG", methods, found, baseline="DM")
+    averages = [line for line in table(path).values() if line.target == "average"]
+    assert [(x.method, x.accuracy) for x in averages] == [("alpha 0", 12.5)]
+    assert averages[0].minus_baseline is None or math.isnan(averages[0].minus_baseline)
+    axes = sensitivity_plot(path, "alpha")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["alpha"]
+    found = [x for x in found if x[:2] != (1, "b")]
+    with pytest.raises(ValueError, match="let the study finish"):
+        sensitivity_plot(packed(path, "MDG", methods, found, baseline="DM"), "alpha")
+
+
+def test_an_unfinished_seed_is_not_averaged(tmp_path):
+    """A paired difference of averages takes only seeds that have every target, like the averages themselves."""
+    found = [
+        (n, target, seed, {target: [50.0 + 10 * (target == "b") + (n == 0) * (1 + seed)] * 2})
+        for n in range(2)
+        for target in ("a", "b")
+        for seed in range(3)
+        if (target, seed) != ("b", 2)
+    ]
+    path = packed(
+        tmp_path / "seeds.jsonl", "MDG", [method("x"), method("y", per_domain=False)], found
+    )
+    made = paired(read_results(path), "x", "y")
+    assert made["average"].values == (1.0, 2.0) and made["a"].values == (1.0, 2.0, 3.0)
+    average = summarise(networks_of(read_results(path), 1, "convnet")).query("target == 'average'")
+    assert average["mean"].iloc[0] - average["mean"].iloc[1] == 1.5
+
+
+def test_several_tables_and_shared_networks(tmp_path):
+    """One table per ipc and evaluation; rows of seeds that share their networks carry no claim."""
+    found = [
+        (n, "a", seed, {"a": [40 + 10 * n + (i + seed) / 10 for i in range(10)]})
+        for n in (0, 1)
+        for seed in range(5)
+    ]
+    path = packed(
+        tmp_path / "one.jsonl",
+        "MDG",
+        [method("DM", "DM"), method("new", "DM+SGS")],
+        found,
+        baseline="DM",
+    )
+    assert "+10.0 [+10.0, +10.0], better (5 pairs)" in render(path)
+    study, *trials = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for trial in trials:
+        trial["rows"] = [
+            [way, x, seed % 1000, v]
+            for way in ("convnet", "big")
+            for _, x, seed, v in trial["rows"]
+        ]
+    study["evaluations"] += [{**WAY, "name": "big"}]
+    path.write_text("\n".join(map(json.dumps, [study, *trials])), encoding="utf-8")
+    text = render(path)
+    assert "shared networks (5 pairs)" in text and "better" not in text
+    assert lines(path).table.unique().tolist() == ["convnet", "big"]
+
+
+def test_heading_counts_what_is_stored(tmp_path):
+    """Trials that an earlier, larger study left in the same folder count too."""
+    found = [(0, "a", seed, {"a": [10, 20]}) for seed in range(8)]
+    text = what_ran(
+        packed(tmp_path / "narrow.jsonl", "MDG", [method("random")], found, trials=1, seeds=1)
+    )
+    assert "8 of 8 trials" in text and "8 seeds" in text
+    text = what_ran(packed(tmp_path / "one.jsonl", "MDG", [method("random")], found[:1], seeds=1))
+    assert (
+        "1 of 1 trial\n" in text
+        and "1 image per class, 1 seed\n" in text
+        and "1 thread per" in text
+    )
+    assert "{" not in text and "recipe quick" in text
+
+
+def test_price_leaves_out_what_was_interrupted(tmp_path):
+    found = [(0, "a", seed, {"a": [10, 20]}) for seed in range(3)]
+    rows = read_results(packed(tmp_path / "price.jsonl", "MDG", [method("random")], found))
+    rows["seconds"] = rows.distillation_seed.map({0: 2.0, 1: 4.0, 2: 0.1})
+    rows["resumed"] = rows.seconds < 1
+    assert lines(rows)[["kilobytes", "seconds"]].iloc[0].tolist() == [1.0, 3.0]
+    rows["resumed"] = True
+    assert lines(rows).seconds.iloc[0] == 2.0
+
+
+@pytest.mark.parametrize(
+    "paper, setting, ipc, name, target, number",
+    [
+        ("digits_dg", "MDG", 10, "DM + SGS", "average", 67.7),
+        ("digits_dg", "MDG", 10, "g_dom only", "average", 44.7),
+        ("digits_dg", "MDG", 20, "g_dom only", "average", None),
+        ("pacs", "MDG", 10, "DM + SGS", "photo", 53.8),
+        ("pacs", "SDG", 10, "whole", "average", None),
+        (None, "MDG", 10, "DM", "average", None),
+    ],
+)
+def test_published_numbers(paper, setting, ipc, name, target, number):
+    assert published(paper, setting, ipc, name, target) == number
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_results_can_be_read(path):
+    rows = read_results(path)
+    assert len(rows) and f"{rows.attrs['study']['name']}: " in what_ran(path)
+    assert rows.attrs["study"]["baseline"] in set(rows.method)
+    assert (ROOT / "benchmarks" / "results" / path.name).is_file() and render(rows)
+
+
+def test_results_of_earlier_versions_are_converted(tmp_path):
+    """Names and words change, numbers do not; a run of the same study finds its trials done."""
+    old = {
+        "name": "SGS",
+        "make": "distill",
+        "objective": "DM",
+        "prepare": None,
+        "options": {},
+        "choose": {},
+    }
+    methods = [
+        {**old, "name": "DM", "surgery": None},
+        {**old, "surgery": {"name": "SGS", "alpha": 2.0}},
+    ]
+    judge = {
+        "networks": 1,
+        "recipe": "quick",
+        "architectures": ["convnet"],
+        "width": None,
+        "depth": None,
+    }
+    grid = {
+        "methods": methods,
+        "name": "old",
+        "data": "mini_digits",
+        "setting": "MDG",
+        "targets": ["street"],
+    }
+    grid |= {
+        "ipc": [10],
+        "seeds": 1,
+        "distill": {"steps": 3},
+        "evaluate": judge,
+        "threads": 1,
+        "cells": 2,
+    }
+    cell = {key: grid[key] for key in ("data", "setting", "distill", "evaluate", "threads")}
+    cell |= {"target": "street", "ipc": 10, "seed": 0}
+    rest = {
+        "rows": [["convnet", "street", 0, 41.5]],
+        "bytes": 76900,
+        "seconds": {"make": 1, "score": 1},
+    }
+    cells = [{"kind": "dgdd_nb cell", "cell": {**cell, "method": x}, **rest} for x in methods]
+    source, out = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    source.write_text("\n".join(map(json.dumps, [grid, *cells])), encoding="utf-8")
+    tool = ROOT / "tools" / "convert_results.py"
+    subprocess.run([sys.executable, tool, source, out], check=True, capture_output=True)
+    rows = read_results(out)
+    assert rows.accuracy.tolist() == [41.5, 41.5] and rows.method.tolist() == ["DM", "SGS"]
+    from dgdd_nb.study import stored, trials
+
+    study = Study(
+        targets=("street",),
+        seeds=1,
+        distill={"steps": 3},
+        evaluations=(Evaluation(networks=1),),
+        methods=(Method("DM"), Method("SGS", "DM+SGS", {"alpha": 2.0})),
+    )
+    assert [x.settings for x in trials(study)] == [x["trial"] for x in stored(out)[1]]
