@@ -21,7 +21,7 @@ const CSS = `
   & .wide { grid-column: span 2; }
   & .whole { grid-column: 1 / -1; }
   & .own { outline: 2px solid var(--text); outline-offset: 1px; }
-  & .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(64px, 1fr)); gap: 8px; margin: 6px 0; }
+  & .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(46px, 1fr)); gap: 8px; margin: 6px 0; }
   & figure { margin: 0; min-width: 0; }
   & .maps figure:only-child { max-width: 150px; }
   & canvas { display: block; width: 100%; image-rendering: pixelated; border-radius: 3px; }
@@ -97,20 +97,25 @@ function numbers(value, Type = Float32Array) {
 const rows = (all, n) => Array.from({ length: n }, (_, k) => all.subarray((k * all.length) / n, ((k + 1) * all.length) / n));
 
 // ---- 3. The Fourier transform, for sides of any length -----------------------------------------------------------
+const waves = new Map();
+function wave(n) { // cosines and sines of whole turns in n steps, once for each n
+  if (!waves.has(n)) waves.set(n, [Math.cos, Math.sin].map((f) => Float64Array.from({ length: n }, (_, k) => f((2 * Math.PI * k) / n))));
+  return waves.get(n);
+}
 function fft(a, b, sign) { // of a + ib
-  const n = a.length, p = new Float64Array(n), q = new Float64Array(n), turn = (k) => (sign * 2 * Math.PI * k) / n;
-  if (n % 2) {
+  const n = a.length, half = n / 2, [cos, sin] = wave(n), p = new Float64Array(n), q = new Float64Array(n);
+  if (n % 2 || n <= 8) {
     for (let k = 0; k < n; k++) for (let j = 0; j < n; j++) {
-      const c = Math.cos(turn((j * k) % n)), s = Math.sin(turn((j * k) % n));
+      const turn = (j * k) % n, c = cos[turn], s = sign * sin[turn];
       p[k] += c * a[j] - s * b[j];
       q[k] += s * a[j] + c * b[j];
     }
     return [p, q];
   }
-  const half = n / 2, every = (x, first) => x.filter((_, j) => j % 2 === first);
+  const every = (x, first) => { const y = new Float64Array(half); for (let j = 0; j < half; j++) y[j] = x[2 * j + first]; return y; };
   const [ea, eb] = fft(every(a, 0), every(b, 0), sign), [oa, ob] = fft(every(a, 1), every(b, 1), sign);
   for (let k = 0; k < half; k++) {
-    const c = Math.cos(turn(k)), s = Math.sin(turn(k)), x = c * oa[k] - s * ob[k], y = s * oa[k] + c * ob[k];
+    const c = cos[k], s = sign * sin[k], x = c * oa[k] - s * ob[k], y = s * oa[k] + c * ob[k];
     p[k] = ea[k] + x; q[k] = eb[k] + y;
     p[k + half] = ea[k] - x; q[k + half] = eb[k] - y;
   }
@@ -119,9 +124,10 @@ function fft(a, b, sign) { // of a + ib
 function transform({ re, im }, [H, W], sign) { // every channel, along the rows, then along the columns
   const p = Float64Array.from(re), q = Float64Array.from(im);
   const line = (start, n, step) => {
-    const place = Array.from({ length: n }, (_, j) => start + j * step);
-    const [a, b] = fft(Float64Array.from(place, (i) => p[i]), Float64Array.from(place, (i) => q[i]), sign);
-    place.forEach((i, j) => { p[i] = a[j]; q[i] = b[j]; });
+    let a = new Float64Array(n), b = new Float64Array(n);
+    for (let j = 0; j < n; j++) { a[j] = p[start + j * step]; b[j] = q[start + j * step]; }
+    [a, b] = fft(a, b, sign);
+    for (let j = 0; j < n; j++) { p[start + j * step] = a[j]; q[start + j * step] = b[j]; }
   };
   for (let start = 0; start < p.length; start += W) line(start, W, 1);
   for (let c = 0; c < p.length; c += H * W) for (let x = 0; x < W; x++) line(c + x, H, W);
@@ -182,12 +188,13 @@ class Scene { // one class, one synthetic image, one encoder
 }
 
 // ---- 5. Colours and pictures, the same as in the figures of the notebooks ----------------------------------------
-function ramp(colours) {
+function ramp(colours) { // 1024 steps between the given stops
   const stops = colours.split(' ').map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
-  return (t) => {
-    const place = Math.min(Math.max(t, 0), 1) * (stops.length - 1), left = Math.min(Math.floor(place), stops.length - 2);
-    return stops[left].map((x, i) => x + (place - left) * (stops[left + 1][i] - x));
-  };
+  const table = Array.from({ length: 1024 }, (_, i) => {
+    const place = (i * (stops.length - 1)) / 1023, left = Math.min(Math.floor(place), stops.length - 2);
+    return stops[left].map((x, c) => x + (place - left) * (stops[left + 1][c] - x));
+  });
+  return (t) => table[Math.round(1023 * Math.min(Math.max(t, 0), 1))];
 }
 const signed = ramp('053061 2166ac 4393c3 92c5de d1e5f0 f7f7f7 fddbc7 f4a582 d6604d b2182b 67001f');
 const viridis = ramp('440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725');
@@ -199,16 +206,16 @@ function paint(canvas, width, height, colour) { // colour(x, y) -> [red, green, 
   const context = canvas.getContext('2d'), picture = context.createImageData(width, height);
   for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
     const rgb = colour(x, y);
-    if (rgb) picture.data.set([...rgb, 255], 4 * (y * width + x));
+    if (rgb) for (let c = 0; c < 4; c++) picture.data[4 * (y * width + x) + c] = c < 3 ? rgb[c] : 255;
   }
   context.putImageData(picture, 0, 0);
 }
 class Pictures { // of one scene: one scale for all its gradients, one for all its spectra
-  constructor(scene, names) {
-    const { size: [H, W] } = scene, K = names.length;
+  constructor(scene, K) {
+    const { size: [H, W] } = scene;
     const all = [scene.g_dm[K - 2], ...[2, K].flatMap((n) => [scene.parts(n).g_cls, ...scene.parts(n).g_dom])];
     const values = all.flatMap((g) => Array.from(this.middle(g), Math.abs)).sort((a, b) => a - b);
-    Object.assign(this, { scene, names, H, W });
+    Object.assign(this, { scene, H, W, seen: new WeakMap() });
     this.limit = values[Math.floor(0.995 * (values.length - 1))] || 1;
     this.top = Math.log10(Math.max(...all.map((g) => this.waves(g).reduce((most, x) => Math.max(most, x), 0))) || 1);
     this.unit = length(scene.g_dm[K - 2]) / Math.sqrt(scene.g_dm[0].length) || 1; // rms of g_dm
@@ -217,7 +224,10 @@ class Pictures { // of one scene: one scale for all its gradients, one for all i
     const n = x.length / 3;
     return Float64Array.from({ length: n }, (_, i) => (x[i] + x[i + n] + x[i + 2 * n]) / 3);
   }
-  waves(g) { return this.middle(modulus(spectrum(g, this.scene.size))); }
+  waves(g) { // once for each gradient: at a move only the direction is new
+    if (!this.seen.has(g)) this.seen.set(g, this.middle(modulus(spectrum(g, this.scene.size))));
+    return this.seen.get(g);
+  }
   gradient(canvas, g, name) {
     const x = this.middle(g), { W } = this, far = x.reduce((best, v, i) => (Math.abs(v) > Math.abs(x[best]) ? i : best), 0);
     paint(canvas, W, this.H, (column, y) => signed(0.5 + x[y * W + column] / (2 * this.limit)));
@@ -234,7 +244,12 @@ class Pictures { // of one scene: one scale for all its gradients, one for all i
     this.frequencies(canvas, x, (v) => viridis((Math.log10(v + 1e-30) - this.top) / 3 + 1),
       `Spectrum of ${name}: ${Math.round((100 * low) / (dot(x, x) || 1))} % of its energy in waves of at most 2.5 cycles per image.`);
   }
-  both(canvases, g, name) { this.gradient(canvases[0], g, name); this.spectrum(canvases[1], g, name); }
+  both(canvases, g, name) {
+    if (canvases.shown === g) return; // painted already
+    canvases.shown = g;
+    this.gradient(canvases[0], g, name);
+    this.spectrum(canvases[1], g, name);
+  }
   agreement(canvas, R, name = 'R') {
     const x = this.middle(R);
     this.frequencies(canvas, x, magma, `${name} from ${short(Math.min(...x))} to ${short(Math.max(...x))}, mean ${mean(x).toFixed(2)}, at zero frequency ${short(x[0])}.`);
@@ -283,7 +298,7 @@ function gallery(desk) { // the lists of classes and images, and the scene they 
   const pictures = new Map();
   return () => {
     const key = `${desk.state.label} ${desk.state.image}`, scene = desk.scenes.get(key);
-    if (scene && !pictures.has(key)) pictures.set(key, new Pictures(scene, data.domains));
+    if (scene && !pictures.has(key)) pictures.set(key, new Pictures(scene, data.domains.length));
     return pictures.get(key);
   };
 }

@@ -42,7 +42,7 @@ __all__ = ['Scene', 'scene', 'explore', 'arrows', 'peel', 'play']
 # %% ../nbs/60_explore.ipynb #x-scene
 @dataclass(frozen=True, eq=False)
 class Scene:
-    "The gradients of one synthetic image, and the arithmetic behind the sliders (`scene` makes one)."
+    "Gradients of one synthetic image and the arithmetic behind the sliders; `scene` makes one."
 
     classes: tuple[str, ...]  # C names
     domain_names: tuple[str, ...]  # K names
@@ -71,7 +71,7 @@ class Scene:
     def direction(
         self, alpha: float, beta: float, *, domain: int | None = None, **how: Any
     ) -> Tensor:
-        "The direction of (11), (3, H, W); how: K, reading, agreement. The learning rate is not in it."
+        "The direction of (11), (3, H, W), without learning rate; how: K, reading, agreement."
         parts = self.parts(**how)
         domain = self.domain if domain is None else domain
         return self.g_dm[len(parts.g_dom) - 2] + alpha * parts.g_cls + beta * parts.g_dom[domain]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_repository import heavy
 
 pytest.importorskip("anywidget", reason="anywidget is not installed")
 
@@ -169,5 +170,16 @@ def test_players_of_other_steps_and_names_are_refused(source, runs):
         play(runs, {"DM+SGs": [(0, 1.0)]})
 
 
-def test_import_is_light():
-    assert heavy("explore", {"anywidget", "ipywidgets", "matplotlib", "IPython"}) == []
+@pytest.mark.parametrize(
+    "name", ["60_explore", "tutorials/explore_alpha_beta", "tutorials/plug_in_your_objective"]
+)
+def test_stored_pages_hold_the_script_of_today(name):
+    """After a change of explore.js these notebooks have to be refreshed."""
+    path = Path(__file__).parents[1] / "nbs" / f"{name}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [out.get("data", {}) for cell in cells for out in cell.get("outputs", [])]
+    pages = ["".join(data["text/html"]) for data in outputs if "text/html" in data]
+    pages = [unescape(page) for page in pages if "srcdoc=" in page]
+    script = (Path(__file__).parents[1] / "dgdd_nb" / "explore.js").read_text(encoding="utf-8")
+    script = re.sub(r"\n +", "\n", script).replace("export default", "const widget =")
+    assert pages and all(script in page for page in pages)

@@ -175,21 +175,17 @@ def test_names_are_linked_and_their_source_is_there(built):
 
 
 def test_names_of_one_cell_stand_in_order_and_classes_say_so(built):
-    cells = json.loads((site.NBS / "59_views.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((site.NBS / "14_surgery.ipynb").read_text(encoding="utf-8"))["cells"]
     source = "\n".join(
         "".join(cell["source"]) for cell in cells if "#| export\n" in "".join(cell["source"])
     )
     wanted = [
         name.lower() for name in re.findall(r"^(?:def|class) ([a-zA-Z]\w*)", source, flags=re.M)
     ]
-    text = (built / "59_views.html").read_text(encoding="utf-8")
+    text = (built / "14_surgery.html").read_text(encoding="utf-8")
     assert [found for found in re.findall(r'<h3 id="(\w+)"', text) if found in wanted] == wanted
     shown = site.html.unescape(re.sub(r"<[^>]+>", "", text))
-    assert (
-        "class ExplorerView(" in shown
-        and "def explorer_twin(" in shown
-        and "def ExplorerView(" not in shown
-    )
+    assert "class SGS(" in shown and "def decompose(" in shown and "def SGS(" not in shown
 
 
 @pytest.mark.parametrize(

@@ -379,9 +379,9 @@ def process(folder: Path) -> Path:
                 None,
             )
             if module and hasattr(self, "k"):
-                name = f"dgdd_nb.{module}"  # `dgdd_nb.distill` itself is the function
-                self.k.run_cell(
-                    f"import sys, {name}; globals().update(vars(sys.modules['{name}']))"
+                self.k.run_cell(  # a module may bear the name of its function
+                    "import importlib\n"
+                    f"globals().update(vars(importlib.import_module('dgdd_nb.{module}')))"
                 )
 
         def __call__(self, cell):
