@@ -22,7 +22,6 @@ from dgdd_nb.files import load_settings, settings_dict, write_json
 from dgdd_nb.study import (
     Evaluation,
     Method,
-    Selection,
     Study,
     candidates,
     claim,
@@ -32,7 +31,6 @@ from dgdd_nb.study import (
     made_by,
     missing,
     prepared,
-    record,
     rehearse,
     run_study,
     run_trial,
@@ -248,13 +246,10 @@ def test_a_running_study_holds_its_folder(tmp_path):
     """No trial is there yet, so only the lock of the run says whose folder it is; killed runs leave no claim."""
     other = replace(TINY, distill={"steps": 5})
     refused = pytest.raises(ValueError, match="was made with distill.*choose another folder")
-    with claim(TINY, tmp_path, 8), claim(TINY, tmp_path, 8), refused:
+    with claim(TINY, tmp_path), claim(TINY, tmp_path), refused:
         run(other, tmp_path)
-    left = tmp_path / "work" / "run-0.lock"
-    left.touch()  # of a killed run
-    with claim(other, tmp_path, 8):
-        assert not left.exists()
-    assert not list((tmp_path / "work").glob("run-*"))
+    with claim(other, tmp_path):  # of a killed run nothing is left
+        pass
 
 
 def test_damaged_files_are_named(tmp_path):
@@ -377,6 +372,10 @@ def test_mistakes_of_a_study_itself():
         ({"baseline": "SGS"}, "DM"),
         ({"methods": TINY.methods * 2}, "its own name"),
         ({"ipc": (0,)}, "at least 1"),
+        ({"evaluations": (Evaluation(networks=0),)}, "at least 1"),
+        ({"methods": (Method("DM", select={"lr": []}),)}, "at least one value"),
+        ({"methods": (Method("x", options={"seed": 1}),)}, "which the study decides"),
+        ({"methods": (Method("x", select={"ipc": [1]}),)}, "which the study decides"),
         *(
             ({"distill": {name: 1}}, f"sets '{name}', which the study decides")
             for name in ("ipc", "seed", "only")
@@ -384,9 +383,22 @@ def test_mistakes_of_a_study_itself():
     ):
         with pytest.raises(ValueError, match=says):
             replace(TINY, **changes)
-    for options in ({"options": {"seed": 1}}, {"select": {"ipc": [1]}}):
-        with pytest.raises(ValueError, match="which the study decides"):
-            Method("x", **options)
+    with pytest.raises(ValueError, match="quick"):
+        Evaluation(recipe="quikc")
+    with pytest.raises(ValueError, match="not set"):
+        data_of(replace(TINY, data={"name": "from_folder", "root": "$DGDD_NOWHERE/x"}))
+
+
+def test_options_are_set_by_their_path():
+    method = Method("x", options={"surgery": "SGS"}, prepare="pseudo_domains", select={"lr": [1]})
+    made = module.with_options(method, {"surgery.alpha": 1, "prepare.K": 3, "lr": 2})
+    assert made.options == {"surgery": {"name": "SGS", "alpha": 1}, "lr": 2}
+    assert made.prepare == {"name": "pseudo_domains", "K": 3} and made.select == {}
+
+
+def test_the_whole_source_has_neither_ipc_nor_seed():
+    both = replace(TINY, methods=(*TINY.methods, Method("whole")), ipc=(1, 2))
+    assert len(trials(both)) == 2 * 2 * 2 * 2 + 2
 
 
 def test_names_of_files_hold_no_separators_and_stand_for_all_settings():
@@ -417,18 +429,17 @@ def test_a_selection_that_changes_is_refused_before_it_is_written(tmp_path):
     """Else the record would say what no trial was made with."""
     run(study_of_rates(3000.0), tmp_path)
     before = (tmp_path / "selection.json").read_bytes()
-    with pytest.raises(ValueError, match="other options than are selected now"):
+    with pytest.raises(ValueError, match="or one with other options than are selected now"):
         run(study_of_rates(3000.0, 1.0), tmp_path)
     assert (tmp_path / "selection.json").read_bytes() == before
 
 
 def test_selections_of_other_targets_stay(tmp_path):
-    record(
-        tmp_path,
-        [Selection("DM", name, 1, {"lr": 1.0}, {}, "") for name in ("street", "print")],
-        ONE,
-    )
-    record(tmp_path, [Selection("DM", "print", 1, {"lr": 2.0}, {}, "")], ONE)
+    first = {"method": "DM", "ipc": 1, "options": {"lr": 1.0}}
+    made = [{**first, "target": name} for name in ("street", "print")]
+    for selected in (made, [{**made[1], "options": {"lr": 2.0}}]):
+        with claim(study_of_rates(1.0, 2.0), tmp_path, selected):
+            pass
     found = json.loads((tmp_path / "selection.json").read_text(encoding="utf-8"))
     assert [(x["target"], x["options"]["lr"]) for x in found] == [("street", 1.0), ("print", 2.0)]
 
