@@ -36,6 +36,7 @@ PARTS = {  # short names of what plugs in
     },
     "DM": "dgdd_nb.matching:DM",
     **{name: f"dgdd_nb.surgery:{name}" for name in "SGS MatchedDM OwnDomain PartsAlone".split()},
+    "fresh": "dgdd_nb.networks:FreshEncoders",
     "pseudo_domains": "dgdd_nb.pseudo_domains:pseudo_domains",
     "shuffled_domains": "dgdd_nb.methods:shuffled_domains",
 }
@@ -55,7 +56,7 @@ def find(name: str) -> Any:
         ) from None
 
 
-def bound(made: Callable, name: str, *values: Any, **options: Any) -> Callable:
+def bound(made: Callable, name: str, *values: Any, **options: Any) -> partial:
     "A call not yet made; ValueError with a suggestion where it does not take the arguments."
     signature = inspect.signature(made)
     if all(p.kind is not p.VAR_KEYWORD for p in signature.parameters.values()):
@@ -68,12 +69,17 @@ def bound(made: Callable, name: str, *values: Any, **options: Any) -> Callable:
     return partial(made, *values, **options)
 
 
-def build(plug: Plug, *values: Any, **more: Any) -> Any:
-    "Call a plug with the arguments of its table, which win over `more`."
+def later(plug: Plug, *values: Any, **more: Any) -> partial:
+    "The call of a plug, not yet made, with the arguments of its table, which win over `more`."
     options = dict(plug) if isinstance(plug, dict) else {"name": plug}
     if not isinstance(name := options.pop("name", None), str):
         raise ValueError(f'The table {plug} needs a name: add name = "...".')
-    return bound(find(name), name, *values, **more | options)()
+    return bound(find(name), name, *values, **more | options)
+
+
+def build(plug: Plug, *values: Any, **more: Any) -> Any:
+    "What a plug makes."
+    return later(plug, *values, **more)()
 
 # %% ../nbs/23_methods.ipynb #m-work
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ def distilled(
     *,
     matcher: Plug = "DM",
     surgery: Plug | None = None,
+    encoders: Plug | Callable | None = None,
     **options: Any,
 ) -> DistilledSet:
     "Distillation by parts with names; options that the surgery has go to it, others to `distill`."
@@ -103,18 +110,18 @@ def distilled(
         known = list(inspect.signature(find(plug["name"])).parameters) if "name" in plug else []
         plug |= {key: options.pop(key) for key in known if key in options}
         surgery = build(plug)
+    if encoders is not None and not callable(encoders):  # `distill` calls it with (build, seed)
+        call = later(encoders, None, seed)
+        encoders = partial(call.func, **call.keywords)
     own = [
-        p.name for p in inspect.signature(distill).parameters.values() if p.kind is p.KEYWORD_ONLY
+        x.name for x in inspect.signature(distill).parameters.values() if x.kind is x.KEYWORD_ONLY
     ]
+    every = [*own, *map(attrgetter("name"), fields(EngineSettings)), *known]
     for key in options:
-        number_of(
-            "option of distillation",
-            key,
-            [*own, *map(attrgetter("name"), fields(EngineSettings)), *known],
-        )
+        number_of("option of distillation", key, every)
     if work.moved is not None:
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
-    options = {"device": work.device, "progress": False, **options}
+    options = {"device": work.device, "progress": False, "encoders": encoders, **options}
     place = {"checkpoint": work.checkpoint, "resume": work.resume}
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place, **options)
 

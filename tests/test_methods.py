@@ -1,9 +1,13 @@
 """Every method keeps the contract; the registry says what a wrong name or option could have been."""
 
+import functools
+
 import pytest
 import torch
 
 from dgdd_nb import methods
+from dgdd_nb.distill import distill
+from dgdd_nb.matching import DM
 from dgdd_nb.methods import (
     METHODS,
     Work,
@@ -15,6 +19,7 @@ from dgdd_nb.methods import (
     resolve,
 )
 from dgdd_nb.mini_digits import mini_digits
+from dgdd_nb.networks import FreshEncoders
 
 SHORT = {"steps": 2, "width": 8, "real_batch": 12}
 
@@ -76,6 +81,17 @@ def test_options_of_the_surgery_stand_beside_those_of_distillation(source):
     assert torch.equal(first.images, second.images) and not torch.equal(first.images, plain.images)
 
 
+def test_encoders_by_name(source):
+    """A study can say how long a network is kept, or name a factory of one's own."""
+    plain = make_set("DM", source, 1, **SHORT)
+    for plug in ("fresh", {"name": "fresh", "life": 1}, "dgdd_nb.networks:FreshEncoders"):
+        assert torch.equal(make_set("DM", source, 1, encoders=plug, **SHORT).images, plain.images)
+    kept = make_set("DM", source, 1, encoders={"name": "fresh", "life": 5}, **SHORT)
+    factory = functools.partial(FreshEncoders, life=5)
+    ours = distill(source, DM(), ipc=1, seed=0, encoders=factory, progress=False, **SHORT)
+    assert torch.equal(kept.images, ours.images) and not torch.equal(kept.images, plain.images)
+
+
 def test_register_functions_and_other_names(source, registry):
     registry("far", spread, far=5)
     registry("farther", "far", far=7)
@@ -121,6 +137,8 @@ def test_what_leaves_nothing_to_chance():
         ("test_methods:spread", {"fra": 1}, "did you mean 'far'"),
         ("DM", {"matcher": "DN"}, "There is no part 'DN'"),
         ("DM", {"surgery": {"alpha": 1}}, "needs a name"),
+        ("DM", {"encoders": {"name": "fresh", "lfie": 5}}, "did you mean 'life'"),
+        ("DM", {"encoders": {"name": "fresh", "life": 0}}, "at least 1 step"),
     ],
 )
 def test_mistakes_get_a_sentence(source, name, options, says):
