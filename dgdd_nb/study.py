@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from . import methods
+from . import __version__, methods
 from .data import MultiDomain, number_of
 from .distill import differences, distill, fingerprint
 from .distilled import DistilledSet
@@ -111,22 +111,15 @@ class Study:
                 raise ValueError(f"Two rows are called {name!r}: give each its own name.")
         if self.baseline is not None:
             number_of("method as a baseline", self.baseline, rows)
-        counts = [*self.ipc, *(x.networks for x in self.evaluations)]
-        counts += [self.seeds, self.selection_seeds, self.threads]
-        counts += [len(rows), len(ways), len(self.ipc)]
-        counts += [len(values) for x in self.methods for values in x.select.values()]
-        if min(counts) < 1:
-            raise ValueError(
-                "A study needs a method, an evaluation and ipc; ipc, seeds, networks and threads "
-                "of at least 1; at least one value to select from."
-            )
+        counts = [*self.ipc, *(x.networks for x in self.evaluations), self.seeds, self.threads]
+        counts += [self.selection_seeds, len(rows), len(ways), len(self.ipc)]
+        if min(counts + [len(x) for method in self.methods for x in method.select.values()]) < 1:
+            raise ValueError("A study needs methods, values to select from, counts of at least 1.")
         places = {f"Method {x.name!r}": {**x.options, **x.select} for x in self.methods}
         for place, options in {**places, "[distill]": self.distill}.items():
             for name in _GIVEN.intersection(options):
-                raise ValueError(
-                    f"{place} sets {name!r}, which the study decides for each trial: remove it, "
-                    "and set ipc and seeds at the top."
-                )
+                text = f"{place} sets {name!r}, which the study decides for each trial"
+                raise ValueError(f"{text}: remove it, and set ipc and seeds at the top.")
 
 # %% ../nbs/24_study.ipynb #s-data
 @lru_cache(maxsize=4)
@@ -266,11 +259,9 @@ def _torch_threads(n: int) -> Iterator[None]:
 
 def where_it_ran() -> dict[str, str]:
     "What could change the last digits of a result."
-    import dgdd_nb
-
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     versions = {"torch": torch.__version__, "python": platform.python_version()}
-    return {"dgdd_nb": dgdd_nb.__version__, "device": device, **versions}
+    return {"dgdd_nb": __version__, "device": device, **versions}
 
 
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
@@ -316,10 +307,8 @@ def check_alike(path: Path, study: Study, here: dict | None) -> None:
     if found.get("data") != data_of(study)[1]:
         raise ValueError(f"{path.name} was made with other images than now: choose another folder.")
     if other := differences(found.get("ran", {}), here) if here else "":
-        raise ValueError(
-            f"{path.name} was made elsewhere ({other}): choose another folder, or mix them with "
-            "resume='anyway'."
-        )
+        advice = "choose another folder, or mix them with resume='anyway'"
+        raise ValueError(f"{path.name} was made elsewhere ({other}): {advice}.")
 
 
 def run_trial(
@@ -355,11 +344,10 @@ def rehearse(study: Study) -> None:
         network(way.network, classes=task.source.C, size=task.source.size, seed=0, **sizes)
     for trial in (x for x in todo if x.seed == 0 and x.target == task.name):
         (function, preset), method = resolve(trial.method.make), trial.method
-        if function is distilled:
-            made_by(trial, task.source, steps=0)
-        elif "dgdd_nb" in function.__module__:
-            pixels = {"features": "pixels"} if method.make in ("herding", "k_center") else {}
-            made_by(trial, task.source, **pixels)  # trains no network
+        if "dgdd_nb" in function.__module__:  # no steps, no networks
+            few = {"steps": 0} if function is distilled else {}
+            few |= {"features": "pixels"} if method.make in ("herding", "k_center") else {}
+            made_by(trial, task.source, **few)
         else:
             source, options = prepared(method, task.source, 0), preset | method.options
             methods.bound(function, method.make, source, trial.ipc, 0, Work(), **options)
@@ -369,7 +357,7 @@ BACKENDS = ("loky", "sequential", "dask", "ray")
 
 
 @contextmanager
-def _workers(backend: str, jobs: int, address: str | None) -> Iterator[None]:
+def _workers(backend: str = "loky", jobs: int = 1, address: str | None = None) -> Iterator[None]:
     "A joblib backend on this machine, or on a cluster of Dask or Ray, started and stopped."
     from joblib import parallel_config
 
@@ -387,10 +375,9 @@ def _workers(backend: str, jobs: int, address: str | None) -> Iterator[None]:
                 from ray.util.joblib import register_ray
 
                 local = {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
-                local = {"address": address} if address else {**local, "object_store_memory": 10**8}
-                ray.init(
-                    include_dashboard=False, log_to_driver=False, logging_level="ERROR", **local
-                )
+                local |= {"object_store_memory": 10**8, "include_dashboard": False}
+                start = {"address": address} if address else local
+                ray.init(log_to_driver=False, logging_level="ERROR", **start)
                 stack.callback(ray.shutdown)
                 register_ray()
                 jobs = int(ray.cluster_resources().get("CPU", jobs))
@@ -399,8 +386,8 @@ def _workers(backend: str, jobs: int, address: str | None) -> Iterator[None]:
         except ModuleNotFoundError as error:
             if error.name not in ("dask", "distributed", "ray"):
                 raise
-            advice = 'python -m pip install "dgdd_nb[cluster]"'
-            raise ImportError(f"{backend.title()} is missing: {advice}.") from None
+            advice = 'is missing: python -m pip install "dgdd_nb[cluster]".'
+            raise ImportError(f"{backend.title()} {advice}") from None
         except TimeoutError:
             raise RuntimeError(f"{address} has no worker: start dask worker elsewhere.") from None
         stack.enter_context(parallel_config(backend=backend, n_jobs=jobs))
@@ -410,24 +397,17 @@ def _workers(backend: str, jobs: int, address: str | None) -> Iterator[None]:
 COLUMNS = "method target ipc distillation_seed evaluation domain seen network_seed accuracy".split()
 
 
-def _packed(path: Path) -> list[dict[str, Any]]:
-    "Settings and trials in a file of `results.pack`; ValueError where it is damaged."
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}: check the path.")
-    try:
-        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if "evaluations" in found[0] and all(one["kind"] == KIND for one in found[1:]):
-            return found
-    except (ValueError, LookupError, TypeError):
-        pass
-    raise ValueError(f"{path} is no packed study: pack the results again.")
-
-
 def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     "Settings of a study and its finished trials in the order of the table, from a folder or a pack."
     path = Path(path)
     if path.suffix == ".jsonl":
-        study, *found = _packed(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {path}: check the path.")
+        try:
+            study, *found = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+            assert "evaluations" in study and all(one["kind"] == KIND for one in found)
+        except (ValueError, LookupError, TypeError, AssertionError):
+            raise ValueError(f"{path} is no packed study: pack the results again.") from None
     elif path.is_file():
         raise ValueError(f"{path} holds no results: run it first, then name the results folder.")
     else:
@@ -490,10 +470,10 @@ def claim(study: Study, folder: Path, selected: Sequence[dict] = ()) -> Iterator
             with suppress(Timeout):
                 first.acquire(timeout=0)
             now = _together(study, folder, selected, not first.is_locked)
-            every = {(x["target"], x["method"], x["ipc"]): x for x in recorded(folder)}
-            every |= {(x["target"], x["method"], x["ipc"]): x for x in selected}
             write_json(folder / "study.json", now)
-            if every:
+            if selected:
+                both = [*recorded(folder), *selected]
+                every = {(x["target"], x["method"], x["ipc"]): x for x in both}
                 write_json(folder / "selection.json", list(every.values()))
         yield
     finally:
@@ -511,11 +491,9 @@ def _together(study: Study, folder: Path, selected: Sequence[dict], shared: bool
     if not isinstance(before, dict) or "evaluations" not in before:
         raise ValueError(f"{path} is damaged: choose another folder.")
     for name in "data domains setting distill evaluations threads selection_seeds".split():
-        if before.get(name) != now[name]:
-            raise ValueError(
-                f"{folder} was made with {name} = {before.get(name)}, this study has "
-                f"{now[name]}: choose another folder."
-            )
+        if (there_is := before.get(name)) != now[name]:
+            text = f"{folder} was made with {name} = {there_is}, this study has {now[name]}"
+            raise ValueError(f"{text}: choose another folder.")
     used = [(x["method"], x["target"], x["ipc"]) for x in there]
     names = {method["name"] for method, *_ in used}
     kept = [x for x in before["methods"] if shared or x["name"] in names]
@@ -523,20 +501,15 @@ def _together(study: Study, folder: Path, selected: Sequence[dict], shared: bool
     mine = {(x.method.name, x.target, x.ipc): settings_dict(x.method) for x in todo}
     for method, *key in [*((x, None, None) for x in kept), *used]:
         if mine.get((method["name"], *key), fixed.get(method["name"], method)) != method:
-            raise ValueError(
-                f"{folder} has another method called {method['name']!r}, or one with other options "
-                "than are selected now: choose another name or another folder."
-            )
-    mine = {x["name"] for x in now["methods"]}
-    targets = [*before["targets"], *now["targets"]]
-    return {
-        **now,
-        "methods": [*now["methods"], *(x for x in kept if x["name"] not in mine)],
-        "targets": list(dict.fromkeys(targets)) if before["targets"] and now["targets"] else [],
-        "ipc": list(dict.fromkeys([*before["ipc"], *now["ipc"]])),
-        "seeds": max(before["seeds"], now["seeds"]),
-        "trials": max(before["trials"], now["trials"], len(there)),
-    }
+            text = f"another method called {method['name']!r}, or one with other options than are"
+            raise ValueError(f"{folder} has {text} selected now: choose another name or folder.")
+    mine, targets = {x["name"] for x in now["methods"]}, before["targets"] and now["targets"]
+    now["methods"] += [x for x in kept if x["name"] not in mine]
+    now["targets"] = list(dict.fromkeys(before["targets"] + targets)) if targets else []
+    now["ipc"] = list(dict.fromkeys(before["ipc"] + now["ipc"]))
+    now["seeds"] = max(before["seeds"], now["seeds"])
+    now["trials"] = max(before["trials"], now["trials"], len(there))
+    return now
 
 # %% ../nbs/24_study.ipynb #s-selection
 def with_options(method: Method, options: dict[str, Any]) -> Method:
@@ -556,26 +529,18 @@ def with_options(method: Method, options: dict[str, Any]) -> Method:
 def candidates(method: Method) -> dict[str, dict[str, Any]]:
     "All combinations of the values of `select`: name -> options."
     every = [dict(zip(method.select, values)) for values in product(*method.select.values())]
-    return {
-        f"{method.name}: "
-        + ", ".join(f"{path} {value}" for path, value in options.items()): options
-        for options in every
-    }
+    words = [", ".join(f"{path} {value}" for path, value in one.items()) for one in every]
+    return {f"{method.name}: {text}": one for text, one in zip(words, every)}
 
 
 def selection_study(study: Study) -> Study:
     "All candidates on the same data and budget, scored on held-out images of the source domains."
     tried = [(x, *one) for x in study.methods if x.select for one in candidates(x).items()]
-    return replace(
-        study,
-        name=f"{study.name}: model selection",
-        setting="SDG validation" if study.setting == "SDG" else "validation",
-        methods=tuple(replace(with_options(x, options), name=name) for x, name, options in tried),
-        seeds=study.selection_seeds,
-        evaluations=study.evaluations[:1],
-        baseline=None,
-        paper=None,
-    )
+    rows = tuple(replace(with_options(x, options), name=name) for x, name, options in tried)
+    changes = {"seeds": study.selection_seeds, "evaluations": study.evaluations[:1]}
+    changes |= {"setting": "SDG validation" if study.setting == "SDG" else "validation"}
+    changes |= {"methods": rows, "baseline": None, "paper": None}
+    return replace(study, name=f"{study.name}: model selection", **changes)
 
 
 def select(study: Study, folder: Path, **run: Any) -> list[dict[str, Any]]:
@@ -586,9 +551,8 @@ def select(study: Study, folder: Path, **run: Any) -> list[dict[str, Any]]:
     run_trials(selection_study(study), folder / "selection", **run)
     every, made = tidy(*stored(folder / "selection")), []
     targets = study.targets or data_of(study)[0].domain_names
-    for ipc, method, target in product(study.ipc, study.methods, targets):
-        if not method.select:
-            continue
+    open_ones = [method for method in study.methods if method.select]
+    for ipc, method, target in product(study.ipc, open_ones, targets):
         tried = candidates(method)
         rows = networks_of(every, ipc, study.evaluations[0].name)
         rows = rows[(rows.target == target) & rows.method.isin([*tried])]
@@ -631,7 +595,7 @@ def forecast(
     jobs: int = 1,  # trials at the same time
 ) -> StudyForecast:
     "Number, time and memory of the missing trials, from short measurements (seconds to a minute)."
-    folder, known, scores, unknown, total = Path(folder), {}, {}, {}, 0.0
+    folder, known, scores, unknown, total = Path(folder), {}, {}, [], 0.0
     todo = missing(study, folder, recorded(folder))
     if any(method.select for method in study.methods):
         todo += missing(selection_study(study), folder / "selection")
@@ -645,7 +609,7 @@ def forecast(
         if key not in known:
             known[key] = [_measure(trial, scores)]
             if "dgdd_nb" not in resolve(trial.method.make)[0].__module__:
-                unknown[trial.method.name] = True
+                unknown.append(trial.method.name)
         total += median(known[key])
     each = total / len(todo) if todo else 0.0
     return StudyForecast(len(todo), each, total / jobs / 3600, jobs * _peak(), tuple(unknown))
@@ -717,14 +681,12 @@ def _hand_out(todo: Sequence[Trial], folder: Path, resume: str, bar: Any) -> lis
             found = Counted()(delayed(run_trial)(trial, folder, resume, own) for trial in todo)
         except Exception as error:
             words = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise RuntimeError(
-                f"The workers stopped ({words}). Finished trials are kept: run the same again; "
-                "if a worker died for lack of memory, with fewer jobs."
-            ) from error
+            advice = "run the same again; if a worker died for lack of memory, with fewer jobs"
+            text = f"The workers stopped ({words}). Finished trials are kept: {advice}."
+            raise RuntimeError(text) from error
         if any(x.word == "done" and not files[x.stem].exists() for x in found):
             raise RuntimeError(
-                f"Trials were run and are not in {folder}: the workers do not share this folder; "
-                "give one that all machines see."
+                f"Results are not in {folder}: give a folder that all workers share."
             )
         outcomes += [outcome for outcome in found if outcome.word != "busy"]
         todo = [trial for trial, outcome in zip(todo, found) if outcome.word == "busy"]
@@ -736,18 +698,15 @@ def run_trials(
     study: Study,
     folder: Path,
     selected: Sequence[dict] = (),
-    *,
-    backend: str = "loky",
-    jobs: int = 1,
-    address: str | None = None,
-    resume: str = "exact",
-    progress: bool = False,
+    resume="exact",
+    progress=False,
+    **where,
 ) -> list[Outcome]:
     "Run the missing trials; RuntimeError names those that failed, all others are kept."
     from tqdm import tqdm
 
     found, here = sorted((folder / "trials").glob("*.json")), where_it_ran()
-    if found and address is not None:  # workers elsewhere need not be like this machine
+    if found and where.get("address"):  # workers elsewhere need not be like this machine
         here = read_trial(found[0]).get("ran")
     for path in found:
         check_alike(path, study, here if resume == "exact" else None)
@@ -757,13 +716,11 @@ def run_trials(
     with claim(study, folder, selected):
         if todo:
             bar = tqdm(total=len(todo), disable=not progress, unit="trial", desc="trials")
-            with _workers(backend, jobs, address), bar:
+            with _workers(**where), bar:
                 outcomes = _hand_out(todo, folder, resume, bar)
     if failed := [outcome for outcome in outcomes if outcome.word == "failed"]:
-        raise RuntimeError(
-            f"{len(failed)} of {len(outcomes)} trials failed, the others are kept; the first, "
-            f"{failed[0].stem}: {failed[0].why}"
-        )
+        text = f"{len(failed)} of {len(outcomes)} trials failed, the others are kept; the first,"
+        raise RuntimeError(f"{text} {failed[0].stem}: {failed[0].why}")
     return outcomes
 
 
@@ -851,17 +808,10 @@ def compare(
     "Compare methods on one unseen domain: forecast, run, table with paired differences."
     rows = tuple(x if isinstance(x, Method) else Method(x) for x in methods)
     names = [x.name for x in rows]
-    study = Study(
-        rows,
-        name=f"{target} left out",
-        data=_plug_of(source, size, Path(folder)),
-        targets=(target,),
-        ipc=(ipc,),
-        seeds=seeds,
-        distill=distill or {},
-        evaluations=(Evaluation(networks=networks, recipe=recipe),),
-        baseline=baseline if baseline in names else None,
-    )
+    plug, way = _plug_of(source, size, Path(folder)), Evaluation(networks=networks, recipe=recipe)
+    how = {"ipc": (ipc,), "seeds": seeds, "distill": distill or {}, "evaluations": (way,)}
+    how |= {"targets": (target,), "baseline": baseline if baseline in names else None}
+    study = Study(rows, f"{target} left out", plug, **how)
     if dry_run:
         print(forecast(study, folder, run.get("jobs", 1)))
         return None

@@ -373,7 +373,7 @@ def test_mistakes_of_a_study_itself():
         ({"methods": TINY.methods * 2}, "its own name"),
         ({"ipc": (0,)}, "at least 1"),
         ({"evaluations": (Evaluation(networks=0),)}, "at least 1"),
-        ({"methods": (Method("DM", select={"lr": []}),)}, "at least one value"),
+        ({"methods": (Method("DM", select={"lr": []}),)}, "values to select from"),
         ({"methods": (Method("x", options={"seed": 1}),)}, "which the study decides"),
         ({"methods": (Method("x", select={"ipc": [1]}),)}, "which the study decides"),
         *(
