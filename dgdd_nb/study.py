@@ -22,7 +22,7 @@ from functools import lru_cache
 from itertools import pairwise, product
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -32,14 +32,8 @@ from .distill import differences, distill, fingerprint
 from .distilled import DistilledSet
 from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, paired_difference
 from .evaluate import summarise
-from dgdd_nb.files import (
-    json_ready,
-    load_tensors,
-    read_json,
-    save_tensors,
-    settings_dict,
-    write_json,
-)
+from .files import json_ready, load_tensors, read_json, save_tensors
+from .files import settings_dict, write_json
 from .methods import Work, build, distilled, find, is_fixed, make_set, resolve
 from .networks import network
 from .train import Plug, get_recipe
@@ -285,14 +279,6 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
     return found | {"data": data_of(study)[1], "ran": where_it_ran(), "resumed": resumed}
 
 # %% ../nbs/24_study.ipynb #s-run-trial
-class Outcome(NamedTuple):
-    "What became of a trial in one pass."
-
-    stem: str
-    word: str  # "done", "there already", "busy" (another process has it), "failed"
-    why: str = ""  # of a failure, one sentence
-
-
 def read_trial(path: Path) -> dict[str, Any]:
     "A finished trial; ValueError where the file is something else."
     found = read_json(path)
@@ -311,28 +297,26 @@ def check_alike(path: Path, study: Study, here: dict | None) -> None:
         raise ValueError(f"{path.name} was made elsewhere ({other}): {advice}.")
 
 
-def run_trial(
-    trial: Trial, folder: Path, resume: str = "exact", own: dict | None = None
-) -> Outcome:
-    "Run one trial and write its file; an error becomes an outcome, so that the others go on."
+def run_trial(trial: Trial, folder: Path, resume: str = "exact", own: dict | None = None) -> str:
+    "Run one trial, write its file: done, there already, busy (elsewhere), or the words of an error."
     from filelock import FileLock, Timeout
 
     methods.METHODS.update(own or {})  # registered where the run was started
     try:
-        stem, path, work = trial.stem, trial.file(folder), Path(folder) / "work"
+        path, work = trial.file(folder), Path(folder) / "work"
         work.mkdir(parents=True, exist_ok=True)
-        with FileLock(work / f"{stem}.lock", timeout=0):
+        with FileLock(work / f"{trial.stem}.lock", timeout=0):
             if path.exists():
-                return Outcome(stem, "there already")
+                return "there already"
             for other in sorted(path.parent.glob("*.json"))[:1]:  # this may be another machine
                 check_alike(other, trial.study, where_it_ran() if resume == "exact" else None)
             write_json(path, compute(trial, folder, resume))
-            (work / f"{stem}.safetensors").unlink(missing_ok=True)  # only now is it safe
-            return Outcome(stem, "done")
+            (work / f"{trial.stem}.safetensors").unlink(missing_ok=True)  # only now is it safe
+            return "done"
     except Timeout:
-        return Outcome(stem, "busy")
-    except Exception as error:
-        return Outcome(stem, "failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return "busy"
+    except Exception as error:  # the others go on
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def rehearse(study: Study) -> None:
@@ -340,8 +324,8 @@ def rehearse(study: Study) -> None:
     todo = trials(study)
     task = task_of(study, todo[0].target)
     for way in study.evaluations:
-        sizes = {key: getattr(way, key) for key in ("width", "depth") if getattr(way, key)}
-        network(way.network, classes=task.source.C, size=task.source.size, seed=0, **sizes)
+        how = {"classes": task.source.C, "size": task.source.size, "seed": 0}
+        network(way.network, **how, width=way.width, depth=way.depth)
     for trial in (x for x in todo if x.seed == 0 and x.target == task.name):
         (function, preset), method = resolve(trial.method.make), trial.method
         if "dgdd_nb" in function.__module__:  # no steps, no networks
@@ -405,9 +389,11 @@ def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             raise FileNotFoundError(f"There is no file {path}: check the path.")
         try:
             study, *found = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-            assert "evaluations" in study and all(one["kind"] == KIND for one in found)
-        except (ValueError, LookupError, TypeError, AssertionError):
-            raise ValueError(f"{path} is no packed study: pack the results again.") from None
+            fine = "evaluations" in study and all(one["kind"] == KIND for one in found)
+        except (ValueError, LookupError, TypeError):
+            fine = False
+        if not fine:
+            raise ValueError(f"{path} is no packed study: pack the results again.")
     elif path.is_file():
         raise ValueError(f"{path} holds no results: run it first, then name the results folder.")
     else:
@@ -491,8 +477,8 @@ def _together(study: Study, folder: Path, selected: Sequence[dict], shared: bool
     if not isinstance(before, dict) or "evaluations" not in before:
         raise ValueError(f"{path} is damaged: choose another folder.")
     for name in "data domains setting distill evaluations threads selection_seeds".split():
-        if (there_is := before.get(name)) != now[name]:
-            text = f"{folder} was made with {name} = {there_is}, this study has {now[name]}"
+        if (past := before.get(name)) != now[name]:
+            text = f"{folder} was made with {name} = {past}, this study has {now[name]}"
             raise ValueError(f"{text}: choose another folder.")
     used = [(x["method"], x["target"], x["ipc"]) for x in there]
     names = {method["name"] for method, *_ in used}
@@ -503,8 +489,8 @@ def _together(study: Study, folder: Path, selected: Sequence[dict], shared: bool
         if mine.get((method["name"], *key), fixed.get(method["name"], method)) != method:
             text = f"another method called {method['name']!r}, or one with other options than are"
             raise ValueError(f"{folder} has {text} selected now: choose another name or folder.")
-    mine, targets = {x["name"] for x in now["methods"]}, before["targets"] and now["targets"]
-    now["methods"] += [x for x in kept if x["name"] not in mine]
+    rows, targets = {x["name"] for x in now["methods"]}, before["targets"] and now["targets"]
+    now["methods"] += [x for x in kept if x["name"] not in rows]
     now["targets"] = list(dict.fromkeys(before["targets"] + targets)) if targets else []
     now["ipc"] = list(dict.fromkeys(before["ipc"] + now["ipc"]))
     now["seeds"] = max(before["seeds"], now["seeds"])
@@ -545,13 +531,13 @@ def selection_study(study: Study) -> Study:
 
 def select(study: Study, folder: Path, **run: Any) -> list[dict[str, Any]]:
     "Run the candidates on held-out source images; the best (of equal ones the first) and its lead."
-    if not any(method.select for method in study.methods):
+    open_ones = [method for method in study.methods if method.select]
+    if not open_ones:
         return []
     rehearse(study)  # the other methods too, before any candidate runs
     run_trials(selection_study(study), folder / "selection", **run)
     every, made = tidy(*stored(folder / "selection")), []
     targets = study.targets or data_of(study)[0].domain_names
-    open_ones = [method for method in study.methods if method.select]
     for ipc, method, target in product(study.ipc, open_ones, targets):
         tried = candidates(method)
         rows = networks_of(every, ipc, study.evaluations[0].name)
@@ -654,54 +640,48 @@ def _peak() -> int:
     "The most memory in use so far, in bytes: of the GPU if there is one, else of this process."
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    try:
+    with suppress(ImportError):  # Windows
         import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+    return 0
 
 # %% ../nbs/24_study.ipynb #s-run
 BUILT_IN = frozenset(methods.METHODS)
 
 
-def _hand_out(todo: Sequence[Trial], folder: Path, resume: str, bar: Any) -> list[Outcome]:
-    "Pass over the trials until no other process has one of them under way."
+def _hand_out(todo: Sequence[Trial], folder: Path, resume: str, bar: Any) -> dict[str, str]:
+    "Pass over the trials until no other process has one of them: stem -> what became of it."
     from joblib import Parallel, delayed
 
     own = {name: x for name, x in methods.METHODS.items() if name not in BUILT_IN}
-    files, outcomes = {trial.stem: trial.file(folder) for trial in todo}, []
+    left, files = {x.stem: x for x in todo}, {x.stem: x.file(folder) for x in todo}
+    outcomes: dict[str, str] = {}
 
     class Counted(Parallel):
         def print_progress(self) -> None:  # called after each trial; the files are the truth
             bar.update(sum(path.exists() for path in files.values()) - bar.n)
 
-    while todo:
+    while left:
         try:
-            found = Counted()(delayed(run_trial)(trial, folder, resume, own) for trial in todo)
+            words = Counted()(delayed(run_trial)(x, folder, resume, own) for x in left.values())
         except Exception as error:
-            words = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             advice = "run the same again; if a worker died for lack of memory, with fewer jobs"
-            text = f"The workers stopped ({words}). Finished trials are kept: {advice}."
+            text = f"The workers stopped ({why}). Finished trials are kept: {advice}."
             raise RuntimeError(text) from error
-        if any(x.word == "done" and not files[x.stem].exists() for x in found):
-            raise RuntimeError(
-                f"Results are not in {folder}: give a folder that all workers share."
-            )
-        outcomes += [outcome for outcome in found if outcome.word != "busy"]
-        todo = [trial for trial, outcome in zip(todo, found) if outcome.word == "busy"]
-        time.sleep(1.0 if todo else 0)
+        outcomes |= zip(left, words)
+        if any(word == "done" and not files[stem].exists() for stem, word in outcomes.items()):
+            raise RuntimeError(f"Nothing came to {folder}: give a folder that all workers share.")
+        left = {stem: trial for stem, trial in left.items() if outcomes[stem] == "busy"}
+        time.sleep(1.0 if left else 0)
     return outcomes
 
 
 def run_trials(
-    study: Study,
-    folder: Path,
-    selected: Sequence[dict] = (),
-    resume="exact",
-    progress=False,
-    **where,
-) -> list[Outcome]:
+    study: Study, folder: Path, selected: Sequence = (), resume="exact", progress=False, **where
+) -> dict[str, str]:
     "Run the missing trials; RuntimeError names those that failed, all others are kept."
     from tqdm import tqdm
 
@@ -710,7 +690,7 @@ def run_trials(
         here = read_trial(found[0]).get("ran")
     for path in found:
         check_alike(path, study, here if resume == "exact" else None)
-    todo, outcomes = missing(study, folder, selected), []
+    todo, outcomes = missing(study, folder, selected), {}
     if todo:
         rehearse(study)
     with claim(study, folder, selected):
@@ -718,9 +698,10 @@ def run_trials(
             bar = tqdm(total=len(todo), disable=not progress, unit="trial", desc="trials")
             with _workers(**where), bar:
                 outcomes = _hand_out(todo, folder, resume, bar)
-    if failed := [outcome for outcome in outcomes if outcome.word == "failed"]:
+    fine = ("done", "there already")
+    if failed := [f"{stem}: {word}" for stem, word in outcomes.items() if word not in fine]:
         text = f"{len(failed)} of {len(outcomes)} trials failed, the others are kept; the first,"
-        raise RuntimeError(f"{text} {failed[0].stem}: {failed[0].why}")
+        raise RuntimeError(f"{text} {failed[0]}")
     return outcomes
 
 
