@@ -318,9 +318,9 @@ def test_workers_elsewhere_need_not_be_like_this_machine(tmp_path, monkeypatch):
     """With an address, finished trials are compared with each other: the driver may have no GPU."""
     run(CHEAP, tmp_path)
     monkeypatch.setattr(module, "where_it_ran", lambda: {"device": "another"})
-    assert module.run_trials(CHEAP, tmp_path, address="tcp://there") == {}
+    assert module._run_trials(CHEAP, tmp_path, address="tcp://there") == {}
     with pytest.raises(ValueError, match="another here"):
-        module.run_trials(CHEAP, tmp_path)
+        module._run_trials(CHEAP, tmp_path)
 
 
 def test_anyway_reaches_a_half_finished_trial(tmp_path):
