@@ -217,10 +217,8 @@ def check_method(
         except Exception as error:
             return [f"It stops with {type(error).__name__}: {error}"]
     same = first.images.shape == again.images.shape and torch.equal(first.images, again.images)
-    counts, free = (
-        set(first.ipc.values()),
-        not callable(method) and resolve(method)[0] is everything,
-    )
+    counts = {len(first) / first.C} if first.soft else set(first.ipc.values())
+    free = not callable(method) and resolve(method)[0] is everything
     found = {
         "It moves torch's global dice: draw from files.generator(seed, name).": moved,
         "The same seed gives another set: let the seed decide everything random.": not same,

@@ -1,0 +1,175 @@
+"""The command, called as a shell calls it: every command once, and what goes wrong in one sentence."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from fake_trees import grow
+from typer.testing import CliRunner
+
+from dgdd_nb.cli import app
+from dgdd_nb.distilled import DistilledSet
+
+TINY = ("--ipc", 3, "--steps", 2, "--width", 8, "--device", "cpu")
+STUDY = """
+name = "tiny"
+targets = ["print"]
+ipc = [3]
+seeds = 1
+baseline = "DM"
+[data]
+name = "mini_digits"
+size = 16
+train = 60
+test = 20
+[distill]
+steps = 1
+width = 8
+[[evaluations]]
+networks = 1
+width = 8
+recipe = {name = "quick", epochs = 2}
+[[methods]]
+name = "random"
+[[methods]]
+name = "DM"
+[[methods]]
+name = "DM, no momentum"
+make = "DM"
+options = {momentum = 0.0}
+"""
+
+
+def dgdd(*words) -> tuple[int, str]:
+    "Exit status, and everything that was said; a traceback is an error of the test."
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert "Traceback" not in done.output
+    return done.exit_code, " ".join(done.output.split())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    "A finished study."
+    home = tmp_path_factory.mktemp("study")
+    (home / "tiny.toml").write_text(STUDY, encoding="utf-8")
+    status, said = dgdd(
+        "run", home / "tiny.toml", "--results", home / "r", "--backend", "sequential"
+    )
+    assert status == 0 and "3 trials run" in said and "3 trials, " in said
+    return home
+
+
+def test_a_study_is_run_once_and_shown_in_four_ways(study):
+    status, said = dgdd(
+        "run", study / "tiny.toml", "--results", study / "r", "--backend", "sequential"
+    )
+    assert status == 0 and "0 trials run" in said and "Nothing is missing" in said
+    status, said = dgdd("table", study / "r", "--csv", study / "rows.csv")
+    assert status == 0 and "minus DM" in said and len(pd.read_csv(study / "rows.csv")) > 2
+    assert "toprule" in dgdd("table", study / "r", "--format", "latex")[1]
+    assert dgdd("pack", study / "r", study / "r.jsonl")[0] == 0
+    assert dgdd("table", study / "r.jsonl")[1] == dgdd("table", study / "r")[1]
+    assert dgdd("plot", study / "r.jsonl")[0] == 0 and (study / "r.png").stat().st_size > 1000
+    assert dgdd("plot", study / "r", "--over", "momentum", "--out", study / "m.svg")[0] == 0
+
+
+def test_a_dry_run_says_what_it_would_take_and_makes_nothing(study, tmp_path):
+    status, said = dgdd("run", study / "tiny.toml", "--results", tmp_path / "r", "--dry-run")
+    assert status == 0 and "3 trials, " in said and not (tmp_path / "r" / "trials").exists()
+    status, said = dgdd("distill", *TINY, "--out", tmp_path / "set", "--dry-run")
+    assert status == 0 and "2 steps" in said and "MiB" in said and not (tmp_path / "set").exists()
+
+
+def test_sets_of_one_method_are_its_seeds(tmp_path):
+    sets = []
+    for method in ("DM", "DM-matched"):
+        for seed in (0, 1):
+            sets.append(tmp_path / f"{method}-{seed}")
+            where = "--method", method, "--seed", seed, "--out", sets[-1]
+            assert dgdd("distill", *TINY, *where)[0] == 0
+    assert not list(tmp_path.glob("*/checkpoint*"))
+    options = "--networks", 2, "--width", 8, "--workers", 1, "--device", "cpu", "--out", tmp_path
+    status, said = dgdd("evaluate", *sets, *options)
+    assert status == 0 and "DM-matched - DM" in said and "chance 10.0" in said and "quick" in said
+    rows = pd.read_csv(tmp_path / "scores.csv")
+    assert rows.groupby(["method", "distillation_seed"]).size().tolist() == [2, 2, 2, 2]
+    assert sorted(rows.network_seed.unique()) == [0, 1, 1000, 1001]
+    assert dgdd("show", sets[0])[0] == 0 and (sets[0] / "overview.png").exists()
+
+
+def test_the_file_beside_a_set_makes_it_again(tmp_path):
+    assert dgdd("distill", *TINY, "--method", "DM", "--out", tmp_path / "a")[0] == 0
+    config = "--config", tmp_path / "a" / "distill.json"
+    assert dgdd("distill", *config, "--out", tmp_path / "b")[0] == 0
+    assert dgdd("distill", *config, "--out", tmp_path / "c", "--seed", 5)[0] == 0
+    a, b, c = (DistilledSet.load(tmp_path / name).images for name in "abc")
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_compare_on_a_folder(tmp_path):
+    grow(tmp_path / "own", ("art", "photo", "sketch"), ("cat", "dog", "fox"), n=4)
+    where = tmp_path / "own", "--target", "sketch", "--out", tmp_path / "out"
+    tiny = "--ipc", 2, "--steps", 1, "--seeds", 1, "--networks", 1, "--size", 16
+    status, said = dgdd("compare", *where, *tiny, "--dry-run")
+    assert status == 0 and "4 trials, " in said and not (tmp_path / "out" / "trials").exists()
+    status, said = dgdd(
+        "compare", *where, *tiny, "--classes", "cat,fox", "--domains", "art,photo,sketch"
+    )
+    assert status == 0 and "DM + SGS - DM, matched step" in said
+    trials = [json.loads(p.read_text()) for p in (tmp_path / "out" / "trials").glob("*.json")]
+    assert len(trials) == 4 and {t["images"] for t in trials} == {4}
+
+
+def test_demo_leaves_sets_a_figure_and_a_table(tmp_path):
+    tiny = "--train", 60, "--ipc", 3, "--steps", 1, "--seeds", 1, "--networks", 1, "--jobs", 1
+    status, said = dgdd("demo", *tiny, "--out", tmp_path / "demo")
+    assert status == 0 and "DM + SGS - DM:" in said and "whole" in said
+    assert (tmp_path / "demo" / "figure.png").stat().st_size > 1000
+    assert len(list((tmp_path / "demo" / "sets").rglob("*.safetensors"))) == 4
+
+
+def test_one_source_domain(tmp_path):
+    status, said = dgdd("distill", *TINY, "--source", "scan", "--out", tmp_path / "x")
+    assert status == 1 and "--pseudo-domains 3" in said
+    words = "--source", "scan", "--pseudo-domains", 3, "--ipc", 3, "--out", tmp_path / "x"
+    assert dgdd("distill", *TINY, *words)[0] == 0
+    options = "--networks", 1, "--width", 8, "--workers", 1, "--device", "cpu"
+    status, said = dgdd("evaluate", tmp_path / "x", *options)
+    assert status == 0 and all(name in said for name in ("photo", "street", "print"))
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (("distill", "--method", "DMM"), "did you mean"),
+        (("distill", "--target", "strret"), "did you mean 'street'"),
+        (("distill", "--data", "nowhere"), "There is no folder nowhere"),
+        (("distill", "--data", "pacs:nowhere", "--target", "photo"), "nowhere"),
+        (("distill", "--classes", "eleven"), "Unknown class 'eleven'"),
+        (("distill", "--source", "scan", "--target", "scan"), "leave --target out"),
+        (("evaluate", "nowhere"), "nowhere"),
+        (("show", "nowhere"), "nowhere"),
+        (("table", "nowhere"), "nowhere"),
+        (("run", "nowhere.toml"), "nowhere.toml"),
+        (("compare", "nowhere", "--target", "x"), "There is no folder nowhere"),
+        (("compare", "mini-digits", "--target", "strret", "--dry-run"), "did you mean 'street'"),
+    ],
+)
+def test_one_sentence(words, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, said = dgdd(*words)
+    assert status == 1 and says in said and said.count("dgdd:") == 1, said
+
+
+def test_wrong_settings_in_a_file(tmp_path):
+    (tmp_path / "wrong.toml").write_text("stesp = 3", encoding="utf-8")
+    status, said = dgdd("distill", "--config", tmp_path / "wrong.toml")
+    assert status == 1 and "did you mean 'steps'" in said
+    assert dgdd("distill", "--steps", "many")[0] == 2
+    (tmp_path / "wrong.toml").write_text(STUDY.replace("seeds", "sedes"), encoding="utf-8")
+    status, said = dgdd("run", tmp_path / "wrong.toml")
+    assert status == 1 and "sedes" in said
