@@ -417,7 +417,9 @@ def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
     found.sort(key=place)
     for one in (one for one, other in pairwise(found) if place(one) == place(other)):
-        raise ValueError(f"{path} has two trials of {place(one)[1:]}: delete those of old options.")
+        _, method, _, target, seed = place(one)
+        text = f"{path} has two trials of {method} on {target}, seed {seed}"
+        raise ValueError(f"{text}: delete those with the old options.")
     return study, found
 
 
