@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from dgdd_nb.data import mini_digits
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.distill import distill, initial_images
 from dgdd_nb.distilled import assign_domains, images_per_class
 from dgdd_nb.files import generator, replace_atomically

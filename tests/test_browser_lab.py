@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 
 SETUP = """
-from dgdd_nb.data import mini_digits
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.distill import distill
 from dgdd_nb.matching import DM
 from dgdd_nb.explore import arrows, explore, peel, play

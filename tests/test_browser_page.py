@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("anywidget", reason="anywidget is not installed")
 
 from browsing import opened, screenshot  # noqa: E402
-from dgdd_nb.data import mini_digits  # noqa: E402
+from dgdd_nb.mini_digits import mini_digits  # noqa: E402
 from dgdd_nb.distill import distill  # noqa: E402
 from dgdd_nb.explore import arrows, explore, peel, play, scene  # noqa: E402
 from dgdd_nb.fourier import spectrum_mean  # noqa: E402

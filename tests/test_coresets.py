@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dgdd_nb.coresets import herd, herding, k_center, random, spread_out, train_encoder, whole
-from dgdd_nb.data import mini_digits
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.files import generator
 
 

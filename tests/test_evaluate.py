@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from dgdd_nb.coresets import random
-from dgdd_nb.data import MultiDomain, mini_digits
+from dgdd_nb.data import MultiDomain
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.evaluate import (
     Difference,
     evaluate,

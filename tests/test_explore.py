@@ -14,7 +14,7 @@ import torch
 
 pytest.importorskip("anywidget", reason="anywidget is not installed")
 
-from dgdd_nb.data import mini_digits  # noqa: E402
+from dgdd_nb.mini_digits import mini_digits  # noqa: E402
 from dgdd_nb.distill import distill  # noqa: E402
 from dgdd_nb.domain_gradients import DomainGradients  # noqa: E402
 from dgdd_nb.explore import arrows, explore, peel, play, scene  # noqa: E402

@@ -8,7 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from dgdd_nb.data import MultiDomain, mini_digits
+from dgdd_nb.data import MultiDomain
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.distill import distill
 from dgdd_nb.matching import DM
 from dgdd_nb.networks import network

@@ -8,7 +8,8 @@ from plugins.sre2l import sre2l, statistics_loss
 from shared import assert_near, load
 
 from dgdd_nb.coresets import random
-from dgdd_nb.data import Batch, mini_digits
+from dgdd_nb.data import Batch
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.distilled import DistilledSet
 from dgdd_nb.evaluate import evaluate
 from dgdd_nb.networks import network
