@@ -106,9 +106,9 @@ Rate = Annotated[float | None, _option("learning rate of the images", "that of t
 Network = Annotated[str, _option("convnet, resnet18, timm:NAME, module:function, ...")]
 Width = Annotated[int | None, _option("width of a ConvNet", "by image size", min=1)]
 Depth = Annotated[int | None, _option("depth of a ConvNet", "by image size", min=1)]
-Recipe = Annotated[str, _option("how networks are trained: quick or paper")]
-Networks = Annotated[int, _option("networks trained from scratch on each set", min=1)]
-Seeds = Annotated[int, _option("distillation seeds", min=1)]
+Recipe = Annotated[str, _option("how networks are trained: quick, long or paper")]
+Networks = Annotated[int, _option("networks trained on each set; no claim is made below 10", min=1)]
+Seeds = Annotated[int, _option("distillation seeds; no claim is made below 5", min=1)]
 Seed = Annotated[int, _option("the run is a function of its options and this number")]
 Device = Annotated[str, _option("auto, cpu, cuda or mps")]
 Jobs = Annotated[int, _option("trials at the same time", min=1)]
@@ -172,7 +172,7 @@ def task_of(images: Any, data: str, target: str | None, source: str | None) -> A
         return Task(target or "others", task.source, known)
     if target is None and "street" in images.domain_names:
         target = "street"
-    if target is None:
+    if not target:
         known = ", ".join(images.domain_names)
         raise ValueError(f"{data} needs --target: one of {known}, or none to use them all.")
     if target == "none":
@@ -263,10 +263,14 @@ def distill_command(
         if dry_run:
             return
         checkpoint = out / "checkpoint.safetensors"
+        if (out / "distilled.safetensors").exists():
+            say(f"The finished set in {out} will be replaced.")
         with bar(method) as moved:
             made = make_set(
                 method, learn, ipc, seed, Work(checkpoint, resume, moved, device), **options
             )
+        for old in ("overview.png", "scores.csv"):  # of the set that was there before
+            (out / old).unlink(missing_ok=True)
         made.save(out)
         known = {"method": method, "target": task.name, "size": images.size[0], "out": str(out)}
         write_json(out / "distill.json", {**asked, **known})
@@ -324,6 +328,8 @@ def evaluate_command(
             task = task_of(images, where[0], target or known.get("target"), known.get("source"))
             if not task.targets:
                 raise ValueError(f"No domain was left out for {folder}: name one with --target.")
+            if learned := [name for name in task.targets if name in made.domain_names]:
+                say(f"Note: {', '.join(learned)} was learned from, so it is no unseen domain.")
             seed, method = made.recipe.get("seed", 0), known.get("method", folder.name)
             if (method, seed) in {(m, s) for m, s, _ in found}:
                 method = folder.name
@@ -398,7 +404,7 @@ def save_figure(figure: Any, path: Path) -> None:
 @app.command("compare", epilog="Example: dgdd compare pictures --target sketch --size 32 --jobs 2")
 def compare_command(
     data: Annotated[str, typer.Argument(metavar="FOLDER", help="as --data of dgdd distill")],
-    target: Annotated[str, _option("domain to leave out")],
+    target: Annotated[str | None, _option("domain to leave out", "must be named")] = None,
     size: Size = None,
     domains: Domains = None,
     classes: Classes = None,
@@ -413,11 +419,18 @@ def compare_command(
     dry_run: DryRun = False,
     config: Config = None,
 ) -> None:
-    "Random, DM, DM with matched step, DM + SGS on your images: a paired table."
+    """Does it help on your images? A paired table on the domain that is left out.
+
+    Compared are random real images, DM (distribution matching), DM with a step as long as that of SGS
+    ("matched step"), and DM + SGS (spectral gradient surgery). DM minus random says what distillation gives,
+    DM + SGS minus the matched step what SGS gives. A trial is one set, made and scored.
+    """
     with plain_errors():
         say("Loading, a few seconds ...")
         from dgdd_nb.study import compare
 
+        if target is None:
+            task_of(images_of(data, size, domains, classes), data, "", None)
         images = (
             images_of(data, size, domains, classes)
             if classes or (domains and ":" in data)
@@ -437,7 +450,10 @@ def compare_command(
             resume=resume,
         )
         if not dry_run:
-            typer.echo(f"All numbers: dgdd table {out or f'compare-{target}'}")
+            place = out or f"compare-{target}"
+            typer.echo(
+                f'All numbers: dgdd table {place}   or   dgdd table {place} --baseline "DM, matched step"'
+            )
 
 # %% ../nbs/61_cli.ipynb #e0c49cfa
 @app.command("demo", epilog="Example: dgdd demo --target photo --out demo-photo")
@@ -447,9 +463,7 @@ def demo_command(
     train: Annotated[int, _option("real images per domain to learn from", min=10)] = 600,
     ipc: Ipc = 10,
     steps: Steps = 100,
-    seeds: Annotated[
-        int, _option("distillation seeds; three is the least for a number", min=1)
-    ] = 3,
+    seeds: Annotated[int, _option("distillation seeds; no claim is made below 5", min=1)] = 3,
     networks: Networks = 4,
     recipe: Recipe = "quick",
     jobs: Annotated[int | None, _option("trials at the same time", "one per core", min=1)] = None,
@@ -522,7 +536,9 @@ def demo_figure(sets: dict[str, Any], study: Any, rows: Any, out: Path) -> None:
     save_figure(figure, out / "figure.png")
 
 # %% ../nbs/61_cli.ipynb #3575bc1f
-Results = Annotated[Path, typer.Argument(help="a folder written by dgdd run", metavar="RESULTS")]
+Results = Annotated[
+    Path, typer.Argument(help="a folder written by dgdd run or compare", metavar="RESULTS")
+]
 
 
 @app.command("run", epilog="Example: dgdd run benchmarks/tables/main_mini.toml --jobs 2")
@@ -652,6 +668,9 @@ def notebooks_command(
             text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
             (folder / path).write_text(text, encoding="utf-8")
         typer.echo(f"{len(inside)} files in {folder}\nNext: jupyter lab {folder / 'index.ipynb'}")
+        typer.echo(
+            "Pages with stored results (24, 25, 31, 32, benchmarks) want a clone of the repository."
+        )
 
 
 def main() -> None:
