@@ -24,7 +24,7 @@ COLOURS = {  # one colour per role, the same in every notebook (Okabe and Ito, 2
     "g_cls": "#0072B2",  # blue: what the domains agree on
     "g_dom": "#CC79A7",  # purple: what is left to one domain (where no domain is named)
     "combined": "#009E73",  # green: all three together, the update of DM+SGS
-    "matched": "#8C510A",  # brown: DM with the matched learning rate, the control
+    "matched": "#8C510A",  # brown: DM with the matched step, the control
     "real": "#000000",  # black: real images, the whole data set
     "null": "#5A5A5A",  # grey: chance, noise levels, random choice
 }
