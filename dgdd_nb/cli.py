@@ -62,14 +62,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
             from dgdd_nb.data import number_of
             from dgdd_nb.files import read_json
 
-            if path.suffix == ".toml":
-                try:
-                    import tomllib
-                except ModuleNotFoundError:  # Python 3.10
-                    import tomli as tomllib
-                table = tomllib.loads(path.read_text(encoding="utf-8"))
-            else:
-                table = read_json(path)
+            table = read_json(path)  # or TOML, by its ending
             for key in table:
                 number_of(f"setting in {path}", key, [p.name for p in context.command.params])
             context.default_map = {**(context.default_map or {}), **table}
