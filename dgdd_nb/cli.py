@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say("\nStopped; to go on, run the same command again.")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would end in a traceback
+        say("\nStopped: finished trials and steps are kept, and the same command goes on.")
         raise typer.Exit(130) from None
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         if isinstance(error, typer.Exit) or os.environ.get("DGDD_DEBUG"):
@@ -398,6 +400,9 @@ def save_figure(figure: Any, path: Path) -> None:
 def compare_command(
     data: Annotated[str, typer.Argument(metavar="FOLDER", help="as --data of dgdd distill")],
     target: Annotated[str | None, _option("domain to leave out", "must be named")] = None,
+    methods: Annotated[
+        str, _option("what to compare, with commas between; whole: all real images")
+    ] = "random,DM,DM-matched,DM+SGS",
     size: Size = None,
     domains: Domains = None,
     classes: Classes = None,
@@ -415,8 +420,9 @@ def compare_command(
     """Does it help on your images? A paired table on the domain that is left out.
 
     Compared are random real images, DM (distribution matching), DM with a step as long as that of SGS
-    ("matched step"), and DM + SGS (spectral gradient surgery). DM minus random says what distillation gives,
-    DM + SGS minus the matched step what SGS gives. A trial is one set, made and scored.
+    ("matched step"), and DM + SGS (spectral gradient surgery), or what --methods names. DM minus random
+    says what distillation gives, DM + SGS minus the matched step what SGS gives. A trial is one set,
+    made and scored.
     """
     with plain_errors():
         say("Loading, a few seconds ...")
@@ -433,6 +439,7 @@ def compare_command(
             plug_of(data, size, domains) if images is None else images,
             target,
             folder=out or Path(f"compare-{target}"),
+            methods=methods.split(","),
             ipc=ipc,
             seeds=seeds,
             networks=networks,

@@ -28,7 +28,6 @@ from dgdd_nb.study import (
     compare,
     data_of,
     forecast,
-    made_by,
     missing,
     prepared,
     rehearse,
@@ -318,7 +317,7 @@ def test_workers_elsewhere_need_not_be_like_this_machine(tmp_path, monkeypatch):
     """With an address, finished trials are compared with each other: the driver may have no GPU."""
     run(CHEAP, tmp_path)
     monkeypatch.setattr(module, "where_it_ran", lambda: {"device": "another"})
-    assert module._run_trials(CHEAP, tmp_path, address="tcp://there") == {}
+    assert module._run_trials(CHEAP, tmp_path, address="tcp://there") == 0
     with pytest.raises(ValueError, match="another here"):
         module._run_trials(CHEAP, tmp_path)
 
@@ -329,7 +328,7 @@ def test_anyway_reaches_a_half_finished_trial(tmp_path):
     source = task_of(ONE, "street").source
     with module._torch_threads(2):
         work = methods.Work(tmp_path / "work" / f"{trial.stem}.safetensors")
-        made_by(trial, source, work, steps=2)
+        trial.make(source, work, steps=2)
     refused = run_trial(trial, tmp_path)
     assert "anyway" in refused
     assert run_trial(trial, tmp_path, resume="anyway") == "done"
