@@ -451,9 +451,8 @@ def compare_command(
         )
         if not dry_run:
             place = out or f"compare-{target}"
-            typer.echo(
-                f'All numbers: dgdd table {place}   or   dgdd table {place} --baseline "DM, matched step"'
-            )
+            matched = f'   or   dgdd table {place} --baseline "DM, matched step"'
+            typer.echo(f"All numbers: dgdd table {place}" + matched * ("DM-matched" in methods))
 
 # %% ../nbs/61_cli.ipynb #e0c49cfa
 @app.command("demo", epilog="Example: dgdd demo --target photo --out demo-photo")

@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from itertools import pairwise, product
 from pathlib import Path
 from statistics import median
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -319,7 +320,9 @@ def read_trial(path: Path, study: Study | None = None, here: dict | None = None)
 def run_trial(trial: Trial, folder: Path, resume: str = "exact", own: dict | None = None) -> str:
     "Run one trial, write its file: done, there already, busy (elsewhere), or the words of an error."
     from filelock import FileLock, Timeout
+    from tqdm import tqdm
 
+    tqdm.set_lock(RLock())  # not one of processes, which a killed worker would leave behind
     methods.METHODS.update(own or {})  # registered where the run was started
     try:
         path, work = trial.file(folder), Path(folder) / "work"
