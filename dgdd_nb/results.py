@@ -241,7 +241,7 @@ def what_ran(
             f"data: {_words(study['data'])}",
             f"distillation: {_words(study['distill'])}",
             f"evaluation: {_words(ways)}",
-            f"made with {'; '.join(places)}, threads {study['threads']}, hours {hours:.1f}",
+            f"made with {'; '.join(places)}, threads {study['threads']}, in {hours:.1f} hours",
         ]
     )
 

@@ -461,7 +461,7 @@ def networks_of(rows: "DataFrame", ipc: int | None, evaluation: str, seen: bool 
     keys = ["method", "target", "distillation_seed", "network_seed"]
     return mine.groupby(keys, sort=False).accuracy.mean().reset_index()
 
-# %% ../nbs/24_study.ipynb #s-claim
+
 def agreed(
     study: Study, folder: Path, selected: Sequence[dict] = (), here: dict | None = None
 ) -> dict[str, Any]:
@@ -472,8 +472,9 @@ def agreed(
     found = sorted((folder / "trials").glob("*.json"))
     there = [read_trial(file, study, here)["trial"] for file in found]
     now, running = {**settings_dict(study), "trials": len(todo)}, path.exists()
-    with suppress(Timeout, OSError), FileLock(folder / "work" / "run.lock", timeout=0):
-        running = False  # a killed run holds no lock
+    if running:
+        with suppress(Timeout), FileLock(folder / "work" / "run.lock", timeout=0):
+            running = False  # a killed run holds no lock
     if not path.exists() or not (there or running):
         return now
     before = read_json(path)

@@ -93,12 +93,8 @@ def start(tmp_path):
         words = [*(command or ("-c", RUN)), tmp_path / "study.json", folder]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": env}
-        listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-        process = subprocess.Popen(
-            [sys.executable, *words], start_new_session=True, preexec_fn=listen, **pipes
-        )
-        begun.append(process)
-        return process
+        begun.append(subprocess.Popen([sys.executable, *words], start_new_session=True, **pipes))
+        return begun[-1]
 
     yield go
     for process in begun:
@@ -175,8 +171,9 @@ def test_two_processes_share_a_study(tmp_path, undisturbed, start):
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT")
 def test_an_interrupted_command_ends_with_one_sentence(tmp_path, start):
     """Ctrl-C goes to the workers too; finished trials are there, and no traceback is shown."""
-    command = "from dgdd_nb.cli import app; import sys; s, r = sys.argv[1:]; "
-    command += "app(['run', s, '--results', r, '--jobs', '2'])"
+    command = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command += "from dgdd_nb.cli import app; study, results = sys.argv[1:]; "
+    command += "app(['run', study, '--results', results, '--jobs', '2'])"
     process = start(tmp_path / "out", replace(TINY, seeds=50), "-c", command)
     wait_for(process, lambda: done(tmp_path / "out"))
     os.killpg(process.pid, signal.SIGINT)
