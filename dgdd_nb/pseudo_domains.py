@@ -194,6 +194,7 @@ def pseudo_domains(
     learned = data.select(train.to(data.device))
     sizes = torch.bincount(learned.labels.cpu(), minlength=data.C)
     least, name = int(sizes.min()), data.classes[int(sizes.argmin())]
+    unmet = min_size is not None and not 1 <= min_size <= least // 2
     refused = {
         f"K={K} divides nothing: distil the data as they are with surgery=None, or ask for K=2 "
         "styles or more.": K < 2,
@@ -201,8 +202,7 @@ def pseudo_domains(
         f"Class {name!r} has {least} training images, too few for K={K} styles: lower K or cluster "
         "all classes at once with per_class=False.": per_class and K > least,
         f"min_size={min_size} cannot be met by two styles of class {name!r}, which has {least} "
-        f"training images: use 1 to {max(1, least // 2)}.": min_size is not None
-        and not 1 <= min_size <= least // 2,
+        f"training images: use 1 to {max(1, least // 2)}.": unmet,
     }
     for sentence, wrong in refused.items():
         if wrong:
