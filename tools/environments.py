@@ -33,6 +33,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 CORE = "10_matching 11_domain_gradients 12_fourier 13_resultant 14_surgery 15_engine".split()
+SMALL = "--steps 5 --seeds 1 --networks 1 --train 100 --ipc 1 --jobs 1".split()
+QUICK = "not slow and not gpu and not browser"
+VERSIONS = """
+import sys, torch, numpy, matplotlib
+names = [f"{x.__name__} {x.__version__.split('+')[0]}" for x in (torch, numpy, matplotlib)]
+print("Python", ", ".join([sys.version.split()[0], *names]))
+"""
 MODULES = """
 import importlib, pkgutil, dgdd_nb
 names = [m.name for m in pkgutil.iter_modules(dgdd_nb.__path__)]
@@ -117,7 +124,7 @@ class Environment:
     def install(self) -> bool:
         """The clone of the last commit, and what it needs; an environment with the same requirements stays."""
         shutil.rmtree(self.clone, ignore_errors=True)
-        self.clone.mkdir(parents=True)
+        self.clone.mkdir(parents=True, exist_ok=True)
         archive = subprocess.run(
             ["git", "-C", str(ROOT), "archive", "HEAD"], stdout=subprocess.PIPE, check=True
         )
@@ -133,19 +140,20 @@ class Environment:
         hosted = self.clone / "tools" / "hosted.txt"
         oldest = self.folder / "floors.txt"
         oldest.write_text("\n".join(floors()) + "\n")
-        stamp = self.folder / "stamp"
+        stamp, pip = self.folder / "stamp", ["-m", "pip", "install", "-q"]
         now = hashlib.sha256(
             f"{requirements()}{hosted.read_text()}{self.version}".encode()
         ).hexdigest()
         if stamp.exists() and stamp.read_text() == now:
+            if self.name == "hosted":  # the others are editable
+                self.python("package", *pip, "--force-reinstall", "--no-deps", ".")
             return True
         found = python(self.version)
         if self.call("venv", found, "-m", "venv", "--clear", str(self.venv)).returncode:
             return False
-        pip = ["-m", "pip", "install", "-q"]
         steps = {
             "floors": [[*pip, "-c", str(oldest), "-e", ".[notebooks,dev]"]],
-            "hosted": [[*pip, "-r", str(hosted), "setuptools"], [*pip, "-c", str(hosted), "."]],
+            "hosted": [[*pip, "-r", str(hosted), "setuptools"], [*pip, "."]],
         }.get(self.name, [[*pip, "--upgrade", "pip"], [*pip, "-e", ".[notebooks,dev]"]])
         for i, step in enumerate(steps):
             if self.python(f"install {i}", *step).returncode:
@@ -168,52 +176,25 @@ class Environment:
         if not self.install():
             self.row["installed"] = "FAILED"
             return self
-        if (
-            self.name == "hosted"
-        ):  # a reader's installation of this commit, without what it needs already
-            self.python(
-                "package", "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", "."
+        self.row["versions"] = self.last(self.python("versions", "-c", VERSIONS), "Python (.*)")
+        modules = self.python("modules", "-c", MODULES)
+        self.row["modules"] = self.last(modules, r"(\d+) modules imported")
+        with tempfile.TemporaryDirectory() as folder:
+            job = [str(self.venv / "bin" / "dgdd"), "demo", "--out", f"{folder}/demo"]
+            self.row["main job"] = self.last(
+                self.call("main job", *job, *(SMALL if short else [])), r"(DM) - random"
             )
-        shown = "import sys, torch, numpy; print('Python', sys.version.split()[0], 'torch', torch.__version__.split('+')[0], 'numpy', numpy.__version__)"
-        self.row["versions"] = self.last(self.python("versions", "-c", shown), "Python (.*)")
-        self.row["modules"] = self.last(
-            self.python("modules", "-c", MODULES), r"(\d+) modules imported"
-        )
-        command = str(self.venv / "bin" / "dgdd")
-        small = (
-            "--steps 5 --seeds 1 --networks 1 --train 100 --ipc 1 --jobs 1".split() if short else []
-        )
-        demo = self.call("main job", command, "demo", "--out", str(self.folder / "demo"), *small)
-        self.row["main job"] = "passed" if demo.returncode == 0 else "FAILED"
-        shutil.rmtree(self.folder / "demo", ignore_errors=True)
-        books = self.python(
-            "notebooks",
-            "tools/refresh.py",
-            "--run",
-            f"--workers={workers}",
-            *(CORE if short else []),
-        )
-        self.row["notebooks"] = self.last(books, r"(\d+) notebooks ran, \d+ failed")
+        books = ["tools/refresh.py", "--run", f"--workers={workers}", *(CORE if short else [])]
+        self.row["notebooks"] = self.last(self.python("notebooks", *books), r"(\d+) notebooks ran")
         if not short:
             if self.name == "hosted":  # who runs the tests wants the tools too
-                tools = [
-                    line for kind in ("dev", "nbdev", "cluster") for line in requirements()[kind]
-                ]
+                kinds = requirements()
+                tools = [line for kind in ("dev", "nbdev", "cluster") for line in kinds[kind]]
                 self.python("tools", "-m", "pip", "install", "-q", *tools)
-            tests = self.python(
-                "tests",
-                "-m",
-                "pytest",
-                "-q",
-                "-n",
-                str(workers),
-                "--dist",
-                "loadfile",
-                "-m",
-                "not slow and not gpu and not browser",
-                "tests",
+            tests = ["-m", "pytest", "-q", f"-n{workers}", "--dist=loadfile", "-m", QUICK, "tests"]
+            self.row["tests"] = self.last(
+                self.python("tests", *tests), r"(\d+ (?:failed|passed).*) in "
             )
-            self.row["tests"] = self.last(tests, r"(\d+ (?:failed|passed).*) in ")
         self.python("steps", "-c", STEPS, str(self.folder / "steps.safetensors"))
         self.row["seconds"] = f"{time.perf_counter() - began:.0f}"
         print(self.name, self.row, flush=True)
@@ -254,6 +235,7 @@ def main() -> int:
     )
     names = ("floors", *PYTHONS, "hosted")
     parser.add_argument("names", nargs="*", help=f"of: {' '.join(names)}")
+    parser.add_argument("--list", action="store_true", help="only say which can be built here")
     parser.add_argument("--short", action="store_true", help="the core only")
     parser.add_argument("--home", type=Path, help="folder that keeps the environments")
     parser.add_argument("--jobs", type=int, default=1, help="environments at the same time")
@@ -264,10 +246,12 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := set(args.names) - set(names):
         parser.error(f"unknown environment {' '.join(unknown)}, known: {' '.join(names)}")
-    home = args.home or Path(tempfile.mkdtemp(prefix="dgdd_environments_"))
-    home.mkdir(parents=True, exist_ok=True)
+    home = args.home or Path(tempfile.gettempdir(), f"dgdd environments {os.getpid()}")
     chosen = [Environment(name, home.resolve()) for name in args.names or names]
     missing = [e.name for e in chosen if python(e.version) is None]
+    if args.list:
+        print("\n".join(f"{e.name}: {python(e.version)}" for e in chosen if e.name not in missing))
+        return 0
     chosen = [e for e in chosen if e.name not in missing]
     with ThreadPoolExecutor(max_workers=args.jobs) as pool:
         done = list(pool.map(lambda e: e.run(args.short, args.workers), chosen))
