@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import operator
 import os
 import re
 import struct
@@ -17,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,8 +69,10 @@ def read_image(
 
 # %% ../nbs/07_folders.ipynb #7ab05dd2
 IMAGE_TYPES = tuple(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
-SPLIT_NAMES = ("train", "crossval", "val", "test")  # folder names that mean a split, not a class
-_OTHER_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_SPLIT_OF = {"train": "train", "training": "train", "crossval": "crossval"}  # folder: split
+_SPLIT_OF |= dict.fromkeys(("val", "valid", "validation"), "val")
+_SPLIT_OF |= {"test": "test", "testing": "test"}
+SPLIT_NAMES = tuple(dict.fromkeys(_SPLIT_OF.values()))  # in the usual order
 
 
 def by_number(name: str) -> tuple[list[tuple[int, int | str]], str]:
@@ -81,9 +83,7 @@ def by_number(name: str) -> tuple[list[tuple[int, int | str]], str]:
 
 def split_of(folder: str) -> str | None:
     "The split that the name of a folder stands for; None: it means no split."
-    name = folder.strip().lower()
-    name = _OTHER_NAMES.get(name, name)
-    return name if name in SPLIT_NAMES else None
+    return _SPLIT_OF.get(folder.strip().lower())
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -110,17 +110,29 @@ class Listing:
     rows: list[Row] = field(default_factory=list)  # the images
     ignored: list[Path] = field(default_factory=list)  # what was passed over
     selection: str = ""  # what was chosen among the files of these folders, such as "every=10"
-    empty: list[str] = field(default_factory=list)  # domains with class folders and no image
+    empty: list[str] = field(default_factory=list)  # domains without an image
+    notes: list[str] = field(default_factory=list)  # what is unusual about it
+    counts: list[str] = field(default_factory=list)  # numbers that are not the published ones
 
-    def add(self, folder: Path, domain: str, split: str | None = None) -> None:
-        "Take in all images of `folder/class/*`."
-        for inside in subfolders(folder):
-            for path in sorted(inside.iterdir(), key=lambda p: by_number(p.name)):
-                named = path.suffix.lower() in IMAGE_TYPES and not path.name.startswith(".")
-                if named and not path.is_dir():
-                    self.rows.append(Row(path, domain, split, inside.name))
-                else:
-                    self.ignored.append(path)
+    def add(self, folder: Path, domain: str) -> list[str]:
+        "Take in `folder/class/*` or `folder/split/class/*`; names beside splits are returned."
+        inner, before = subfolders(folder), len(self.rows)
+        splits = [p for p in inner if split_of(p.name)]
+        if len(splits) < len(inner) and not any(map(subfolders, splits)):
+            splits = []  # these are classes
+        for place in splits or [folder]:
+            split = split_of(place.name) if splits else None
+            for inside in subfolders(place):
+                for path in sorted(inside.iterdir(), key=lambda p: by_number(p.name)):
+                    named = path.suffix.lower() in IMAGE_TYPES and not path.name.startswith(".")
+                    if named and not path.is_dir():
+                        self.rows.append(Row(path, domain, split, inside.name))
+                    else:
+                        self.ignored.append(path)
+        if len(self.rows) == before:
+            self.ignored.append(folder)
+            self.empty += [domain] if inner else []  # without class folders it is no domain
+        return [p.name for p in inner if splits and p not in splits]
 
     def names(self, column: str, domain: str | None = None) -> list[str]:
         "The different names in a column (domain, split or label), of all domains or one; sorted."
@@ -133,43 +145,27 @@ class Listing:
         return [p for p in SPLIT_NAMES if p in found] + [p for p in found if p not in SPLIT_NAMES]
 
 # %% ../nbs/07_folders.ipynb #dc6a03d2
-def _common_size(paths: Sequence[Path]) -> tuple[int, int]:
-    "The height and width of all files by their headers; a `ValueError` if there are several."
-    from PIL import Image
-
-    sizes: dict[tuple[int, int], Path] = {}
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                size = picture.size[::-1]
-                if picture.getexif().get(274, 1) >= 5:  # orientations 5 to 8 lie on their side
-                    size = picture.size
-        except decoder_errors():
-            size = read_image(path).shape[1:]  # raises the error that names the file
-        sizes.setdefault(size, path)
-    if len(sizes) > 1:
-        shown = [f"{h}x{w} ({path})" for (h, w), path in sizes.items()]
-        raise ValueError(
-            f"The images have {len(sizes)} different sizes, such as {shown[0]} and {shown[1]}; "
-            "pass size=64, for instance (in a study file: size = 64 under [data])."
-        )
-    return next(iter(sizes))
-
-
-def _decode(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Tensor:
-    "All files in one tensor uint8 (N, 3, H, W); an `OSError` names what cannot be used."
+def _decode(paths: Sequence[Path], size: tuple[int, int] | None, workers: int) -> Tensor:
+    "All files in one tensor uint8 (N, 3, H, W); what cannot be used is named (`OSError`)."
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    images = np.empty((len(paths), 3, *size), dtype=np.uint8)
+    height, width = size or read_image(paths[0]).shape[1:]
+    images = np.empty((len(paths), 3, height, width), dtype=np.uint8)
 
     def fill(i: int) -> str:
         try:
-            images[i] = read_image(paths[i], size)
+            image = read_image(paths[i], size)
         except OSError as error:
             return str(error)
-        flat = not np.ptp(images[i], (1, 2)).any()
-        return f"{paths[i]} is one flat colour; delete it." if flat else ""
+        if image.shape != images[i].shape:
+            raise ValueError(
+                f"The images have different sizes, such as {height}x{width} ({paths[0]}) and "
+                f"{image.shape[1]}x{image.shape[2]} ({paths[i]}); pass size=64, for instance "
+                "(in a study file: size = 64 under [data])."
+            )
+        images[i] = image
+        return "" if np.ptp(image, (1, 2)).any() else f"{paths[i]} is one flat colour; delete it."
 
     every = tqdm(range(len(paths)), "decoding images", disable=None, leave=False)  # in a terminal
     threads = Parallel(n_jobs=workers, backend="threading")  # processes would fill their own copy
@@ -223,11 +219,13 @@ def _open_kept(file: Path, key: str) -> Tensor | None:
 
 def _cache_folder(cache: bool | str | Path) -> Path:
     "The folder that is named, else that of DGDD_CACHE, else the one for caches of this user."
-    if cache is not True or os.environ.get("DGDD_CACHE"):
-        return Path(os.environ["DGDD_CACHE"] if cache is True else cache).expanduser()
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "dgdd_nb"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dgdd_nb"
+    if cache is True:
+        variable, home = ("XDG_CACHE_HOME", ".cache")
+        if os.name == "nt":
+            variable, home = ("LOCALAPPDATA", "AppData/Local")
+        usual = Path(os.environ.get(variable) or Path.home() / home) / "dgdd_nb"
+        cache = os.environ.get("DGDD_CACHE") or usual
+    return Path(cache).expanduser()
 
 
 def _cached(
@@ -235,12 +233,12 @@ def _cached(
 ) -> Tensor:
     "Images uint8 (N, 3, H, W), decoded once: later calls open them, unless a file has changed."
     if cache is False:
-        return _decode(paths, size or _common_size(paths), workers)
+        return _decode(paths, size, workers)
     folder, (key, place) = _cache_folder(cache), _stamp(listing, paths, size)
     file = folder / f"dgdd-{place}.pixels"
     images = _open_kept(file, key)
     if images is None:
-        images = _decode(paths, size or _common_size(paths), workers)
+        images = _decode(paths, size, workers)
         card = {"key": key, "shape": [*images.shape], "check": _fingerprint(images.numpy())}
         try:
             if _stamp(listing, paths, size)[0] == key:  # else a file changed meanwhile
@@ -320,29 +318,17 @@ def list_images(root: str | Path, domains: Sequence[str] | None = None) -> Listi
     if folders and all(map(split_of, folders)):
         raise _no_image(root)  # splits where domains should be
     for domain in _chosen("domain", domains, list(folders)):
-        inner, before = subfolders(folders[domain]), len(listing.rows)
-        splits = [p for p in inner if split_of(p.name)]
-        if len(splits) < len(inner) and any(subfolders(p) for p in splits):
-            others = [p.name for p in inner if p not in splits]
+        others = listing.add(folders[domain], domain)
+        if others:
             raise ValueError(
-                f"{folders[domain]} has the split{'s' * (len(splits) > 1)} "
-                f"{', '.join(p.name for p in splits)}, but {', '.join(others[:3])} beside is no "
-                f"split; move it away, or give it the name of a split: {', '.join(SPLIT_NAMES)}."
+                f"{folders[domain]} has folders of splits, but {', '.join(others[:3])} beside them "
+                f"is no split; move it away, or name it as a split: {', '.join(SPLIT_NAMES)}."
             )
-        if len(splits) < len(inner):
-            listing.add(folders[domain], domain)
-        for place in splits if len(splits) == len(inner) else ():
-            listing.add(place, domain, split_of(place.name))
-        if len(listing.rows) == before and domains is None:
-            listing.ignored.append(folders[domain])
-            listing.empty += [domain] if inner else []  # without class folders it is no domain
     if not listing.rows and domains is None:
         raise _no_image(root)
     if not listing.rows:
         named = ", ".join(domains)
-        raise FileNotFoundError(
-            f"No images in CLASS folders of {named} in {root}; choose other domains."
-        )
+        raise FileNotFoundError(f"No images in class folders of {named} in {root}; choose others.")
     return listing
 
 
@@ -366,8 +352,8 @@ def _look_alike(one: str, other: str) -> bool:
 def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
     "What is wrong with the names of domains and (if `spelling`) of classes, in sentences."
     out = [
-        f"Domain {name} has class folders and no image: put images in, or name the other "
-        "domains in domains=[...]."
+        f"Domain {name} has no image in a class folder: put images in, or name the other domains "
+        "in domains=[...]."
         for name in listing.empty
     ]
     seen: dict[str, str] = {}
@@ -442,7 +428,8 @@ def from_folder(
         unnamed = f", splits ({splits[0]} {len(data)})" if not listing.names("split") else ""
         print(str(data).replace(unnamed, ""))
         print("classes:", ", ".join(f"{i} {name}" for i, name in enumerate(classes)))
-        print(*(f"note: {text}\n" for text in _notes(listing, classes)), sep="", end="")
+        notes = [*_notes(listing, classes), *listing.notes, *listing.counts]
+        print(*(f"note: {text}\n" for text in notes), sep="", end="")
     return data
 
 
@@ -450,13 +437,10 @@ def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     "A size as (height, width)."
     if size is None:
         return None
-    try:
-        height, width = map(operator.index, size if isinstance(size, Sequence) else (size, size))
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
+    pair = size if isinstance(size, Sequence) else (size, size)
+    if len(pair) != 2 or not all(isinstance(side, Integral) and side > 0 for side in pair):
         raise ValueError(f"A size is a side in pixels or (height, width), not {size!r}.")
-    return height, width
+    return int(pair[0]), int(pair[1])
 
 
 def _notes(listing: Listing, classes: Sequence[str]) -> Iterator[str]:
