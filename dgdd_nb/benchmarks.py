@@ -35,6 +35,7 @@ class Benchmark:
     domains: Mapping[str, int]  # our name of each domain: images in it as published; 0: not known
     names: Mapping[str, str]  # bare name of a folder: our name of its domain
     classes: Sequence[str]  # their order is the order of the labels
+    labels: Mapping[str, str]  # bare name or number of a folder of images: its class
     total: int  # images in all, as published
 
     def folders(self, base: Path) -> dict[str, Path]:
@@ -63,13 +64,9 @@ class Benchmark:
             )
         return best
 
-    def class_of(self, folder: str) -> str:
-        "The class that a folder of images means, by its name or by its number from 0."
-        known = {str(number): name for number, name in enumerate(self.classes)}
-        known |= {_bare(name): name for name in self.classes}
-        if _bare(folder) not in known:
-            raise unknown_name(f"class folder of {self.name}", folder, self.classes)
-        return known[_bare(folder)]
+    def class_of(self, folder: str) -> str | None:
+        "The class that a folder of images means, by its name or number; None: no class."
+        return self.labels.get(_bare(folder))
 
 
 def _bare(name: str) -> str:
@@ -112,7 +109,10 @@ def _benchmark(name: str, size: int, text: str, classes: list[str], total: int =
     words = [re.fullmatch(r"(\w+)=?(\w*):?(\d*)", word).groups() for word in text.split()]
     counts = {own: int(n or 0) for own, _, n in words}
     names = {_bare(folder): own for own, other, _ in words for folder in (own, other or own)}
-    return Benchmark(name, size, counts, names, classes, total or sum(counts.values()))
+    labels = {str(i): c for i, c in enumerate(classes)} | {_bare(c): c for c in classes}
+    if classes is _CORE50:
+        labels |= {f"o{i + 1}": classes[i // 5] for i in range(50)}
+    return Benchmark(name, size, counts, names, classes, labels, total or sum(counts.values()))
 
 
 BENCHMARKS = {name: _benchmark(name, *facts) for name, facts in _FACTS.items()}
@@ -146,10 +146,11 @@ def list_benchmark(
         spare = listing.add(folder, own)
         notes += [f"passed over {name} of {own}, which is no split" for name in spare]
     if "core50" in benchmark.name:
-        _read_frames(listing, benchmark.classes, every)
-    else:
-        names = {label: benchmark.class_of(label) for label in listing.names("label")}
-        listing.rows = [row._replace(label=names[row.label]) for row in listing.rows]
+        _read_frames(listing, every)
+    for label in listing.names("label"):
+        if benchmark.class_of(label) is None:
+            raise unknown_name(f"class folder of {benchmark.name}", label, benchmark.classes)
+    listing.rows = [row._replace(label=benchmark.class_of(row.label)) for row in listing.rows]
     found = listing.names("domain")
     listing.empty = [own for own in folders if own not in found]
     if benchmark.name == "pacs":
@@ -287,8 +288,8 @@ def _apply_lists(listing: Listing, lists: bool | None) -> None:
 _FRAME = re.compile(r"C_(\d+)_(\d+)_(\d+)\.\w+")  # session, object, frame
 
 
-def _read_frames(listing: Listing, classes: Sequence[str], every: int) -> None:
-    "Rows of CORe50 from the names of files: each n-th frame; an object is the original of its own."
+def _read_frames(listing: Listing, every: int) -> None:
+    "Each n-th frame of CORe50 by the names of files; an object is the original of its frames."
     rows, listing.rows = listing.rows, []
     for row in rows:
         numbers = _FRAME.fullmatch(row.path.name)
@@ -303,8 +304,7 @@ def _read_frames(listing: Listing, classes: Sequence[str], every: int) -> None:
                 f"into s{session}/o{thing} or delete it."
             )
         if frame % every == 0:
-            label = classes[(thing - 1) // 5]
-            listing.rows.append(row._replace(label=label, group=f"o{thing}"))
+            listing.rows.append(row._replace(label=f"o{thing}", group=f"o{thing}"))
 
 # %% ../nbs/08_benchmarks.ipynb #06170925
 _FILES = {

@@ -268,29 +268,18 @@ def _about_strays(report: Report) -> None:
 # %% ../nbs/09_check.ipynb #8d2a46f1
 def _guess(root: Path) -> str | None:
     "The benchmark in a folder, else in one near it; None: images of your own."
-    for nearby in (False, True):
-        found = {}
-        for name, benchmark in BENCHMARKS.items():
-            try:
-                folders = benchmark.folders(benchmark.find(root) if nearby else root)
-            except FileNotFoundError:
-                continue
-            inner = [p for folder in folders.values() for p in subfolders(folder)]
+    found = {}
+    for name, benchmark in BENCHMARKS.items():
+        with suppress(FileNotFoundError):
+            base = benchmark.find(root)
+            folders = benchmark.folders(base).values()
+            inner = [p for folder in folders for p in subfolders(folder)]
             inner = [p for q in inner for p in (subfolders(q) if split_of(q.name) else [q])]
-            known = [p for p in inner if _known(name, p.name)]
+            known = [p for p in inner if benchmark.class_of(p.name)]
             share = len(folders) / len(benchmark.domains)
             if share >= 0.75 and len(known) >= len(inner) / 2 > 0:
-                found[name] = (share, len(folders))
-        if found:
-            return max(found, key=found.get)
-    return None
-
-
-def _known(name: str, folder: str) -> bool:
-    "Whether a benchmark has a class (CORe50: an object) of this name."
-    with suppress(ValueError):
-        return bool(BENCHMARKS[name].class_of(folder))
-    return "core50" in name and folder[:1] == "o"
+                found[name] = (base == root, share, len(folders))
+    return max(found, key=found.get, default=None)
 
 
 def _list(report: Report) -> None:
