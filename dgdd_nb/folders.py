@@ -69,9 +69,8 @@ def read_image(
 
 # %% ../nbs/07_folders.ipynb #7ab05dd2
 IMAGE_TYPES = tuple(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
-_SPLIT_OF = {"train": "train", "training": "train", "crossval": "crossval"}  # folder: split
-_SPLIT_OF |= dict.fromkeys(("val", "valid", "validation"), "val")
-_SPLIT_OF |= {"test": "test", "testing": "test"}
+_SPLITS = ("train training", "crossval", "val valid validation", "test testing")  # other names
+_SPLIT_OF = {name: names.split()[0] for names in _SPLITS for name in names.split()}
 SPLIT_NAMES = tuple(dict.fromkeys(_SPLIT_OF.values()))  # in the usual order
 
 
@@ -219,11 +218,10 @@ def _open_kept(file: Path, key: str) -> Tensor | None:
 
 def _cache_folder(cache: bool | str | Path) -> Path:
     "The folder that is named, else that of DGDD_CACHE, else the one for caches of this user."
+    windows = ("LOCALAPPDATA", "AppData/Local")
+    variable, home = windows if os.name == "nt" else ("XDG_CACHE_HOME", ".cache")
     if cache is True:
-        variable, home = ("XDG_CACHE_HOME", ".cache")
-        if os.name == "nt":
-            variable, home = ("LOCALAPPDATA", "AppData/Local")
-        usual = Path(os.environ.get(variable) or Path.home() / home) / "dgdd_nb"
+        usual = Path(os.environ.get(variable) or Path.home() / home, "dgdd_nb")
         cache = os.environ.get("DGDD_CACHE") or usual
     return Path(cache).expanduser()
 
@@ -295,11 +293,9 @@ def _advice(root: Path, found: Path) -> str:
 def _no_image(root: Path) -> FileNotFoundError:
     "Says why no image was found, and what to do if that can be guessed."
     text = f"No images in {root / 'DOMAIN' / 'CLASS'} or {root / 'DOMAIN' / 'train' / 'CLASS'}"
-    files = [
-        p
-        for p in sorted(root.rglob("*"))
-        if p.suffix and not any(n.startswith((".", "__")) for n in p.relative_to(root).parts)
-    ]
+    hidden = re.compile(r"(^|[/\\])(\.|__)")
+    files = [p for p in sorted(root.rglob("*")) if p.suffix]
+    files = [p for p in files if not hidden.search(str(p.relative_to(root)))]
     images = [p for p in files if p.suffix.lower() in IMAGE_TYPES]
     if images:
         found = max(images, key=lambda p: len(p.parts))  # the first of the deepest
