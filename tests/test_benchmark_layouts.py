@@ -117,11 +117,6 @@ def test_full_folder_beside_splits_is_passed_over(tmp_path, capsys):
     assert "passed over full of sun" in capsys.readouterr().out
 
 
-def test_terra_keeps_the_order_of_domainbed(trees):
-    data = quiet("terra_incognita", trees["terra_incognita"])
-    assert data.domain_names == ("location_100", "location_38", "location_43", "location_46")
-
-
 @QUICK
 @given(st.sampled_from(sorted(BENCHMARKS)), st.data())
 def test_class_names_in_any_spelling(name, data):
@@ -251,14 +246,6 @@ def test_published_counts(name, found, lacking, noted):
     _compare_counts(BENCHMARKS[name], listing)
     for told, wanted in ((listing.counts, lacking), (listing.notes, noted)):
         assert len(told) == bool(wanted) and re.search(wanted, "".join(told))
-
-
-def test_core50_keeps_objects_together(trees):
-    data = quiet("core50_hard", trees["core50_hard"])
-    assert len(data.groups.unique()) == 50
-    rest, held = data.hold_out(0.2)
-    assert not set(rest.groups.tolist()) & set(held.groups.tolist())
-    assert len(held.groups.unique()) == 10 and bool(held.present.all())
 
 
 def test_core50_options_and_files_elsewhere(tmp_path):
