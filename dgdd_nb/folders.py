@@ -150,19 +150,18 @@ def _decode(paths: Sequence[Path], size: tuple[int, int] | None, workers: int) -
     from tqdm import tqdm
 
     height, width = size or read_image(paths[0]).shape[1:]
-    images = np.empty((len(paths), 3, height, width), dtype=np.uint8)
+    images, odd = np.empty((len(paths), 3, height, width), dtype=np.uint8), []
 
     def fill(i: int) -> str:
+        if odd:  # a size is needed: nothing more is decoded
+            return ""
         try:
             image = read_image(paths[i], size)
         except OSError as error:
             return str(error)
         if image.shape != images[i].shape:
-            raise ValueError(
-                f"The images have different sizes, such as {height}x{width} ({paths[0]}) and "
-                f"{image.shape[1]}x{image.shape[2]} ({paths[i]}); pass size=64, for instance "
-                "(in a study file: size = 64 under [data])."
-            )
+            odd.append(f"{image.shape[1]}x{image.shape[2]} ({paths[i]})")
+            return ""
         images[i] = image
         return "" if np.ptp(image, (1, 2)).any() else f"{paths[i]} is one flat colour; delete it."
 
@@ -172,6 +171,11 @@ def _decode(paths: Sequence[Path], size: tuple[int, int] | None, workers: int) -
     if wrong:
         more = f" (and {len(wrong) - 1} more cannot be used)" if len(wrong) > 1 else ""
         raise OSError(wrong[0].rstrip(".") + more + ".")
+    if odd:
+        raise ValueError(
+            f"The images have different sizes, such as {height}x{width} ({paths[0]}) and {odd[0]}; "
+            "pass size=64, for instance (in a study file: size = 64 under [data])."
+        )
     return torch.from_numpy(images)
 
 # %% ../nbs/07_folders.ipynb #dd8f7aa1
@@ -324,7 +328,9 @@ def list_images(root: str | Path, domains: Sequence[str] | None = None) -> Listi
         raise _no_image(root)
     if not listing.rows:
         named = ", ".join(domains)
-        raise FileNotFoundError(f"No images in class folders of {named} in {root}; choose others.")
+        raise FileNotFoundError(
+            f"No image in class folders of {named} in {root}; choose other domains."
+        )
     return listing
 
 
