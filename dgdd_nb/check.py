@@ -162,8 +162,8 @@ def _about_files(report: Report) -> None:
             "instance, when reading (in a study file: size = 64 under [data])."
         )
     for domain in report.domains:
-        seen = [r.path for r in report.listing.rows if r.domain == domain]
-        seen = [path for path in seen if path in report.looks]
+        rows = (r for r in report.listing.rows if r.domain == domain)
+        seen = [r.path for r in rows if r.path in report.looks]
         here = [path for path in seen if path in grey]
         if here and len(here) == len(seen):
             notes.append(f"All images of {domain} are grey; nothing to do, they are read as RGB.")
@@ -222,10 +222,9 @@ def _about_names(report: Report, most: int = 8) -> None:
     elif 1 in starts.values():
         notes.append("Class folders are numbered from 1; nothing to do, but label 0 is folder 1.")
     problems += [text for text in name_problems(listing) if text not in problems]
-    for domain, labels in names.items():
-        lacking = [c for c in report.classes if c not in set(labels)]
-        advice = "nothing to do if that is so, else look for another spelling"
-        notes += [f"{domain} has no {', '.join(lacking)}; {advice}."] if lacking else []
+    advice = "nothing to do if that is so, else look for another spelling"
+    for domain, lacking in listing.lacking(report.classes).items():
+        notes.append(f"{domain} has no {', '.join(lacking)}; {advice}.")
     folders = {r.path.parent.name for r in listing.rows}
     for kind, names in {"Domain": set(report.domains), "Class": folders}.items():
         pairs = zip(sorted(names), sorted(names, key=by_number))

@@ -138,6 +138,12 @@ class Listing:
         rows = (r for r in self.rows if domain in (None, r.domain))
         return sorted({getattr(r, column) for r in rows} - {None}, key=by_number)
 
+    def lacking(self, classes: Sequence[str]) -> dict[str, list[str]]:
+        "The domains that have no image of some classes, with these classes."
+        seen = {(r.domain, r.label) for r in self.rows}
+        absent = {d: [c for c in classes if (d, c) not in seen] for d in self.names("domain")}
+        return {domain: names for domain, names in absent.items() if names}
+
     def splits(self) -> list[str]:
         "The splits that folders name, in the usual order; all is `train` where none does."
         found = self.names("split") or ["train"]
@@ -451,8 +457,5 @@ def _notes(listing: Listing, classes: Sequence[str]) -> Iterator[str]:
         n, name = len(listing.ignored), listing.ignored[0].relative_to(listing.root).as_posix()
         plural = f"{n} paths that hold" if n > 1 else "1 path that holds"
         yield f"passed over {plural} no image, such as {name}"
-    for domain in listing.names("domain"):
-        here = set(listing.names("label", domain))
-        lacking = [c for c in classes if c not in here]
-        if lacking:
-            yield f"domain {domain} has no {', '.join(lacking)}"
+    for domain, names in listing.lacking(classes).items():
+        yield f"domain {domain} has no {', '.join(names)}"
