@@ -37,12 +37,7 @@ const CSS = `
   & select, & button { font: inherit; font-size: .9rem; font-weight: 400; color: var(--text); background: var(--page); min-height: 34px;
     border: 1px solid var(--quiet); border-radius: 6px; padding: 3px 8px; }
   & select, & input { width: 100%; margin: 2px 0 0; }
-  & input { appearance: none; height: 28px; background: none; cursor: pointer; }
-  & input::-webkit-slider-runnable-track { height: 6px; border-radius: 3px; background: var(--track); }
-  & input::-moz-range-track { height: 6px; border-radius: 3px; background: var(--track); }
-  & input::-webkit-slider-thumb { appearance: none; width: 20px; height: 20px; margin-top: -7px; border-radius: 50%;
-    background: var(--role); border: 2px solid var(--text); }
-  & input::-moz-range-thumb { width: 16px; height: 16px; border-radius: 50%; background: var(--role); border: 2px solid var(--text); }
+  & input { height: 28px; cursor: pointer; accent-color: var(--role); }
   & button { cursor: pointer; }
   & button:hover { border-color: var(--text); }
   & :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
@@ -637,18 +632,15 @@ function render({ model, el }) {
   };
   model.get('scenes').forEach(remember);
   remember(model.get('found'));
-  model.on('change:found', found);
-  model.on('change:state', told);
-  model.on('change:error', failed);
+  const heard = Object.entries({ 'change:found': found, 'change:state': told, 'change:error': failed });
+  heard.forEach(([name, act]) => model.on(name, act));
   const leave = follow_theme(root);
   show();
   root.desk = desk; // for a test, or a curious reader in the console: document.querySelector('.dgdd').desk.change({alpha: 1})
   return () => {
     leave();
     desk.stop();
-    model.off('change:found', found);
-    model.off('change:state', told);
-    model.off('change:error', failed);
+    heard.forEach(([name, act]) => model.off(name, act));
   };
 }
 

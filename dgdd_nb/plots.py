@@ -218,10 +218,11 @@ def gradient_panels(
     limit = common_limit(*(values.mean(0) for values in maps.values()))
     axes = panels(len(maps), columns, height=1.9)
     styles = domain_styles([name for name in maps if name in _SLOTS])
-    for number, (ax, (name, values)) in enumerate(zip(axes, maps.items())):
+    for ax, (name, values) in zip(axes, maps.items()):
         show_gradient(values, ax, limit, title=name)
-        colour = styles[name].colour if name in styles else colour_of(name, number)
-        ax.spines[:].set(color=colour, linewidth=2.5)
+        colour = styles[name].colour if name in styles else colour_of(name)
+        if colour not in SPARE_COLOURS:  # a domain or a role
+            ax.spines[:].set(color=colour, linewidth=2.5)
         rms = np.sqrt((values**2).mean())  # over all channels and pixels
         ax.set_xlabel(f"rms {rms:.2g}", size="small")
     axes[0].figure.colorbar(axes[0].images[0], ax=axes, shrink=0.8)
