@@ -37,7 +37,12 @@ const CSS = `
   & select, & button { font: inherit; font-size: .9rem; font-weight: 400; color: var(--text); background: var(--page); min-height: 34px;
     border: 1px solid var(--quiet); border-radius: 6px; padding: 3px 8px; }
   & select, & input { width: 100%; margin: 2px 0 0; }
-  & input { height: 28px; cursor: pointer; accent-color: var(--role); }
+  & input { appearance: none; height: 28px; background: none; cursor: pointer; }
+  & input::-webkit-slider-runnable-track { height: 6px; border-radius: 3px; background: var(--track); }
+  & input::-moz-range-track { height: 6px; border-radius: 3px; background: var(--track); }
+  & input::-webkit-slider-thumb { appearance: none; width: 20px; height: 20px; margin-top: -7px; border-radius: 50%;
+    background: var(--role); border: 2px solid var(--text); }
+  & input::-moz-range-thumb { width: 16px; height: 16px; border-radius: 50%; background: var(--role); border: 2px solid var(--text); }
   & button { cursor: pointer; }
   & button:hover { border-color: var(--text); }
   & :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }

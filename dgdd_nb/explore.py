@@ -64,7 +64,9 @@ class Scene:
         found = decompose(self.g_domain[:K, None], **how)
         return Parts(found.g_mean[0], found.g_cls[0], found.g_dom[:, 0], found.R[0])
 
-    def direction(self, alpha: float, beta: float, *, domain: int | None = None, **how) -> Tensor:
+    def direction(
+        self, alpha: float, beta: float, *, domain: int | None = None, **how: Any
+    ) -> Tensor:
         "The direction of (11), (3, H, W), without learning rate; how: K, reading, agreement."
         parts = self.parts(**how)
         domain = self.domain if domain is None else domain
@@ -83,13 +85,20 @@ class Scene:
         rest = inverse_spectrum(spectrum(g) * mask, tuple(g.shape[-2:]))
         return rest, float(rest.square().sum() / g.square().sum())
 
-    def draw(self, alpha=(0, 0.5, 1, 2), beta=(0, 0.2, 1), **how: Any) -> list[Axes]:
+    def draw(
+        self,
+        alpha: Sequence[float] = (0, 0.5, 1, 2),
+        beta: Sequence[float] = (0, 0.2, 1),
+        **how: Any,
+    ) -> list[Axes]:
         "Directions of (11) over alpha (columns) and beta (rows) on one colour scale."
         every = [(a, b) for b in beta for a in alpha]
         maps = {f"alpha {a:g}, beta {b:g}": self.direction(a, b, **how) for a, b in every}
         return gradient_panels(maps, len(alpha))
 
-    def draw_peel(self, threshold=(0, 0.4, 0.6, 0.8), domain: int | None = None) -> list[Axes]:
+    def draw_peel(
+        self, threshold: Sequence[float] = (0, 0.4, 0.6, 0.8), domain: int | None = None
+    ) -> list[Axes]:
         "What remains above several thresholds, for R and for R at shuffled frequencies."
         maps = {}
         for name, agreement in (("R", "spectral"), ("shuffled", "shuffled")):
