@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would end in a traceback
         say("\nStopped; to go on, run the same command again.")
         raise typer.Exit(130) from None
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
