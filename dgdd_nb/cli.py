@@ -41,7 +41,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would end in a traceback
-        say("\nStopped; to go on, run the same command again.")
+        say("\nStopped: finished trials and steps are kept, and the same command goes on.")
         raise typer.Exit(130) from None
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         if isinstance(error, typer.Exit) or os.environ.get("DGDD_DEBUG"):
@@ -357,6 +357,9 @@ def evaluate_command(
         key = known.get("method", folder.name), made.recipe.get("seed", 0)
         todo[(str(folder), key[1]) if key in todo else key] = made, task
     workers = min(networks, workers or joblib.cpu_count())
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit it: no tracebacks
+    joblib.Parallel(workers)(joblib.delayed(abs)(i) for i in range(workers))
+    signal.signal(signal.SIGINT, before)
     for (method, seed), (made, task) in todo.items():
         how["seeds"] = network_seeds(networks, seed)
         with bar(f"{method}, seed {seed}, on {task.name}") as moved:

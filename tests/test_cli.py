@@ -213,4 +213,4 @@ def test_ctrl_c_is_one_sentence(words, until, tmp_path):
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does
         said += running.stderr.read()
     assert running.returncode == 130 and "Traceback" not in said
-    assert said.count("Stopped; to go on, run the same command again.") == 1
+    assert said.count("Stopped: finished trials") == 1
