@@ -39,7 +39,8 @@ from public_loop import STRATEGY, PublicLoop
 from dgdd_nb.data import MultiDomain
 from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
-from dgdd_nb.engine import Engine, EngineSettings, has_compiler
+from dgdd_nb.engine import Engine, EngineSettings, compiled_tail
+from dgdd_nb.networks import block_tail
 from dgdd_nb.matching import DM
 from dgdd_nb.surgery import SGS
 
@@ -226,7 +227,7 @@ def row(
 
 def compiled_too(args: argparse.Namespace) -> bool:
     """Can and shall the compiled variant be measured?"""
-    if args.no_compile or not has_compiler():
+    if args.no_compile or compiled_tail() is block_tail:
         print(
             "compilation is left out" + ("" if args.no_compile else ": no C++ compiler was found")
         )
