@@ -228,9 +228,7 @@ def row(
 def compiled_too(args: argparse.Namespace) -> bool:
     """Can and shall the compiled variant be measured?"""
     if args.no_compile or compiled_tail() is block_tail:
-        print(
-            "compilation is left out" + ("" if args.no_compile else ": no C++ compiler was found")
-        )
+        print("compilation is left out")
         return False
     return True
 
@@ -317,26 +315,10 @@ def growth_group(args: argparse.Namespace) -> list[dict[str, object]]:
 
 # ---- results ----
 
-COLUMNS = (
-    "group",
-    "case",
-    "step",
-    "seconds",
-    "ratio",
-    "lowest",
-    "highest",
-    "meaning",
-    "arithmetic",
-    "gflops",
-    "share_of_mm",
-    "rounds",
-    "threads",
-    "cpus",
-    "device",
-    "torch",
-    "python",
-    "processor",
-)
+SHOWN = ["case", "step", "seconds", "ratio", "lowest", "highest", "meaning", "arithmetic"]
+SHOWN += ["share_of_mm"]
+COLUMNS = ["group", *SHOWN, "gflops", "rounds", "threads", "cpus", "device", "torch", "python"]
+COLUMNS += ["processor"]
 
 
 def surroundings(device: str) -> dict[str, object]:
@@ -365,21 +347,10 @@ def write(rows: list[dict[str, object]], path: Path) -> None:
 
 def markdown(rows: list[dict[str, object]]) -> str:
     """The rows as Markdown tables, one per group."""
-    shown = (
-        "case",
-        "step",
-        "seconds",
-        "ratio",
-        "lowest",
-        "highest",
-        "meaning",
-        "arithmetic",
-        "share_of_mm",
-    )
     lines = []
     for group in dict.fromkeys(row["group"] for row in rows):
         mine = [row for row in rows if row["group"] == group]
-        used = [name for name in shown if any(row.get(name, "") != "" for row in mine)]
+        used = [name for name in SHOWN if any(row.get(name, "") != "" for row in mine)]
         lines += [f"\n### {group}\n", "| " + " | ".join(used) + " |", "|" + " --- |" * len(used)]
         lines += ["| " + " | ".join(str(row.get(name, "")) for name in used) + " |" for row in mine]
     return "\n".join(lines)

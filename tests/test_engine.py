@@ -277,9 +277,8 @@ def test_other_errors_of_a_plug_in_stay_as_they_are():
 )
 def test_out_of_memory_becomes_advice(error, words):
     kind = KeyError if isinstance(error, KeyError) else RuntimeError
-    with pytest.raises(kind, match=words):
-        with memory_advice(micro_batch=8, micro_batch_synthetic=4):
-            raise error
+    with pytest.raises(kind, match=words), memory_advice(micro_batch=8, micro_batch_synthetic=4):
+        raise error
 
 
 def test_a_torch_that_cannot_batch_takes_the_loop(monkeypatch):
