@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data import Batch, unknown_name
+from .data import Batch, did_you_mean, unknown_name
 from .files import derive_seed
 
 # %% ../nbs/03_networks.ipynb #ba1bc830
@@ -306,7 +306,8 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
         except ImportError:
             raise ImportError(f"{name!r} needs timm; install it: `pip install timm`.") from None
         if not timm.is_model(rest):
-            raise unknown_name("timm network", rest, timm.list_models())
+            hint = did_you_mean(rest, timm.list_models())
+            raise ValueError(f"timm has no network {rest!r}{hint}; see `timm.list_models()`.")
         fixed = getattr(timm.get_pretrained_cfg(rest), "fixed_input_size", False)
         options = {"img_size": _height_width(size)} if fixed else {}
         return functools.partial(timm.create_model, rest, num_classes=classes, **options)
@@ -318,8 +319,11 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
         return functools.partial(function, classes=classes, size=_height_width(size))
     known = models.list_models(module=models)
     if name not in known:
-        ours = ["convnet", "convnet-bn", "timm:NAME", "module:function"]
-        raise unknown_name("network", name, [*ours, *known])
+        hint = did_you_mean(name, ["convnet", "convnet-bn", *known])
+        raise ValueError(
+            f"Unknown network {name!r}{hint}; there are convnet, convnet-bn, timm:NAME, "
+            "module:function, and those of `torchvision.models.list_models()`."
+        )
     options = {"weights": None, "num_classes": classes}
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}  # one output instead of three
