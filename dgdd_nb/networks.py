@@ -9,8 +9,7 @@ __all__ = ['ConvNet', 'network', 'Encoders', 'FreshEncoders', 'check_encoders']
 import functools
 import math
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -204,20 +203,19 @@ def has_batch_norm(net: nn.Module) -> bool:
 
 # %% ../nbs/03_networks.ipynb #afd332e1
 class _Reached(Exception):
-    """Ends a forward pass when the deepest wanted layer is there; it never leaves `_hooked`."""
+    """Ends a forward pass when the deepest wanted layer is there; it never leaves `_forward`."""
 
 
-@contextmanager
-def _hooked(net: nn.Module, names: Iterable[str], hook: Callable[..., None]) -> Iterator[None]:
-    """Inside, hook(name, module, inputs, output) runs after each of the named modules."""
+def _forward(net: nn.Module, x: Tensor, names: Iterable[str], hook: Callable) -> Tensor | None:
+    """Run net(x), and hook(name, module, inputs, output) after each of the named modules."""
     handles = [
         net.get_submodule(name).register_forward_hook(functools.partial(hook, name))
         for name in names
     ]
     try:
-        yield
+        return net(x)
     except _Reached:
-        pass
+        return None
     finally:
         for handle in handles:
             handle.remove()
@@ -256,8 +254,8 @@ class Backbone(Encoder):
             calls.setdefault(name, []).append(call)
 
         every = [name for name, _ in self.net.named_modules() if name]
-        with _hooked(self.net, every, note), torch.no_grad():
-            self.net.eval()(torch.zeros(1, *self.input_shape))
+        with torch.no_grad():
+            _forward(self.net.eval(), torch.zeros(1, *self.input_shape), every, note)
         once = {name: runs[0] for name, runs in calls.items() if len(runs) == 1}
         once = {name: call for name, call in once.items() if isinstance(call[2], Tensor)}
         heads = [
@@ -286,8 +284,7 @@ class Backbone(Encoder):
                 raise _Reached
 
         wanted = {self.head if name == "embed" else name for name in layers} - {"logits"}
-        with _hooked(self.net, wanted, catch):
-            found["logits"] = self.net(x)
+        found["logits"] = _forward(self.net, x, wanted, catch)
         return {name: found[name] for name in layers}
 
     def reset(self, seed: int) -> None:
@@ -407,20 +404,25 @@ class FreshEncoders(Encoders):
         return self.net
 
 # %% ../nbs/03_networks.ipynb #a1bceb43
+class _Fault(Exception):
+    """A sentence of `check_encoders`."""
+
+
 def check_encoders(
     make: Callable[[Callable[[int], Encoder], int], Encoders],  # called as make(build, seed)
     steps: int = 12,  # steps to try
 ) -> list[str]:  # sentences about what is wrong; empty: nothing was found
     """Try a factory of `Encoders` on a small network: one run, the same again, and interrupted."""
-    said, before = [], torch.get_rng_state()
+    before = torch.get_rng_state()
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     numbers = torch.arange(6)
 
     def build(seed: int) -> Encoder:
         return ConvNet(3, 8, width=4, depth=1, seed=seed).requires_grad_(False)
 
-    def tell(faults: dict[str, bool]) -> None:
-        said.extend(words for words, wrong in faults.items() if wrong and words not in said)
+    def must(fine: bool, words: str) -> None:
+        if not fine:
+            raise _Fault(words)
 
     def run(encoders: Encoders, span: range) -> list[Tensor]:
         seen = []
@@ -429,42 +431,40 @@ def check_encoders(
                 torch.cat([*encoders(step).extract(images, ("embed", "logits")).values()], 1)
                 for _ in range(2)
             )
-            seen.append(first.detach())
+            seen.append(first)
             synthetic = Batch(images.clone(), numbers % 3, numbers // 3, 2, 3)
+            rolled = not torch.equal(before, torch.get_rng_state())
+            must(not rolled, "It draws from torch's global generator; give it one of its own.")
+            fixed = not first.requires_grad
+            must(fixed, "Weights ask for gradients; use net.requires_grad_(False).")
+            must(torch.equal(first, again), "Asked twice for one step it gives two networks.")
             encoders.learn(synthetic, step)
-            faults = {
-                "Weights ask for gradients; use net.requires_grad_(False).": first.requires_grad,
-                "Asked twice for one step it gives two networks.": not torch.equal(first, again),
-                "`learn` changes the synthetic images; let it work on a copy.": not torch.equal(
-                    synthetic.images, images
-                ),
-            }
-            tell(faults)
+            kept = torch.equal(synthetic.images, images)
+            must(kept, "`learn` changes the synthetic images; let it work on a copy.")
         return seen
 
     try:
         whole, half = make(build, 1), steps // 2 + 1
-        seen = run(whole, range(half))
+        seen, life = run(whole, range(half)), whole.life
         state = {name: value.clone() for name, value in whole.state().items()}
         seen += run(whole, range(half, steps))
-        life = whole.life if isinstance(whole.life, int) else 0
-        kept = all(torch.equal(seen[s - 1], seen[s]) for s in range(1, steps) if s % max(life, 1))
+        must(isinstance(life, int) and life > 0, f"life = {life!r} is no number of steps from 1.")
+        kept = all(torch.equal(seen[s - 1], seen[s]) for s in range(1, steps) if s % life)
+        must(kept, f"The network changes within its life of {life} steps; make that shorter.")
         again = all(map(torch.equal, seen, run(make(build, 1), range(steps))))
+        must(again, "Two runs with one seed see different networks; derive all from the seed.")
         resumed = make(build, 1)
         resumed.load(state)
-        on = all(map(torch.equal, seen[half:], run(resumed, range(half, steps))))
-        faults = {
-            f"life = {whole.life!r} is no number of steps; give at least 1.": life < 1,
-            f"The network changes within its life of {life} steps; make that shorter.": not kept,
-            "Two runs with one seed see different networks; derive all from the seed.": not again,
+        again = all(map(torch.equal, seen[half:], run(resumed, range(half, steps))))
+        words = (
             "A run that goes on from `state` sees other networks than one without a break; make "
-            "them a function of (seed, step), and put what `learn` changes into the state.": again
-            and not on,
-        }
-        tell(faults)
+        )
+        words += "them a function of (seed, step), and put what `learn` changes into the state."
+        must(again, words)
+    except _Fault as fault:
+        return [str(fault)]
     except Exception as error:
-        tell({f"It stops with {type(error).__name__}: {error}.": True})
-    rolled = not torch.equal(before, torch.get_rng_state())
-    tell({"It draws from torch's global generator; give it one of its own.": rolled})
-    torch.set_rng_state(before)
-    return said
+        return [f"It stops with {type(error).__name__}: {error}."]
+    finally:
+        torch.set_rng_state(before)
+    return []
