@@ -156,19 +156,17 @@ def from_features(
 ) -> DomainGradients:
     "Domain gradients (6) and union gradient from features that are already there: the fast path."
     v, losses = cotangents(objective, real, synthetic, layout, draw)
-    weight, K = layout.weight(losses), len(layout.counts)
-    if objective.union_is_mean:
+    weight, K, mean = layout.weight(losses), len(layout.counts), objective.union_is_mean
+    if separate and mean:
+        g = vector_jacobian(synthetic, images, v, batched)
+        return DomainGradients(g, torch.einsum("kn,knchw->nchw", weight, g), losses, weight)
+    if mean:
         union = {name: torch.einsum("kn,kn...->n...", weight, x)[None] for name, x in v.items()}
     else:
         union, _ = cotangents(objective, real, synthetic, layout.united, draw)
-    if not separate:
-        g_dm = vector_jacobian(synthetic, images, union, batched)[0]
-        return DomainGradients(None, g_dm, losses, weight)
-    if not objective.union_is_mean:
-        v = {name: torch.cat([v[name], union[name]]) for name in v}
+    v = {name: torch.cat([v[name], union[name]]) for name in v} if separate else union
     g = vector_jacobian(synthetic, images, v, batched)
-    g_dm = torch.einsum("kn,knchw->nchw", weight, g[:K]) if objective.union_is_mean else g[K]
-    return DomainGradients(g[:K], g_dm, losses, weight)
+    return DomainGradients(g[:K] if separate else None, g[-1], losses, weight)
 
 # %% ../nbs/11_domain_gradients.ipynb #1d7f78c8
 def from_losses(

@@ -86,32 +86,21 @@ def default_real_batch(size: tuple[int, int]) -> int:
 # %% ../nbs/15_engine.ipynb #3a4946bd
 @torch.no_grad()
 def extract_all(
-    net: Encoder,
-    images: Tensor,  # (M, 3, H, W) normalised and augmented
-    layers: tuple[str, ...],
-    micro_batch: int,  # images per forward pass
-    form: torch.memory_format = torch.contiguous_format,
-) -> dict[str, Tensor]:  # layer -> (M, ...) float32
-    "Features without a graph, a micro-batch at a time."
-    parts = [
-        net.extract(x.contiguous(memory_format=form), layers) for x in images.split(micro_batch)
-    ]
+    net: Encoder, images: Tensor, layers: tuple[str, ...], micro_batch: int
+) -> dict[str, Tensor]:
+    "Features (M, ...) in float32 at the layers, without a graph, a micro-batch at a time."
+    parts = [net.extract(x, layers) for x in images.split(micro_batch)]
     return {name: torch.cat([part[name].float() for part in parts]) for name in layers}
 
 # %% ../nbs/15_engine.ipynb #0403cf6a
-def freeze_statistics(
-    net: Encoder,
-    images: Tensor,
-    micro_batch: int,
-    form: torch.memory_format = torch.contiguous_format,
-) -> None:
+def freeze_statistics(net: Encoder, images: Tensor, micro_batch: int) -> None:
     "Set the running statistics of batch norm to those of the images, and stop updating them."
     for m in net.modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
             m.reset_running_stats()
             m.momentum = None  # a plain average over the micro-batches
     net.train()
-    extract_all(net, images, ("embed",), micro_batch, form)
+    extract_all(net, images, ("embed",), micro_batch)
     net.eval()
 
 # %% ../nbs/15_engine.ipynb #0cc0d2bb
@@ -134,10 +123,7 @@ def precision_of(name: str, device: torch.device) -> Iterator[None]:
         raise ValueError(
             f"Precision {name!r} needs a CUDA device of capability 8.0 or more: use 'float32'."
         )
-    if not capable:
-        yield
-        return
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    flags = (torch.backends.cuda.matmul, torch.backends.cudnn) if capable else ()
     before = [flag.allow_tf32 for flag in flags]
     try:
         for flag in flags:
@@ -292,7 +278,8 @@ class Engine:
             self.drawn = self.draw(step - step % life)
             if self.settings.batch_norm == "frozen" and has_batch_norm(net):
                 images = self.normalise(source.images[self.drawn.index])
-                freeze_statistics(net, images, self.micro_batch, self.form)
+                images = images.contiguous(memory_format=self.form)
+                freeze_statistics(net, images, self.micro_batch)
         domains = torch.full_like(labels, -1) if domains is None else domains
         batch = Batch(synthetic.detach(), labels, domains, source.K, source.C)
         per_class = tuple(torch.bincount(labels, minlength=source.C).tolist())
@@ -332,7 +319,8 @@ class Engine:
                 made += [found.losses, found.g_dm, found.g_domain]
             return replace(found, losses=found.losses[:, first:last])
         if isinstance(real, Tensor):
-            real = extract_all(net, real, self.layers, self.micro_batch, self.form)
+            real = real.contiguous(memory_format=self.form)
+            real = extract_all(net, real, self.layers, self.micro_batch)
         if self.encoders.life > 1:
             drawn.features[group] = real
         outputs = {name: f.float() for name, f in net.extract(seen, self.layers).items()}
