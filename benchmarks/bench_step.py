@@ -39,7 +39,8 @@ from public_loop import STRATEGY, PublicLoop
 from dgdd_nb.data import MultiDomain
 from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
-from dgdd_nb.engine import Engine, EngineSettings, has_compiler
+from dgdd_nb.engine import Engine, EngineSettings, compiled_tail
+from dgdd_nb.networks import block_tail
 from dgdd_nb.matching import DM
 from dgdd_nb.surgery import SGS
 
@@ -226,10 +227,8 @@ def row(
 
 def compiled_too(args: argparse.Namespace) -> bool:
     """Can and shall the compiled variant be measured?"""
-    if args.no_compile or not has_compiler():
-        print(
-            "compilation is left out" + ("" if args.no_compile else ": no C++ compiler was found")
-        )
+    if args.no_compile or compiled_tail() is block_tail:
+        print("compilation is left out")
         return False
     return True
 
@@ -316,26 +315,10 @@ def growth_group(args: argparse.Namespace) -> list[dict[str, object]]:
 
 # ---- results ----
 
-COLUMNS = (
-    "group",
-    "case",
-    "step",
-    "seconds",
-    "ratio",
-    "lowest",
-    "highest",
-    "meaning",
-    "arithmetic",
-    "gflops",
-    "share_of_mm",
-    "rounds",
-    "threads",
-    "cpus",
-    "device",
-    "torch",
-    "python",
-    "processor",
-)
+SHOWN = ["case", "step", "seconds", "ratio", "lowest", "highest", "meaning", "arithmetic"]
+SHOWN += ["share_of_mm"]
+COLUMNS = ["group", *SHOWN, "gflops", "rounds", "threads", "cpus", "device", "torch", "python"]
+COLUMNS += ["processor"]
 
 
 def surroundings(device: str) -> dict[str, object]:
@@ -364,21 +347,10 @@ def write(rows: list[dict[str, object]], path: Path) -> None:
 
 def markdown(rows: list[dict[str, object]]) -> str:
     """The rows as Markdown tables, one per group."""
-    shown = (
-        "case",
-        "step",
-        "seconds",
-        "ratio",
-        "lowest",
-        "highest",
-        "meaning",
-        "arithmetic",
-        "share_of_mm",
-    )
     lines = []
     for group in dict.fromkeys(row["group"] for row in rows):
         mine = [row for row in rows if row["group"] == group]
-        used = [name for name in shown if any(row.get(name, "") != "" for row in mine)]
+        used = [name for name in SHOWN if any(row.get(name, "") != "" for row in mine)]
         lines += [f"\n### {group}\n", "| " + " | ".join(used) + " |", "|" + " --- |" * len(used)]
         lines += ["| " + " | ".join(str(row.get(name, "")) for name in used) + " |" for row in mine]
     return "\n".join(lines)

@@ -35,10 +35,8 @@ def color(
     owner: Tensor | None = None,
 ) -> Tensor:
     """Brightness + add, then saturation * vivid, then contrast * strong, in one pass."""
-    a, s, k = (
-        _per_image(values, owner, x).to(x.dtype)[:, None, None, None]
-        for values in (add, vivid, strong)
-    )
+    given = (_per_image(values, owner, x) for values in (add, vivid, strong))
+    a, s, k = (values.to(x.dtype)[:, None, None, None] for values in given)
     grey = x.mean(1, keepdim=True)
     level = (1 - k) * grey.mean((2, 3), keepdim=True) + a  # one number per image
     return torch.addcmul(k * (1 - s) * grey + level, x, k * s)
@@ -49,14 +47,18 @@ def flip(x: Tensor, mirrored: Tensor | bool, owner: Tensor | None = None) -> Ten
     return torch.where(_per_image(mirrored, owner, x)[:, None, None, None], x.flip(3), x)
 
 
+def _places(x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Row (n, H, 1) and column (n, 1, W) of every pixel, moved by whole pixels (n,)."""
+    row = torch.arange(x.shape[2], device=x.device) + rows.to(x.device)[:, None]
+    column = torch.arange(x.shape[3], device=x.device) + columns.to(x.device)[:, None]
+    return row[:, :, None], column[:, None]
+
+
 def crop(x: Tensor, rows: Tensor, columns: Tensor, owner: Tensor | None = None) -> Tensor:
     """Shift by whole pixels, out[r, c] = x[r + rows, c + columns]; zero comes in from outside."""
-    height, width = x.shape[2:]
-    row = torch.arange(height, device=x.device) + rows.to(x.device)[:, None]  # (n, H)
-    column = torch.arange(width, device=x.device) + columns.to(x.device)[:, None]  # (n, W)
-    source = row.clamp(0, height - 1)[:, :, None] * width + column.clamp(0, width - 1)[:, None]
-    row, column = (row < 0) | (row >= height), (column < 0) | (column >= width)
-    outside = row[:, :, None] | column[:, None]  # (n, H, W)
+    (height, width), (row, column) = x.shape[2:], _places(x, rows, columns)
+    source = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)  # (n, H, W)
+    outside = (row < 0) | (row >= height) | (column < 0) | (column >= width)
     source = _per_image(source.flatten(1), owner, x)[:, None].expand(len(x), x.shape[1], -1)
     shifted = x.flatten(2).gather(2, source).view(x.shape)
     return shifted.masked_fill(_per_image(outside, owner, x)[:, None], 0)
@@ -66,11 +68,8 @@ def cutout(
     x: Tensor, rows: Tensor, columns: Tensor, size: tuple[int, int], owner: Tensor | None = None
 ) -> Tensor:
     """Set a rectangle to zero, given its centre and (height, width); it may stick out."""
-    top, left = rows.to(x.device) - size[0] // 2, columns.to(x.device) - size[1] // 2
-    row = torch.arange(x.shape[2], device=x.device) - top[:, None]  # (n, H)
-    column = torch.arange(x.shape[3], device=x.device) - left[:, None]  # (n, W)
-    row, column = (row >= 0) & (row < size[0]), (column >= 0) & (column < size[1])
-    hole = row[:, :, None] & column[:, None]  # (n, H, W)
+    row, column = _places(x, size[0] // 2 - rows, size[1] // 2 - columns)
+    hole = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
     return x.masked_fill(_per_image(hole, owner, x)[:, None], 0)
 
 # %% ../nbs/04_augment.ipynb #a9f013c8
@@ -185,8 +184,7 @@ def draw(
 def apply(
     x: Tensor,  # normalised images, shape (N, 3, H, W)
     params: Params,  # n parameter sets
-    owner: Tensor
-    | None = None,  # set of each image, int64 (N,); None: the only one, or set i for i
+    owner: Tensor | None = None,  # set of each image, (N,); None: the only one, or i for i
 ) -> Tensor:  # shape (N, 3, H, W)
     """Augment a batch; images with one owner are treated alike, and gradients flow."""
     n = len(params)
@@ -201,15 +199,10 @@ def apply(
     for number in used:
         names = params.names if number < 0 else params.names[number : number + 1]
         index = (operation == number).nonzero().flatten().to(x.device)
-        one = len(used) == 1
-        part, mine = (x, owner) if one else (x.index_select(0, index), owner.index_select(0, index))
+        part, mine = (v if len(used) == 1 else v.index_select(0, index) for v in (x, owner))
         for name in names:
-            values = (
-                value.to(x.device, non_blocking=True) if isinstance(value, Tensor) else value
-                for value in params.values[name]
-            )
-            part = OPERATIONS[name](part, *values, owner=mine)
-        if one:
+            part = OPERATIONS[name](part, *params.values[name], owner=mine)
+        if len(used) == 1:
             return part
         result = torch.empty_like(x) if result is x else result
         result.index_copy_(0, index, part)

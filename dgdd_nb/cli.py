@@ -15,12 +15,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 # %% ../nbs/61_cli.ipynb #f28a2f8d
+_SHELL = {  # what the library says -> as one types it here
+    r"\b(resume|device)='(\w+)'": r"--\1 \2",
+    r"\b(raise|lower) (\w+), now": r"\1 --\2, now",
+    r"(choose|name) another (folder|file)\b(?! with)": "choose another folder with --out",
+}
+
+
 def say(text: str) -> None:
     "A line for the person at the shell, on stderr: results alone go to stdout."
     typer.echo(text, err=True)
@@ -39,24 +47,12 @@ def plain_errors() -> Iterator[None]:
         if isinstance(error, typer.Exit) or os.environ.get("DGDD_DEBUG"):
             raise
         text = str(error).strip() or type(error).__name__
-        text = re.sub(r"\b(resume|device)='(\w+)'", r"--\1 \2", text)  # as one types it here
+        for words, here in _SHELL.items():
+            text = re.sub(words, here, text)
         say(f"dgdd: {text}")
         raise typer.Exit(1) from None
 
 # %% ../nbs/61_cli.ipynb #89ed4f63
-app = typer.Typer(
-    name="dgdd",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Domain-generalizable dataset distillation: shrink images from several domains to a few "
-    "per class, so that a network trained on the few works on a domain that nobody has seen.\n\n"
-    "Begin with: dgdd demo",
-    epilog="Each command has its own --help. DGDD_DEBUG=1 shows the traceback of an error.",
-)
-
-
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     "Let a file speak where the command line is silent."
     if path is not None:
@@ -71,44 +67,110 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def _option(text: str, default: str | None = None, *names: str, **more: Any) -> Any:
-    "An option of a command; `default` says what happens where nothing is typed."
-    text = text if default is None else f"{text} [default: {default}]"
-    return typer.Option(*names, help=text, show_default=default is None, **more)
+OPTIONS = {  # name, or "command name": type, default (...: an argument), help, its name in the shell
+    "data": (str, "mini-digits", "mini-digits, a folder, or READER:FOLDER such as pacs:data/PACS"),
+    "evaluate data": (str, None, "as for dgdd distill [default: what the set was made from]"),
+    "compare data": (str, ..., "as --data of dgdd distill", "FOLDER"),
+    "size": (int, None, "side of the images in pixels [default: as they are, mini-digits 16]"),
+    "evaluate size": (int, None, "side of the images in pixels [default: that of the set]"),
+    "demo size": (int, 16, "side of the images in pixels"),
+    "train": (int, 600, "real images per domain to learn from"),
+    "domains": (str, None, "use these domains alone, with commas between [default: all]"),
+    "classes": (str, None, "use these classes alone, with commas between [default: all]"),
+    "target": (str, None, "domain to leave out, or none [default: street for mini-digits]"),
+    "evaluate target": (str, None, "domain to score on [default: the one that was left out]"),
+    "demo target": (str, "street", "domain to leave out: scan, photo, street or print"),
+    "source": (str, None, "learn from this one domain alone [default: all but the target]"),
+    "pseudo_domains": (int, None, "split the source by style into so many [default: no split]"),
+    "method": (str, "DM+SGS", "whole, random, herding, k_center, DM, DM-matched, module:name"),
+    "ipc": (int, 10, "synthetic images per class"),
+    "steps": (int, 300, "distillation steps"),
+    "lr": (float, None, "learning rate of the images [default: that of the library]"),
+    "alpha": (float, None, "weight of what the domains share [default: that of SGS()]"),
+    "beta": (float, None, "weight of what is left to one domain [default: that of SGS()]"),
+    "network": (str, "convnet", "convnet, resnet18, timm:NAME, module:function, ..."),
+    "width": (int, None, "width of a ConvNet [default: by image size]"),
+    "depth": (int, None, "depth of a ConvNet [default: by image size]"),
+    "seed": (int, 0, "the run is a function of its options and this number"),
+    "device": (str, "auto", "auto, cpu, cuda or mps"),
+    "recipe": (str, "quick", "how networks are trained: quick, long or paper"),
+    "networks": (int, 10, "networks trained on each set; no claim is made below 10"),
+    "seeds": (int, 5, "distillation seeds; no claim is made below 5"),
+    "workers": (int, None, "processes that train, on a CPU [default: one per core]"),
+    "jobs": (int, 1, "trials at the same time"),
+    "demo jobs": (int, None, "trials at the same time [default: one per core]"),
+    "backend": (str, "loky", "loky, sequential, dask or ray"),
+    "address": (str, None, "of a running Dask or Ray cluster [default: none]"),
+    "resume": (str, "exact", "beside work of other versions: exact (refuse) or anyway"),
+    "distill resume": (str, "exact", "an interrupted run there: exact, anyway, or never"),
+    "out": (Path, Path("distilled"), "folder for the result, and for what a resume needs"),
+    "evaluate out": (Path, None, "folder for scores.csv [default: that of the first set]"),
+    "show out": (Path, None, "the file to write [default: overview.png in the folder]"),
+    "methods": (str, "random,DM,DM-matched,DM+SGS", "what to compare, with commas between"),
+    "compare out": (Path, None, "folder for the results [default: compare-TARGET]"),
+    "run out": (Path, None, "folder [default: results/STUDY]", "--results", "--out"),
+    "plot out": (Path, None, "the file to write [default: beside the results]"),
+    "per_class": (int, 10, "pictures of each class"),
+    "baseline": (str, None, "compare with it [default: the study's]"),
+    "form": (str, "markdown", "markdown, csv or latex", "--format"),
+    "csv": (Path, None, "write one line per network here [default: no]"),
+    "over": (str, None, "a number to draw over, such as alpha [default: all methods]"),
+    "benchmark": (str, None, "what it should be, such as pacs [default: guess]"),
+    "force": (bool, False, "replace notebooks that are there", "--force"),
+    "dry_run": (bool, False, "print what it would take, and stop", "--dry-run"),
+    "config": (Path, None, "TOML or JSON with options; the command line wins [default: none]"),
+    "sets": (list[Path], ..., "folders written by dgdd distill or demo"),
+    "made": (Path, ..., "a folder written by dgdd distill or demo", "FOLDER"),
+    "results": (Path, ..., "a folder written by dgdd run or compare"),
+    "study": (Path, ..., "a study in TOML or JSON; it is code: trust it like a script"),
+    "packed": (Path, ..., "file to write, ending in .jsonl", "FILE"),
+    "root": (Path, ..., "a folder of images", "FOLDER"),
+    "folder": (Path, ..., "where to put them"),
+}
+_LEAST = {"steps": 0, "seed": None}  # of whole numbers; all others: 1
+
+# %% ../nbs/61_cli.ipynb #c1i0ab1e
+app = typer.Typer(
+    name="dgdd",
+    callback=lambda: None,  # each command has a name, also while there is only one
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Domain-generalizable dataset distillation: shrink images from several domains to a few "
+    "per class, so that a network trained on the few works on a domain that nobody has seen.\n\n"
+    "Begin with: dgdd demo",
+    epilog="Each command has its own --help. DGDD_DEBUG=1 shows the traceback of an error.",
+)
 
 
-Config = Annotated[
-    Path | None,
-    _option(
-        "TOML or JSON file with options; the command line wins",
-        "none",
-        callback=_read_config,
-        is_eager=True,
-    ),
-]
-Data = Annotated[str, _option("mini-digits, a folder, or READER:FOLDER such as pacs:data/PACS")]
-Size = Annotated[
-    int | None,
-    _option("side of the images in pixels", "16 for mini-digits, else as they are", min=1),
-]
-Domains = Annotated[str | None, _option("use these domains alone, with commas between", "all")]
-Classes = Annotated[str | None, _option("use these classes alone, with commas between", "all")]
-Target = Annotated[str | None, _option("domain to leave out, or none", "street for mini-digits")]
-Source = Annotated[str | None, _option("learn from this one domain alone", "all but the target")]
-Ipc = Annotated[int, _option("synthetic images per class", min=1)]
-Steps = Annotated[int, _option("distillation steps", min=0)]
-Rate = Annotated[float | None, _option("learning rate of the images", "that of the library")]
-Network = Annotated[str, _option("convnet, resnet18, timm:NAME, module:function, ...")]
-Width = Annotated[int | None, _option("width of a ConvNet", "by image size", min=1)]
-Depth = Annotated[int | None, _option("depth of a ConvNet", "by image size", min=1)]
-Recipe = Annotated[str, _option("how networks are trained: quick, long or paper")]
-Networks = Annotated[int, _option("networks trained on each set; no claim is made below 10", min=1)]
-Seeds = Annotated[int, _option("distillation seeds; no claim is made below 5", min=1)]
-Seed = Annotated[int, _option("the run is a function of its options and this number")]
-Device = Annotated[str, _option("auto, cpu, cuda or mps")]
-Jobs = Annotated[int, _option("trials at the same time", min=1)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="print what it would take, and stop")]
-Resume = Annotated[str, _option("beside work of other versions: exact (refuse) or anyway")]
+def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
+    "Make a function a command; `options` are rows of the table, `defaults` replaces some of theirs."
+
+    def parameter(key: str) -> Parameter:
+        kind, default, text, *names = OPTIONS.get(f"{name} {key}") or OPTIONS[key]
+        if default is ...:
+            shown = typer.Argument(help=text, metavar="".join(names) or None)
+            default = Parameter.empty
+        else:
+            more = {"min": _LEAST.get(key, 1)} if kind is int else {}
+            more |= {"callback": _read_config, "is_eager": True} if key == "config" else {}
+            shown, kind = typer.Option(*names, help=text, **more), kind | None
+        own = {"default": defaults.get(key, default), "annotation": Annotated[kind, shown]}
+        return Parameter(key, Parameter.KEYWORD_ONLY, **own)
+
+    def register(function: Callable) -> Callable:
+        def run(**asked: Any) -> None:
+            asked.pop("config", None)  # it has spoken
+            with plain_errors():
+                function(**asked)
+
+        run.__doc__ = function.__doc__
+        run.__signature__ = Signature([parameter(key) for key in options.split()])
+        app.command(name, epilog=f"Example: dgdd {name} {example}")(run)
+        return function
+
+    return register
 
 # %% ../nbs/61_cli.ipynb #0bcc65aa
 def plug_of(data: str, size: int | None, domains: str | None = None) -> dict[str, Any]:
@@ -141,33 +203,30 @@ def images_of(data: str, size: int | None, domains: str | None, classes: str | N
     from dgdd_nb.methods import build
 
     made = build(plug_of(data, size, domains))
-    if domains is not None:
-        made = made.only(*domains.split(","))
-    if classes is not None:
-        names = classes.split(",")
-        keep = torch.tensor([number_of("class", name, made.classes) for name in names])
-        made = made.select(torch.isin(made.labels, keep))
-        new = torch.full((made.C,), -1).scatter(0, keep, torch.arange(len(keep)))
-        made = replace(made, labels=new[made.labels], classes=tuple(names))
-    return made
+    made = made if domains is None else made.only(*domains.split(","))
+    if classes is None:
+        return made
+    names = tuple(classes.split(","))
+    keep = torch.tensor([number_of("class", name, made.classes) for name in names])
+    made = made.select(torch.isin(made.labels, keep))
+    new = torch.full((made.C,), -1).scatter(0, keep, torch.arange(len(keep)))
+    return replace(made, labels=new[made.labels], classes=names)
 
 # %% ../nbs/61_cli.ipynb #c7cc65f4
 def task_of(images: Any, data: str, target: str | None, source: str | None) -> Any:
     "What to learn from and what to score on, a `Task`; it is named after the target, or others."
+    from dgdd_nb.data import number_of
     from dgdd_nb.evaluate import Task, single_source
 
     if source is not None:
-        task = single_source(images, source)
+        task, target = single_source(images, source), target or "others"
         if target == source:
             raise ValueError(f"{source} cannot be --source and --target: leave --target out.")
-        known = task.targets if target in (None, "others") else {}
-        known = (
-            known if target in (None, "others", "none") else {target: images.leave_out(target)[1]}
-        )
-        return Task(target or "others", task.source, known)
-    if target is None and "street" in images.domain_names:
-        target = "street"
-    if not target:
+        number_of("domain", target, [*images.domain_names, "others", "none"])
+        unseen = {name: x for name, x in task.targets.items() if target in (name, "others")}
+        return Task(target, task.source, unseen)
+    target = target or ("street" if "street" in images.domain_names else None)
+    if target is None:
         known = ", ".join(images.domain_names)
         raise ValueError(f"{data} needs --target: one of {known}, or none to use them all.")
     if target == "none":
@@ -188,488 +247,333 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, whole: shown.update(done / max(whole, 1) - shown.n)
 
 
-@app.command("distill", epilog="Example: dgdd distill --target photo --ipc 5 --out mine")
-def distill_command(
-    data: Data = "mini-digits",
-    size: Size = None,
-    domains: Domains = None,
-    classes: Classes = None,
-    target: Target = None,
-    source: Source = None,
-    pseudo_domains: Annotated[
-        int | None, _option("split the source by style into so many", "no split")
-    ] = None,
-    method: Annotated[
-        str, _option("whole, random, herding, k_center, DM, DM-matched, DM+SGS, module:name")
-    ] = "DM+SGS",
-    ipc: Ipc = 10,
-    steps: Steps = 300,
-    lr: Rate = None,
-    alpha: Annotated[
-        float | None, _option("weight of what the domains share", "that of SGS()")
-    ] = None,
-    beta: Annotated[
-        float | None, _option("weight of what is left to one domain", "that of SGS()")
-    ] = None,
-    network: Network = "convnet",
-    width: Width = None,
-    depth: Depth = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    out: Annotated[
-        Path, _option("folder for the result; holds the checkpoint while it runs")
-    ] = Path("distilled"),
-    resume: Annotated[str, _option("an interrupted run there: exact, anyway, or never")] = "exact",
-    dry_run: DryRun = False,
-    config: Config = None,
-) -> None:
+@command(
+    "distill",
+    "data size domains classes target source pseudo_domains method ipc steps lr alpha beta "
+    "network width depth seed device out resume dry_run config",
+    "--target photo --ipc 5 --out mine",
+)
+def distill_command(out: Path, **asked: Any) -> None:
     "Shrink the source domains to a few images per class."
-    asked = {key: value for key, value in locals().items() if key not in ("config", "dry_run")}
-    with plain_errors():
-        say("Loading, a few seconds ...")
-        from dgdd_nb.files import write_json
-        from dgdd_nb.distill import estimate
-        from dgdd_nb.methods import METHODS, Work, build, distilled, make_set, resolve
+    say("Loading, a few seconds ...")
+    from dgdd_nb.distill import estimate
+    from dgdd_nb.files import write_json
+    from dgdd_nb.methods import METHODS, Work, build, distilled, make_set, resolve
+    from dgdd_nb.pseudo_domains import pseudo_domains
 
-        method = {name.lower(): name for name in METHODS}.get(method.lower(), method)
-        images = images_of(data, size, domains, classes)
-        task = task_of(images, data, target, source)
-        function, preset = resolve(method)
-        learn, surgery = task.source, preset.get("surgery")
-        if pseudo_domains is not None:
-            from dgdd_nb.pseudo_domains import pseudo_domains as by_style
+    method = {name.lower(): name for name in METHODS}.get(asked["method"].lower(), asked["method"])
+    images = images_of(asked["data"], asked["size"], asked["domains"], asked["classes"])
+    task = task_of(images, asked["data"], asked["target"], asked["source"])
+    function, preset = resolve(method)
+    learn, surgery = task.source, preset.get("surgery")
+    if asked["pseudo_domains"] is not None:
+        learn = pseudo_domains(learn, asked["pseudo_domains"])
+    elif learn.K == 1 and surgery:
+        raise ValueError(
+            f"{method} compares domains and there is one: add --pseudo-domains 3 to split it "
+            "by style, or take --method DM."
+        )
+    say(f"Learning from {', '.join(learn.domain_names)}; left out: {task.name}.")
 
-            learn = by_style(learn, pseudo_domains)
-        elif learn.K == 1 and surgery:
-            raise ValueError(
-                f"{method} compares domains and there is one: add --pseudo-domains 3 to split it "
-                "by style, or take --method DM."
-            )
-        say(f"Learning from {', '.join(learn.domain_names)}; left out: {task.name}.")
-        options: dict[str, Any] = {}
-        if function is distilled:
-            given = {"network": network, "width": width, "depth": depth}
-            options = {key: value for key, value in given.items() if value is not None}
-            parts = build(preset.get("matcher", "DM")), surgery and build(surgery)
-            say(str(estimate(learn, *parts, ipc=ipc, steps=steps, device=device, **options)))
-            given = {"lr": lr, **({"alpha": alpha, "beta": beta} if surgery else {})}
-            options |= {key: value for key, value in given.items() if value is not None}
-            options["steps"] = steps
-        if dry_run:
-            return
-        checkpoint = out / "checkpoint.safetensors"
-        if (out / "distilled.safetensors").exists():
-            say(f"The finished set in {out} will be replaced.")
-        with bar(method) as moved:
-            made = make_set(
-                method, learn, ipc, seed, Work(checkpoint, resume, moved, device), **options
-            )
-        for old in ("overview.png", "scores.csv"):  # of the set that was there before
-            (out / old).unlink(missing_ok=True)
-        made.save(out)
-        known = {"method": method, "target": task.name, "size": images.size[0], "out": str(out)}
-        write_json(out / "distill.json", {**asked, **known})
-        checkpoint.unlink(missing_ok=True)
-        typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out}   or   dgdd show {out}")
+    def given(names: str) -> dict[str, Any]:
+        return {name: asked[name] for name in names.split() if asked[name] is not None}
+
+    options: dict[str, Any] = {}
+    if function is distilled:
+        parts = build(preset.get("matcher", "DM")), surgery and build(surgery)
+        options = given("network width depth steps")
+        say(str(estimate(learn, *parts, **given("ipc device"), **options)))
+        options |= given("lr alpha beta" if surgery else "lr")
+    if asked.pop("dry_run"):
+        return
+    checkpoint = out / "checkpoint.safetensors"
+    if (out / "distilled.safetensors").exists():
+        say(f"The finished set in {out} will be replaced.")
+    with bar(method) as moved:
+        work = Work(checkpoint, asked["resume"], moved, asked["device"])
+        made = make_set(method, learn, asked["ipc"], asked["seed"], work, **options)
+    for old in ("overview.png", "scores.csv"):  # of the set that was there before
+        (out / old).unlink(missing_ok=True)
+    made.save(out)
+    known = {"method": method, "target": task.name, "size": images.size[0], "out": str(out)}
+    write_json(out / "distill.json", {**asked, **known})
+    checkpoint.unlink(missing_ok=True)
+    typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out}   or   dgdd show {out}")
 
 # %% ../nbs/61_cli.ipynb #369f924a
-Sets = Annotated[list[Path], typer.Argument(help="folders written by dgdd distill or demo")]
+def origin(folder: Path) -> dict[str, Any]:
+    "What is known of a saved set: what dgdd distill wrote beside it, or its trial in a study."
+    from dgdd_nb.files import read_json
+
+    trial = folder.absolute().parents[1] / "trials" / f"{folder.name}.json"
+    if (folder / "distill.json").is_file():
+        return read_json(folder / "distill.json")
+    if trial.is_file():
+        made = read_json(trial)["trial"]
+        return {"method": made["method"]["name"], "target": made["target"]}
+    return {}
 
 
-@app.command("evaluate", epilog="Example: dgdd evaluate mine --networks 10")
+@command(
+    "evaluate",
+    "sets data size target networks recipe network width depth workers device out config",
+    "mine --networks 10",
+    networks=5,
+)
 def evaluate_command(
-    sets: Sets,
-    data: Annotated[
-        str | None, _option("as for dgdd distill", "what the set was made from")
-    ] = None,
-    size: Annotated[
-        int | None, _option("side of the images in pixels", "that of the set", min=1)
-    ] = None,
-    target: Annotated[
-        str | None, _option("domain to score on", "the one that was left out")
-    ] = None,
-    networks: Networks = 5,
-    recipe: Recipe = "quick",
-    network: Network = "convnet",
-    width: Width = None,
-    depth: Depth = None,
-    workers: Annotated[
-        int | None, _option("processes that train, on a CPU", "one per core", min=1)
-    ] = None,
-    device: Device = "auto",
-    out: Annotated[
-        Path | None, _option("folder for scores.csv", "the folder of the first set")
-    ] = None,
-    config: Config = None,
+    sets: list[Path],
+    data: str | None,
+    size: int | None,
+    target: str | None,
+    networks: int,
+    workers: int | None,
+    out: Path | None,
+    **how: Any,
 ) -> None:
     "Score saved sets on the domain that was left out."
-    with plain_errors():
-        say("Loading, a few seconds ...")
-        import joblib
-        import pandas as pd
+    say("Loading, a few seconds ...")
+    import joblib
+    import pandas as pd
 
-        from dgdd_nb.distilled import DistilledSet
-        from dgdd_nb.evaluate import evaluate, network_seeds, paired_difference, summarise
-        from dgdd_nb.files import read_json
+    from dgdd_nb.distilled import DistilledSet
+    from dgdd_nb.evaluate import evaluate, network_seeds, paired_difference, summarise
 
-        found, workers = [], min(networks, workers or joblib.cpu_count())
-        for folder in sets:
-            made, note = DistilledSet.load(folder), folder / "distill.json"
-            known = read_json(note) if note.is_file() else {}
-            if data is None and not known:
-                raise ValueError(f"{folder} holds no distill.json: say --data and --target.")
-            where = data or known["data"], size or known.get("size")
-            images = images_of(*where, known.get("domains"), known.get("classes"))
-            task = task_of(images, where[0], target or known.get("target"), known.get("source"))
-            if not task.targets:
-                raise ValueError(f"No domain was left out for {folder}: name one with --target.")
-            if learned := [name for name in task.targets if name in made.domain_names]:
-                say(f"Note: {', '.join(learned)} was learned from, so it is no unseen domain.")
-            seed, method = made.recipe.get("seed", 0), known.get("method", folder.name)
-            if (method, seed) in {(m, s) for m, s, _ in found}:
-                method = folder.name
-            with bar(f"{folder.name} on {task.name}") as moved:
-                scores = evaluate(
-                    made,
-                    task.targets,
-                    seeds=network_seeds(networks, seed),
-                    recipe=recipe,
-                    network=network,
-                    width=width,
-                    depth=depth,
-                    workers=workers,
-                    device=device,
-                    progress=moved,
-                )
-            found.append((method, seed, scores))
-        rows = pd.DataFrame(
-            {
-                "method": method,
-                "target": name,
-                "distillation_seed": seed,
-                "network_seed": n,
-                "accuracy": a,
-            }
-            for method, seed, scores in found
-            for name, one in scores.items()
-            for n, a in zip(one.seeds, one.values)
-        )
-        place = Path(out or sets[0])
-        place.mkdir(parents=True, exist_ok=True)
-        rows.to_csv(place / "scores.csv", index=False)
-        typer.echo(f"Accuracy in per cent, recipe {recipe}, chance {100 / made.C:.1f}.")
-        typer.echo(summarise(rows).round(1).fillna("").to_markdown(index=False))
-        names = list(rows["method"].unique())
-        for other in names[1:]:
-            typer.echo(str(paired_difference(rows, other, names[0])))
-
-# %% ../nbs/61_cli.ipynb #1a8dd378
-Folder = Annotated[Path, typer.Argument(help="a folder written by dgdd distill or demo")]
+    todo, found = {}, []
+    for folder in sets:  # all are looked at before the first is scored
+        made, known = DistilledSet.load(folder), origin(folder)
+        if data is None and "data" not in known:
+            raise ValueError(f"{folder} holds no distill.json: say --data and --target.")
+        where = data or known["data"], size or known.get("size")
+        images = images_of(*where, known.get("domains"), known.get("classes"))
+        task = task_of(images, where[0], target or known.get("target"), known.get("source"))
+        if not task.targets:
+            raise ValueError(f"No domain was left out for {folder}: name one with --target.")
+        if (made.classes, made.size) != (images.classes, images.size):
+            raise ValueError(
+                f"{folder} has other classes or another size than {where[0]}: name "
+                "the data that it was made from with --data and --size."
+            )
+        if learned := [name for name in task.targets if name in made.domain_names]:
+            say(f"Note: {', '.join(learned)} was learned from, so it is no unseen domain.")
+        key = known.get("method", folder.name), made.recipe.get("seed", 0)
+        todo[(str(folder), key[1]) if key in todo else key] = made, task
+    workers = min(networks, workers or joblib.cpu_count())
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit it: no tracebacks
+    joblib.Parallel(workers)(joblib.delayed(abs)(i) for i in range(workers))
+    signal.signal(signal.SIGINT, before)
+    for (method, seed), (made, task) in todo.items():
+        how["seeds"] = network_seeds(networks, seed)
+        with bar(f"{method}, seed {seed}, on {task.name}") as moved:
+            scores = evaluate(made, task.targets, workers=workers, progress=moved, **how)
+        found += [one.rows(method, seed) for one in scores.values()]
+    rows, place = pd.concat(found), out or sets[0]
+    place.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(place / "scores.csv", index=False)
+    typer.echo(f"Accuracy in per cent, recipe {how['recipe']}, chance {100 / made.C:.1f}.")
+    typer.echo(summarise(rows).round(1).fillna("").to_markdown(index=False))
+    first, *others = rows["method"].unique()
+    for other in others:
+        typer.echo(str(paired_difference(rows, other, first)))
 
 
-@app.command("show", epilog="Example: dgdd show mine --per-class 5")
-def show_command(
-    folder: Folder,
-    per_class: Annotated[int, _option("pictures of each class", min=1)] = 10,
-    out: Annotated[Path | None, _option("the file to write", "overview.png in the folder")] = None,
-) -> None:
+@command("show", "made per_class out", "mine --per-class 5")
+def show_command(made: Path, per_class: int, out: Path | None) -> None:
     "Draw a saved set in true colours, and say what it is."
-    with plain_errors():
-        from matplotlib.figure import Figure
+    from matplotlib.figure import Figure
 
-        from dgdd_nb.distilled import DistilledSet
-
-        made, path = DistilledSet.load(folder), out or folder / "overview.png"
-        figure = Figure(figsize=(6.5, 0.65 * made.C), layout="constrained")
-        made.show(per_class, figure.add_subplot())
-        save_figure(figure, path)
-        kept = {key: v for key, v in made.recipe.items() if key not in ("place", "data")}
-        lines = [f"{key}: {value}" for key, value in kept.items()]
-        typer.echo("\n".join([repr(made), *lines, f"Picture: {path}"]))
-
-
-def save_figure(figure: Any, path: Path) -> None:
-    "Write a figure as PNG, atomically."
+    from dgdd_nb.distilled import DistilledSet
     from dgdd_nb.files import replace_atomically
 
+    known, path, made = origin(made), out or made / "overview.png", DistilledSet.load(made)
+    figure = Figure(figsize=(6.5, 0.65 * made.C), layout="constrained")
+    made.show(per_class, figure.add_subplot())
     with replace_atomically(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
+    known = made.recipe | {key: known[key] for key in ("method", "target") if key in known}
+    lines = [f"{key}: {value}" for key, value in known.items() if key not in ("place", "data")]
+    typer.echo("\n".join([repr(made), *lines, f"Picture: {path}"]))
 
 # %% ../nbs/61_cli.ipynb #b898cf19
-@app.command("compare", epilog="Example: dgdd compare pictures --target sketch --size 32 --jobs 2")
+@command(
+    "compare",
+    "data target methods size domains classes ipc steps seeds networks recipe out jobs resume "
+    "dry_run config",
+    "pictures --target sketch --size 32 --jobs 2",
+)
 def compare_command(
-    data: Annotated[str, typer.Argument(metavar="FOLDER", help="as --data of dgdd distill")],
-    target: Annotated[str | None, _option("domain to leave out", "must be named")] = None,
-    methods: Annotated[
-        str, _option("what to compare, with commas between; whole: all real images")
-    ] = "random,DM,DM-matched,DM+SGS",
-    size: Size = None,
-    domains: Domains = None,
-    classes: Classes = None,
-    ipc: Ipc = 10,
-    steps: Steps = 300,
-    seeds: Seeds = 5,
-    networks: Networks = 10,
-    recipe: Recipe = "quick",
-    out: Annotated[Path | None, _option("folder for the results", "compare-TARGET")] = None,
-    jobs: Jobs = 1,
-    resume: Resume = "exact",
-    dry_run: DryRun = False,
-    config: Config = None,
+    data: str,
+    target: str | None,
+    size: int | None,
+    domains: str | None,
+    classes: str | None,
+    steps: int,
+    methods: str,
+    out: Path | None,
+    **how: Any,
 ) -> None:
     """Does it help on your images? A paired table on the domain that is left out.
 
     Compared are random real images, DM (distribution matching), DM with a step as long as that of SGS
-    ("matched step"), and DM + SGS (spectral gradient surgery), or what --methods names. DM minus random
-    says what distillation gives, DM + SGS minus the matched step what SGS gives. A trial is one set,
-    made and scored.
+    ("matched step"), and DM + SGS (spectral gradient surgery), or what --methods names, such as whole: all
+    real images. DM minus random says what distillation gives, DM + SGS minus the matched step what SGS
+    gives. A trial is one set, made and scored.
     """
-    with plain_errors():
-        say("Loading, a few seconds ...")
-        from dgdd_nb.study import compare
+    say("Loading, a few seconds ...")
+    from dgdd_nb.study import compare
 
-        if target is None:
-            task_of(images_of(data, size, domains, classes), data, "", None)
-        images = (
-            images_of(data, size, domains, classes)
-            if classes or (domains and ":" in data)
-            else None
-        )
-        compare(
-            plug_of(data, size, domains) if images is None else images,
-            target,
-            folder=out or Path(f"compare-{target}"),
-            methods=methods.split(","),
-            ipc=ipc,
-            seeds=seeds,
-            networks=networks,
-            recipe=recipe,
-            distill={"steps": steps},
-            dry_run=dry_run,
-            jobs=jobs,
-            resume=resume,
-        )
-        if not dry_run:
-            place = out or f"compare-{target}"
-            matched = f'   or   dgdd table {place} --baseline "DM, matched step"'
-            typer.echo(f"All numbers: dgdd table {place}" + matched * ("DM-matched" in methods))
+    asked = data, size, domains, classes
+    target = target or task_of(images_of(*asked), data, None, None).name
+    chosen = classes or (domains and ":" in data)  # by what a plug cannot say
+    source = images_of(*asked) if chosen else plug_of(*asked[:3])
+    out = out or Path(f"compare-{target}")
+    how |= {"distill": {"steps": steps}, "methods": methods.split(",")}
+    rows = compare(source, target, folder=out, **how)
+    if rows is not None:
+        more = f'   or   dgdd table {out} --baseline "DM, matched step"'
+        typer.echo(f"All numbers: dgdd table {out}" + more * ("DM-matched" in methods))
 
 # %% ../nbs/61_cli.ipynb #e0c49cfa
-@app.command("demo", epilog="Example: dgdd demo --target photo --out demo-photo")
+@command(
+    "demo",
+    "target size train ipc steps seeds networks recipe jobs out dry_run config",
+    "--target photo --out demo-photo",
+    steps=100,
+    seeds=3,
+    networks=4,
+    out=Path("dgdd-demo"),
+)
 def demo_command(
-    target: Annotated[str, _option("domain to leave out: scan, photo, street or print")] = "street",
-    size: Annotated[int, _option("side of the images in pixels", min=8)] = 16,
-    train: Annotated[int, _option("real images per domain to learn from", min=10)] = 600,
-    ipc: Ipc = 10,
-    steps: Steps = 100,
-    seeds: Annotated[int, _option("distillation seeds; no claim is made below 5", min=1)] = 3,
-    networks: Networks = 4,
-    recipe: Recipe = "quick",
-    jobs: Annotated[int | None, _option("trials at the same time", "one per core", min=1)] = None,
-    out: Annotated[Path, _option("folder for the result")] = Path("dgdd-demo"),
-    dry_run: DryRun = False,
-    config: Config = None,
+    target: str, size: int, train: int, steps: int, jobs: int | None, out: Path, **how: Any
 ) -> None:
     "The main job on built-in data, in a few minutes."
-    with plain_errors():
-        say("dgdd demo: loading, a few seconds ...")
-        import joblib
+    say("dgdd demo: loading, a few seconds ...")
+    import joblib
 
-        from dgdd_nb.distilled import DistilledSet
-        from dgdd_nb.evaluate import paired_difference
-        from dgdd_nb.results import render
-        from dgdd_nb.study import COMPARED, Evaluation, Method, Study, forecast, run_study, trials
+    from dgdd_nb.methods import build
+    from dgdd_nb.study import COMPARED, Method, compare
 
-        jobs = jobs or joblib.cpu_count()
-        study = Study(
-            name=f"Demo: {target} left out",
-            data={"name": "mini_digits", "size": size, "train": train},
-            targets=(target,),
-            ipc=(ipc,),
-            seeds=seeds,
-            distill={"steps": steps},
-            evaluations=(Evaluation(networks=networks, recipe=recipe),),
-            methods=(Method("whole"), *COMPARED),
-            baseline="DM",
-        )
-        if dry_run:
-            typer.echo(str(forecast(study, out, jobs)))
-            return
-        rows = run_study(study, out, jobs=jobs)
-        sets = {
-            t.method.name: out / "sets" / t.stem for t in trials(study) if t.seed == 0 and t.ipc
-        }
-        demo_figure(
-            {name: DistilledSet.load(sets[name]) for name in ("DM", "DM + SGS")}, study, rows, out
-        )
-        text = [render(out), ""]
-        pairs = ("DM", "random"), ("DM + SGS", "DM"), ("DM + SGS", "DM, matched step")
-        text += [str(paired_difference(rows[~rows["seen"]], a, b)) for a, b in pairs]
-        typer.echo("\n".join([*text, "", f"Picture: {out}/figure.png; sets: {out}/sets/"]))
+    data = {"name": "mini_digits", "size": size, "train": train}
+    how |= {"methods": (Method("whole"), *COMPARED), "distill": {"steps": steps}}
+    rows = compare(data, target, folder=out, jobs=jobs or joblib.cpu_count(), **how)
+    if rows is not None:
+        demo_figure(build(data).leave_out(target)[0], rows[~rows["seen"]], out, how["ipc"])
+        typer.echo(f"Picture: {out}/figure.png; sets: {out}/sets/; all numbers: dgdd table {out}")
 
 
-def demo_figure(sets: dict[str, Any], study: Any, rows: Any, out: Path) -> None:
+def demo_figure(source: Any, rows: Any, out: Path, ipc: int) -> None:
     "One picture: real, DM and DM + SGS images above, every score below."
     from matplotlib.figure import Figure
 
     from dgdd_nb.distill import initial_images
+    from dgdd_nb.distilled import DistilledSet
+    from dgdd_nb.files import replace_atomically
     from dgdd_nb.plots import image_rows, score_plot, use_style
-    from dgdd_nb.study import task_of as task
 
     use_style()
-    source = task(study, study.targets[0]).source
     figure = Figure(figsize=(6.5, 5.4), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(4, 5))
-    plain = sets["DM"]
+    target, place = rows["target"].iloc[0], out / "sets"
+    plain, sgs = (
+        DistilledSet.load(next(place.glob(f"{target}_{name}_ipc{ipc}_seed0_*")))
+        for name in ("DM", "DM-SGS")
+    )
     labels = plain.hard_labels.tolist()
     shown = [labels.index(c) + (c % plain.K) * labels.count(c) // plain.K for c in range(plain.C)]
     start = initial_images(source, plain.labels, plain.domains, seed=plain.recipe["seed"])
-    pictures = {"real": plain.normalisation.inverse(start[shown])}
-    pictures |= {name: made.pictures()[shown] for name, made in sets.items()}
-    image_rows(pictures, above, source.classes)
-    runs = {
-        method: [list(x["accuracy"]) for _, x in mine.groupby("distillation_seed")]
-        for method, mine in rows[~rows["seen"]].groupby("method", sort=False)
-    }
-    score_plot(runs, below, chance=100 / source.C)
-    save_figure(figure, out / "figure.png")
+    pictures = {"real": plain.normalisation.inverse(start), "DM": plain.pictures()}
+    pictures["DM + SGS"] = sgs.pictures()
+    image_rows({name: x[shown] for name, x in pictures.items()}, above, source.classes)
+    columns = ["method", "distillation_seed", "network_seed", "accuracy"]
+    score_plot(rows[columns].itertuples(index=False), below, chance=100 / source.C)
+    with replace_atomically(out / "figure.png") as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
 
 # %% ../nbs/61_cli.ipynb #3575bc1f
-Results = Annotated[
-    Path, typer.Argument(help="a folder written by dgdd run or compare", metavar="RESULTS")
-]
-
-
-@app.command("run", epilog="Example: dgdd run benchmarks/tables/main_mini.toml --jobs 2")
-def run_command(
-    study: Annotated[
-        Path,
-        typer.Argument(
-            help="a study in TOML or JSON; it is code: trust it like a script", metavar="STUDY"
-        ),
-    ],
-    results: Annotated[Path | None, _option("folder", "results/STUDY")] = None,
-    jobs: Jobs = 1,
-    backend: Annotated[str, _option("loky, sequential, dask or ray")] = "loky",
-    address: Annotated[str | None, _option("of a running Dask or Ray cluster", "none")] = None,
-    resume: Resume = "exact",
-    dry_run: DryRun = False,
-) -> None:
+@command(
+    "run",
+    "study out jobs backend address resume dry_run",
+    "benchmarks/tables/main_mini.toml --jobs 2",
+)
+def run_command(study: Path, out: Path | None, dry_run: bool, **how: Any) -> None:
     "Run the missing trials of a study; after an interruption, run it again."
-    with plain_errors():
-        from dgdd_nb.files import load_settings
-        from dgdd_nb.study import Study, forecast, run_study
+    from dgdd_nb.files import load_settings
+    from dgdd_nb.study import Study, forecast, run_study
 
-        wanted, folder = load_settings(Study, study), results or Path("results") / study.stem
-        if dry_run:
-            typer.echo(str(forecast(wanted, folder, jobs)))
-            return
-        rows = run_study(wanted, folder, backend=backend, jobs=jobs, address=address, resume=resume)
-        typer.echo(
-            f"{rows.attrs['trials run']} trials run, all are in {folder}\nNext: dgdd table {folder}"
-        )
+    wanted, folder = load_settings(Study, study), out or Path("results") / study.stem
+    if dry_run:
+        typer.echo(str(forecast(wanted, folder, how["jobs"])))
+        return
+    ran = run_study(wanted, folder, **how).attrs["trials run"]
+    typer.echo(f"{ran} trials run, all are in {folder}\nNext: dgdd table {folder}")
 
 
-@app.command("table", epilog="Example: dgdd table results/main_mini --baseline random")
-def table_command(
-    folder: Results,
-    baseline: Annotated[str | None, _option("compare with it", "the study's")] = None,
-    form: Annotated[str, _option("markdown, csv or latex", None, "--format")] = "markdown",
-    csv: Annotated[Path | None, _option("write one line per network here", "no")] = None,
-) -> None:
+@command("table", "results baseline form csv", "results/main_mini --baseline random")
+def table_command(results: Path, baseline: str | None, form: str, csv: Path | None) -> None:
     "Show the finished trials of a study: mean, spread, paired differences, price."
-    with plain_errors():
-        from dgdd_nb.results import read_results, render, what_ran
+    from dgdd_nb.results import read_results, render, what_ran
 
-        if csv:
-            read_results(folder).to_csv(csv, index=False)
-        say(what_ran(folder))
-        typer.echo(render(folder, form, baseline))
+    if csv:
+        read_results(results).to_csv(csv, index=False)
+    say(what_ran(results))
+    typer.echo(render(results, form, baseline))
 
-# %% ../nbs/61_cli.ipynb #a0210ae1
-@app.command("pack", epilog="Example: dgdd pack results/main_mini main_mini.jsonl")
-def pack_command(
-    folder: Results,
-    path: Annotated[Path, typer.Argument(help="file to write, ending in .jsonl", metavar="FILE")],
-) -> None:
+
+@command("pack", "results packed", "results/main_mini main_mini.jsonl")
+def pack_command(results: Path, packed: Path) -> None:
     "Put all finished trials into one file, which table and plot read like the folder."
-    with plain_errors():
-        from dgdd_nb.results import pack
+    from dgdd_nb.results import pack
 
-        typer.echo(f"{pack(folder, path)} written")
+    typer.echo(f"{pack(results, packed)} written")
 
 
-@app.command("plot", epilog="Example: dgdd plot results/alpha --over surgery.alpha")
-def plot_command(
-    folder: Results,
-    over: Annotated[
-        str | None, _option("a number to draw over, such as alpha", "all methods")
-    ] = None,
-    out: Annotated[Path | None, _option("the file to write", "beside the results")] = None,
-) -> None:
+@command("plot", "results over out", "results/alpha --over surgery.alpha")
+def plot_command(results: Path, over: str | None, out: Path | None) -> None:
     "Draw the finished trials of a study: all methods, or one option varied."
-    with plain_errors():
-        from dgdd_nb.results import save_plot
+    from dgdd_nb.results import save_plot
 
-        name = "figure.png" if over is None else f"figure-{over}.png"
-        place = folder.with_suffix(".png") if folder.suffix == ".jsonl" else folder / name
-        typer.echo(f"{save_plot(folder, over, out or place)} written")
-
-
-@app.command("check", epilog="Example: dgdd check data/PACS --benchmark pacs")
-def check_command(
-    root: Annotated[Path, typer.Argument(help="a folder of images", metavar="FOLDER")],
-    benchmark: Annotated[str | None, _option("what it should be, such as pacs", "guess")] = None,
-) -> None:
-    "Look through a folder of images: domains, classes, counts, and what is wrong with them."
-    with plain_errors():
-        from dgdd_nb.check import check
-
-        if not check(root, benchmark).ok:
-            raise typer.Exit(1)
+    name = "figure.png" if over is None else f"figure-{over}.png"
+    beside = results.with_suffix(".png") if results.suffix == ".jsonl" else results / name
+    typer.echo(f"{save_plot(results, over, out or beside)} written")
 
 # %% ../nbs/61_cli.ipynb #a468abf6
-def notebooks_home() -> Path:
-    "Where the notebooks are: inside the installed package, or in the clone it is installed from."
+@command("check", "root benchmark", "data/PACS --benchmark pacs")
+def check_command(root: Path, benchmark: str | None) -> None:
+    "Look through a folder of images: domains, classes, counts, and what is wrong with them."
+    from dgdd_nb.check import check
+
+    if not check(root, benchmark).ok:
+        raise typer.Exit(1)
+
+
+@command("notebooks", "folder force", "lessons", folder=Path("dgdd-notebooks"))
+def notebooks_command(folder: Path, force: bool) -> None:
+    "Copy the notebooks to a folder of yours."
     import dgdd_nb
 
     package = Path(dgdd_nb.__file__).resolve().parent
-    for folder in (package / "notebooks", package.parent / "nbs"):
-        if (folder / "index.ipynb").is_file():
-            return folder
-    raise FileNotFoundError("The notebooks were not installed: get them from the repository.")
-
-
-@app.command("notebooks", epilog="Example: dgdd notebooks lessons")
-def notebooks_command(
-    folder: Annotated[Path, typer.Argument(help="where to put them")] = Path("dgdd-notebooks"),
-    force: Annotated[
-        bool, typer.Option("--force", help="replace notebooks that are there")
-    ] = False,
-) -> None:
-    "Copy the notebooks to a folder of yours."
-    with plain_errors():
-        home = notebooks_home()
-        inside = sorted([*home.rglob("*.ipynb"), *home.glob("images/*")])
-        inside = [p.relative_to(home) for p in inside if p.is_file()]
-        inside = [p for p in inside if not any(x.startswith((".", "_")) for x in p.parts)]
-        there = [p for p in inside if (folder / p).exists()]
-        if there and not force:
-            raise ValueError(f"{folder / there[0]} exists: choose another folder, or add --force.")
-        for path in inside:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            if path.suffix != ".ipynb":
-                shutil.copyfile(home / path, folder / path)
-                continue
-            book = json.loads((home / path).read_text(encoding="utf-8"))
-            # the last cell would export modules from the copy
-            book["cells"] = [c for c in book["cells"] if "import nbdev" not in "".join(c["source"])]
-            text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
-            (folder / path).write_text(text, encoding="utf-8")
-        typer.echo(f"{len(inside)} files in {folder}\nNext: jupyter lab {folder / 'index.ipynb'}")
-        typer.echo(
-            "Pages with stored results (24, 25, 31, 32, benchmarks) want a clone of the repository."
-        )
+    places = package / "notebooks", package.parent / "nbs"  # of a wheel, of a clone
+    home = next((place for place in places if (place / "index.ipynb").is_file()), None)
+    if home is None:
+        raise FileNotFoundError("The notebooks were not installed: get them from the repository.")
+    inside = [p.relative_to(home) for p in (*home.rglob("*.ipynb"), *home.glob("images/*"))]
+    inside = [p for p in inside if not any(x.startswith((".", "_")) for x in p.parts)]
+    there = [p for p in sorted(inside) if (folder / p).exists()]
+    if there and not force:
+        raise ValueError(f"{folder / there[0]} exists: name another FOLDER, or add --force.")
+    for path in inside:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix != ".ipynb":
+            shutil.copyfile(home / path, folder / path)
+            continue
+        book = json.loads((home / path).read_text(encoding="utf-8"))
+        # the last cell would export modules from the copy
+        book["cells"] = [c for c in book["cells"] if "import nbdev" not in "".join(c["source"])]
+        text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
+        (folder / path).write_text(text, encoding="utf-8")
+    typer.echo(f"{len(inside)} files in {folder}\nNext: jupyter lab {folder / 'index.ipynb'}")
+    typer.echo(
+        "Pages with stored results (24, 25, 31, 32, benchmarks) want a clone of the repository."
+    )
 
 
 def main() -> None:

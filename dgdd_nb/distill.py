@@ -112,15 +112,13 @@ def describe(thing: Any) -> Any:
 def differences(there: Mapping, here: Mapping) -> str:
     "What differs between two descriptions, in words; empty if nothing does."
     keys = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
-    return "; ".join(
-        f"{key}: {there.get(key)} there, {here.get(key)} here" if key != "data" else "other images"
-        for key in keys
-    )
+    words = {key: f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys}
+    return "; ".join((words | {"data": "other images"})[key] for key in keys)
 
 # %% ../nbs/16_distill.ipynb #a4c34e61
 _CHECKPOINT = "distillation checkpoint"
 _PLACE = ("device", "micro_batch", "micro_batch_synthetic", "compile", "channels_last")
-_PLACE += ("batched_vjp", "precision")
+_PLACE += ("batched_vjp", "precision")  # change the last digits alone
 
 
 class Run:
@@ -178,23 +176,18 @@ class Run:
         "Go on where a checkpoint stopped (`ValueError`: damaged, or another run's)."
         tensors, meta = load_tensors(path, _CHECKPOINT)
         what, place = self.description()
-        advice = {
-            "belongs to another run": (
-                differences(meta["run"], what),
-                "name another file, or pass resume='never' to overwrite it",
-            ),
-            "was written under other circumstances": (
-                differences(meta["place"], place) if resume == "exact" else "",
-                "restore them, or accept other last digits with resume='anyway'",
-            ),
-            "has done more steps": (
-                f"{meta['step']} steps" if meta["step"] > self.settings.steps else "",
-                f"raise steps, now {self.settings.steps}",
-            ),
+        other, elsewhere = differences(meta["run"], what), differences(meta["place"], place)
+        faults = {
+            f"belongs to another run ({other}): name another file, or pass resume='never' to "
+            "overwrite it": other,
+            f"was written under other circumstances ({elsewhere}): restore them, or accept other "
+            "last digits with resume='anyway'": resume == "exact" and elsewhere,
+            f"has done more steps ({meta['step']} steps): raise steps, now "
+            f"{self.settings.steps}": meta["step"] > self.settings.steps,
         }
-        for fault, (detail, cure) in advice.items():
-            if detail:
-                raise ValueError(f"{path} {fault} ({detail}): {cure}.")
+        for words, wrong in faults.items():
+            if wrong:
+                raise ValueError(f"{path} {words}.")
         under = lambda name: {  # noqa: E731
             k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)
         }
@@ -261,34 +254,31 @@ def run_loop(
     steps, quick = run.settings.steps, run.engine.device.type == "cpu"
     bar = tqdm(initial=run.at, total=steps, desc="distill", unit="step", disable=not progress)
     with note_interrupts() as interrupted, bar:
-        while run.at < steps:
-            if keep_every and run.at % keep_every == 0:
+        while True:
+            if keep_every and (run.at % keep_every == 0 or run.at >= steps):
                 run.kept[run.at] = run.synthetic.detach().cpu().clone()
+            if run.at >= steps:
+                break
             found = run.step()
             if (quick or run.at % 10 == 0) and not run.synthetic.isfinite().all():
                 kept = checkpoint and checkpoint.exists()
                 kept = f"; {checkpoint} holds the last good state" if kept else ""
-                raise ValueError(
-                    f"The images became NaN at step {run.at}: lower lr, now {run.settings.lr}{kept}."
-                )
+                words = f"The images became NaN at step {run.at}"
+                raise ValueError(f"{words}: lower lr, now {run.settings.lr}{kept}.")
             if callback:
                 callback(run, found)
             bar.update()
             if interrupted():
                 path = checkpoint or Path("distill-interrupted.safetensors")
                 run.save(path)
-                raise KeyboardInterrupt(
-                    f"Stopped after step {run.at} of {steps}; "
-                    f"the same call with checkpoint={str(path)!r} resumes."
-                )
+                words = f"the same call with checkpoint={str(path)!r} resumes"
+                raise KeyboardInterrupt(f"Stopped after step {run.at} of {steps}; {words}.")
             if checkpoint and (run.at % checkpoint_every == 0 or run.at == steps):
                 try:
                     run.save(checkpoint)
                 except OSError as error:  # no work is lost
                     words = f"No checkpoint at step {run.at}: {error} The run goes on."
                     warnings.warn(words, stacklevel=2)
-    if keep_every:
-        run.kept[run.at] = run.synthetic.detach().cpu().clone()
 
 # %% ../nbs/16_distill.ipynb #4abb73b5
 def engine_settings(function: Callable, given: Mapping[str, Any]) -> EngineSettings:
@@ -298,18 +288,14 @@ def engine_settings(function: Callable, given: Mapping[str, Any]) -> EngineSetti
     known += [setting.name for setting in fields(EngineSettings)]
     for name in given:
         if name not in known:
-            raise ValueError(
-                f"{function.__name__} has no option {name!r}{did_you_mean(name, known)}: "
-                f"it has {', '.join(known)}."
-            )
+            words = f"{function.__name__} has no option {name!r}{did_you_mean(name, known)}"
+            raise ValueError(f"{words}: it has {', '.join(known)}.")
     return load_settings(EngineSettings, given)
 
 # %% ../nbs/16_distill.ipynb #4bce2a74
 def distill(
     source: MultiDomain,  # real images of the source domains
-    matcher: Objective
-    | Matcher
-    | Callable,  # such as DM(); a function of (real, synthetic) will do
+    matcher: Objective | Matcher | Callable,  # such as DM(), or a function of (real, synthetic)
     surgery: Callable | None = None,  # such as SGS(); None: plain matching
     *,
     encoders: Callable[..., Encoders] | None = None,  # (build, seed) -> Encoders; None: fresh ones
@@ -358,6 +344,5 @@ def estimate(
 ) -> Forecast:
     "Steps, seconds each, seconds in all and peak memory of such a run, without running it."
     made = Engine(source, matcher, surgery, engine_settings(estimate, engine), 0, encoders)
-    labels, domains = assign_domains(images_per_class(ipc, source.classes), source.present)
-    there = labels.to(made.device), domains.to(made.device)
-    return forecast(made, *there, steps, measure)
+    assigned = assign_domains(images_per_class(ipc, source.classes), source.present)
+    return forecast(made, *(x.to(made.device) for x in assigned), steps, measure)

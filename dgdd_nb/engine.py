@@ -12,18 +12,24 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .augment import DSA, Params, apply, draw, strategy_for
 from .data import Batch, MultiDomain
-from .domain_gradients import DomainGradients, Layout, cause, from_features, from_losses
+from dgdd_nb.domain_gradients import (
+    DomainGradients,
+    Layout,
+    from_features,
+    from_losses,
+    vector_jacobian,
+    watched,
+)
 from .files import generator, pick_device
 from .matching import Matcher, Objective, as_matcher
 from dgdd_nb.networks import (
@@ -35,6 +41,7 @@ from dgdd_nb.networks import (
     has_batch_norm,
     network,
 )
+from .surgery import operate
 
 # %% ../nbs/15_engine.ipynb #63b04d4b
 @dataclass(frozen=True)
@@ -79,32 +86,21 @@ def default_real_batch(size: tuple[int, int]) -> int:
 # %% ../nbs/15_engine.ipynb #3a4946bd
 @torch.no_grad()
 def extract_all(
-    net: Encoder,
-    images: Tensor,  # (M, 3, H, W) normalised and augmented
-    layers: tuple[str, ...],
-    micro_batch: int,  # images per forward pass
-    form: torch.memory_format = torch.contiguous_format,
-) -> dict[str, Tensor]:  # layer -> (M, ...) float32
-    "Features without a graph, a micro-batch at a time."
-    parts = [
-        net.extract(x.contiguous(memory_format=form), layers) for x in images.split(micro_batch)
-    ]
+    net: Encoder, images: Tensor, layers: tuple[str, ...], micro_batch: int
+) -> dict[str, Tensor]:
+    "Features (M, ...) in float32 at the layers, without a graph, a micro-batch at a time."
+    parts = [net.extract(x, layers) for x in images.split(micro_batch)]
     return {name: torch.cat([part[name].float() for part in parts]) for name in layers}
 
 # %% ../nbs/15_engine.ipynb #0403cf6a
-def freeze_statistics(
-    net: Encoder,
-    images: Tensor,
-    micro_batch: int,
-    form: torch.memory_format = torch.contiguous_format,
-) -> None:
+def freeze_statistics(net: Encoder, images: Tensor, micro_batch: int) -> None:
     "Set the running statistics of batch norm to those of the images, and stop updating them."
     for m in net.modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
             m.reset_running_stats()
             m.momentum = None  # a plain average over the micro-batches
     net.train()
-    extract_all(net, images, ("embed",), micro_batch, form)
+    extract_all(net, images, ("embed",), micro_batch)
     net.eval()
 
 # %% ../nbs/15_engine.ipynb #0cc0d2bb
@@ -127,10 +123,7 @@ def precision_of(name: str, device: torch.device) -> Iterator[None]:
         raise ValueError(
             f"Precision {name!r} needs a CUDA device of capability 8.0 or more: use 'float32'."
         )
-    if not capable:
-        yield
-        return
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    flags = (torch.backends.cuda.matmul, torch.backends.cudnn) if capable else ()
     before = [flag.allow_tf32 for flag in flags]
     try:
         for flag in flags:
@@ -142,71 +135,48 @@ def precision_of(name: str, device: torch.device) -> Iterator[None]:
             flag.allow_tf32 = value
 
 # %% ../nbs/15_engine.ipynb #74238b34
-def has_compiler() -> bool:
-    "Is there a C++ compiler, which `torch.compile` wants on a CPU?"
-    return any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
-
-
 @lru_cache(maxsize=1)
-def compiled_tail() -> Callable[..., Tensor] | None:
-    "`block_tail` compiled, its graph good for K backward passes; None, with a note, if impossible."
-    if not has_compiler():
-        warnings.warn("No C++ compiler was found, so compile=True is skipped.", stacklevel=3)
-        return None
-    try:  # by default a compiled graph gives up its buffers after one backward pass
+def compiled_tail() -> Callable[..., Tensor]:
+    "`block_tail` compiled, its graph good for K backward passes; as it is, with a note, if not."
+    with suppress(ImportError, AttributeError):  # older versions have no such switch
         from torch._functorch import config
 
-        config.donated_buffer = False
-    except (ImportError, AttributeError):
-        pass
-    return torch.compile(block_tail)
+        config.donated_buffer = False  # by default buffers are given up after one backward pass
+    try:
+        if not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
+            raise RuntimeError("no C++ compiler was found")
+        return torch.compile(block_tail)
+    except RuntimeError as error:
+        warnings.warn(f"compile=True is skipped: {error}.", stacklevel=3)
+        return block_tail
+
+
+def can_batch(outputs: dict[str, Tensor], images: Tensor) -> bool:
+    "Does this version of torch batch vector-Jacobian products here? If not, a note says so."
+    twice = {name: torch.stack([f, f]).detach() for name, f in outputs.items()}
+    try:
+        vector_jacobian(outputs, images, twice, batched=True)
+    except RuntimeError as error:
+        warnings.warn(f"batched_vjp=True is skipped: {str(error).splitlines()[0]}.", stacklevel=3)
+        return False
+    return True
 
 # %% ../nbs/15_engine.ipynb #0215efe1
 @contextmanager
-def memory_advice(micro_batch: int, micro_batch_synthetic: int) -> Iterator[None]:
+def memory_advice(**sizes: int) -> Iterator[None]:
     "Turn an out-of-memory error into advice; leave every other error as it is."
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch's own one is a RuntimeError
+    except (MemoryError, RuntimeError) as error:
         text = str(error).lower()
-        if isinstance(error, RuntimeError) and not any(
-            words in text for words in ("out of memory", "can't allocate memory")
-        ):
+        told = "out of memory" in text or "can't allocate memory" in text
+        if not (told or isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))):
             raise
-        sizes = {"micro_batch": micro_batch, "micro_batch_synthetic": micro_batch_synthetic}
         halves = [f"{name}={max(1, n // 2)}" for name, n in sizes.items() if n < ALL]
         raise RuntimeError(
             f"Out of memory: try {', '.join([*halves, 'or a smaller real_batch'])} (a checkpoint "
             'resumes under other micro-batches with resume="anyway").'
         ) from error
-
-# %% ../nbs/15_engine.ipynb #6518dc3b
-def _global_dice() -> tuple:
-    "The states of the global dice of torch and numpy (Python's own are rolled by other threads too)."
-    _, words, *rest = np.random.get_state()  # noqa: NPY002
-    device = torch.cuda.is_initialized() and torch.cuda.get_rng_state().numpy().tobytes()
-    shared = torch.get_rng_state().numpy().tobytes()
-    return shared, device, words.tobytes(), rest
-
-
-@contextmanager
-def watched(plug: Any, first: bool, *given: Tensor | None) -> Iterator[list]:
-    "Blame a plug-in in one sentence; what it makes goes into the list, looked at if `first`."
-    given, made = [x for x in given if x is not None], []
-    dice, versions = first and _global_dice(), [x._version for x in given]
-    blame = f"{getattr(getattr(plug, 'function', plug), '__name__', type(plug).__name__)}: "
-    try:
-        yield made
-    except Exception as error:
-        if (words := cause(error)) is None:
-            raise
-        raise ValueError(blame + words) from error
-    if first and dice != _global_dice():
-        raise ValueError(f"{blame}It rolls global dice: draw from the generator that it is given.")
-    if versions != [x._version for x in given]:
-        raise ValueError(f"{blame}It changes what it was given in place: work on a copy.")
-    if first and not all(bool(x.isfinite().all()) for x in made if x is not None):
-        raise ValueError(f"{blame}It gives NaN or infinity: guard its roots and divisions.")
 
 # %% ../nbs/15_engine.ipynb #c21fce15
 @dataclass
@@ -244,23 +214,25 @@ class Engine:
         self.matcher, self.surgery, self.settings, self.seed = as_matcher(matcher), surgery, s, seed
         self.device, self.normalise = pick_device(s.device), source.normalisation()
         self.source, self.first, self.drawn = source.to(self.device), True, None
-        self.dsa = DSA(strategy_for(s.augment, source.classes))
-        self.pool, self.wanted = self.source, s.real_batch or default_real_batch(size)
+        self.dsa, self.pool = DSA(strategy_for(s.augment, source.classes)), self.source
         if s.draw == "mixture":
             one = torch.zeros_like(self.source.domains)
             self.pool = replace(self.source, domains=one, domain_names=("all",))
-        self.wanted = math.ceil(self.wanted / self.pool.K)  # of each cell: an equal share
+        share = (s.real_batch or default_real_batch(size)) / self.pool.K
+        self.wanted = math.ceil(share)  # of each cell: an equal share
         self.counts = self.pool.counts().clamp(max=self.wanted).tolist()  # or all there are
         width = s.width or default_width(size)
-        self.tail = (compiled_tail() if s.compile else None) or block_tail
+        self.tail = compiled_tail() if s.compile else block_tail
         last = self.device.type == "cuda" or width >= 64 or self.tail is not block_tail
         last = last if s.channels_last is None else s.channels_last
         self.form = torch.channels_last if last else torch.contiguous_format
         self.factory = encoders or FreshEncoders
         self.encoders = self.factory(self.build, seed)
         self.layers, net = getattr(self.matcher, "layers", ("embed",)), self.encoders(0)
-        with torch.no_grad():  # an unknown layer is named here, with a suggestion
-            net.extract(torch.zeros(2, 3, *size, device=self.device), self.layers)
+        x = torch.zeros(2, 3, *size, device=self.device, requires_grad=True)
+        with torch.enable_grad():  # an unknown layer is named here, with a suggestion
+            outputs = net.extract(x.contiguous(memory_format=self.form), self.layers)
+        self.batched_vjp = s.batched_vjp and can_batch(outputs, x)
         n = default_micro_batch(width, size, self.device)
         mixed = net.training and has_batch_norm(net)  # images of one pass see each other
         self.micro_batch = ALL if mixed else s.micro_batch or n
@@ -306,14 +278,15 @@ class Engine:
             self.drawn = self.draw(step - step % life)
             if self.settings.batch_norm == "frozen" and has_batch_norm(net):
                 images = self.normalise(source.images[self.drawn.index])
-                freeze_statistics(net, images, self.micro_batch, self.form)
+                images = images.contiguous(memory_format=self.form)
+                freeze_statistics(net, images, self.micro_batch)
         domains = torch.full_like(labels, -1) if domains is None else domains
         batch = Batch(synthetic.detach(), labels, domains, source.K, source.C)
         per_class = tuple(torch.bincount(labels, minlength=source.C).tolist())
         layout = Layout(self.drawn.counts, per_class)
         groups = class_groups(per_class, self.micro_batch_synthetic)
         with precision_of(self.settings.precision, self.device):
-            parts = [self._part(net, batch, layout, *g, step, separate) for g in groups]
+            parts = [self._part(net, batch, layout, g, step, separate) for g in groups]
         if len(parts) == 1:
             return parts[0]
         axes = {"g_domain": 1, "g_dm": 0, "losses": 1, "weight": 1}
@@ -322,23 +295,17 @@ class Engine:
         return DomainGradients(**joined)
 
     def _part(
-        self,
-        net: Encoder,
-        batch: Batch,
-        layout: Layout,
-        first: int,
-        last: int,
-        step: int,
-        separate: bool,
+        self, net: Encoder, batch: Batch, layout: Layout, group: tuple, step: int, separate: bool
     ) -> DomainGradients:
-        "Gradients of the classes `first` to before `last`: one forward pass of synthetic images."
+        "Gradients of a group of classes (first, one past the last): one synthetic forward pass."
         source, drawn, plug = self.source, self.drawn, self.matcher
-        start, stop = (sum(sum(row[:c]) for row in layout.counts) for c in (first, last))
+        first, last = group
+        start, stop = (sum(sum(row[:c]) for row in layout.counts) for c in group)
         mine = slice(sum(layout.per_class[:first]), sum(layout.per_class[:last]))
         index, labels = drawn.index[start:stop], batch.labels[mine]
         dice = lambda: generator(self.seed, "objective", step, self.device)  # noqa: E731
 
-        real = drawn.features.get((first, last))  # there already, if the encoder lives on
+        real = drawn.features.get(group)  # there already, if the encoder lives on
         if real is None:
             real = self.normalise(source.images[index])  # bytes on the device become numbers here
             real = apply(real, drawn.params, owner=source.labels[index])
@@ -352,15 +319,18 @@ class Engine:
                 made += [found.losses, found.g_dm, found.g_domain]
             return replace(found, losses=found.losses[:, first:last])
         if isinstance(real, Tensor):
-            real = extract_all(net, real, self.layers, self.micro_batch, self.form)
+            real = real.contiguous(memory_format=self.form)
+            real = extract_all(net, real, self.layers, self.micro_batch)
         if self.encoders.life > 1:
-            drawn.features[first, last] = real
+            drawn.features[group] = real
         outputs = {name: f.float() for name, f in net.extract(seen, self.layers).items()}
         shapes = {name: tuple(f.shape[1:]) for name, f in outputs.items()}
         layout = Layout(tuple(r[first:last] for r in layout.counts), layout.per_class[first:last])
         with watched(plug, self.first, *real.values(), *outputs.values()) as made:
-            rolled, batched = plug.draw(dice(), shapes), self.settings.batched_vjp
-            found = from_features(plug, real, outputs, images, layout, rolled, batched, separate)
+            rolled = plug.draw(dice(), shapes)
+            found = from_features(
+                plug, real, outputs, images, layout, rolled, self.batched_vjp, separate
+            )
             made += [found.losses, found.g_dm, found.g_domain]
         return found
 
@@ -372,17 +342,14 @@ class Engine:
         step: int,  # number of the step
     ) -> DomainGradients:
         "Put the direction of (11) into `synthetic.grad`; an optimiser takes the step."
-        with memory_advice(self.micro_batch, self.micro_batch_synthetic):
+        with memory_advice(
+            micro_batch=self.micro_batch, micro_batch_synthetic=self.micro_batch_synthetic
+        ):
             found = self.gradients(synthetic, labels, step, self.surgery is not None, domains)
-            direction, given = found.g_dm, (found.g_domain, found.g_dm, labels, domains)
-            if self.surgery is not None:
+            direction = found.g_dm
+            if self.surgery is not None:  # (7) to (11)
                 dice = generator(self.seed, "surgery", step, self.device)
-                with watched(self.surgery, self.first, *given) as made:
-                    direction = self.surgery(found, labels, domains, dice)  # (7) to (11)
-                    shape = tuple(getattr(direction, "shape", ()))
-                    if shape != tuple(synthetic.shape):
-                        raise ValueError(f"Its direction has shape {shape}, unlike the images.")
-                    made.append(direction)
+                direction = operate(self.surgery, found, labels, domains, dice, self.first)
         synthetic.grad, self.first = direction, False
         return found
 
@@ -419,11 +386,10 @@ class Forecast:
         memory = f"about {self.memory / 2**20:,.0f} MiB of memory"
         if self.seconds is None:
             return f"{self.steps:,} steps, {memory}"
-        total = self.total
         units = ((86400, "days"), (3600, "hours"), (60, "minutes"), (0, "seconds"))
-        size, unit = next((s or 1, u) for s, u in units if total >= 2 * s)
-        each = f"{self.seconds:.3g} s each"
-        return f"{self.steps:,} steps, {each}: about {total / size:.1f} {unit}; {memory}"
+        size, unit = next((s or 1, u) for s, u in units if self.total >= 2 * s)
+        time = f"{self.seconds:.3g} s each: about {self.total / size:.1f} {unit}"
+        return f"{self.steps:,} steps, {time}; {memory}"
 
 # %% ../nbs/15_engine.ipynb #43acb0f5
 def forecast(

@@ -637,18 +637,15 @@ function render({ model, el }) {
   };
   model.get('scenes').forEach(remember);
   remember(model.get('found'));
-  model.on('change:found', found);
-  model.on('change:state', told);
-  model.on('change:error', failed);
+  const heard = Object.entries({ 'change:found': found, 'change:state': told, 'change:error': failed });
+  heard.forEach(([name, act]) => model.on(name, act));
   const leave = follow_theme(root);
   show();
   root.desk = desk; // for a test, or a curious reader in the console: document.querySelector('.dgdd').desk.change({alpha: 1})
   return () => {
     leave();
     desk.stop();
-    model.off('change:found', found);
-    model.off('change:state', told);
-    model.off('change:error', failed);
+    heard.forEach(([name, act]) => model.off(name, act));
   };
 }
 

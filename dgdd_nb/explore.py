@@ -28,16 +28,16 @@ from .files import derive_seed, generator, replace_atomically
 from .fourier import inverse_spectrum, spectrum
 from .matching import DM
 from .networks import network
-from .plots import COLOURS, colour_of, common_limit, domain_styles, panels, show_gradient
+from .plots import COLOURS, colour_of, domain_styles, gradient_panels
 from .resultant import null_level
 from .surgery import SGS, Parts, decompose, shuffle_bins
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['Scene', 'scene', 'explore', 'arrows', 'peel', 'play']
+__all__ = ['scene', 'explore', 'arrows', 'peel', 'play']
 
 # %% ../nbs/60_explore.ipynb #x-scene
 @dataclass(frozen=True, eq=False)
@@ -60,12 +60,8 @@ class Scene:
     def parts(self, K: int | None = None, reading: str = "a", agreement: str = "spectral") -> Parts:
         "What (7) to (10) make of the first K domains (None: all), without the axis of images."
         K = len(self.domain_names) if K is None else K
-        found = decompose(
-            self.g_domain[:K, None],
-            reading=reading,
-            agreement=agreement,
-            dice=generator(0, "shuffled"),
-        )
+        how = {"reading": reading, "agreement": agreement, "dice": generator(0, "shuffled")}
+        found = decompose(self.g_domain[:K, None], **how)
         return Parts(found.g_mean[0], found.g_cls[0], found.g_dom[:, 0], found.R[0])
 
     def direction(
@@ -94,33 +90,35 @@ class Scene:
         alpha: Sequence[float] = (0, 0.5, 1, 2),
         beta: Sequence[float] = (0, 0.2, 1),
         **how: Any,
-    ) -> Figure:
+    ) -> list[Axes]:
         "Directions of (11) over alpha (columns) and beta (rows) on one colour scale."
-        maps = {
-            f"alpha {a:g}, beta {b:g}": self.direction(a, b, **how) for b in beta for a in alpha
-        }
-        return _maps(maps, len(alpha))
+        every = [(a, b) for b in beta for a in alpha]
+        maps = {f"alpha {a:g}, beta {b:g}": self.direction(a, b, **how) for a, b in every}
+        return gradient_panels(maps, len(alpha))
 
     def draw_peel(
         self, threshold: Sequence[float] = (0, 0.4, 0.6, 0.8), domain: int | None = None
-    ) -> Figure:
+    ) -> list[Axes]:
         "What remains above several thresholds, for R and for R at shuffled frequencies."
         maps = {}
-        for agreement, name in (("spectral", "R"), ("shuffled", "shuffled")):
+        for name, agreement in (("R", "spectral"), ("shuffled", "shuffled")):
             for t in threshold:
                 rest, share = self.peel(t, domain, agreement)
                 maps[f"{name} ≥ {t:g}: {100 * share:.0f} %"] = rest
-        return _maps(maps, len(threshold))
+        return gradient_panels(maps, len(threshold))
 
-
-def _maps(maps: Mapping[str, Tensor], columns: int) -> Figure:
-    "Signed maps in rows on one colour scale."
-    limit = common_limit(*(g.mean(0) for g in maps.values()))
-    axes = panels(len(maps), columns, height=6.5 / columns + 0.1)
-    for ax, (name, g) in zip(axes, maps.items()):
-        show_gradient(g, ax, limit, title=name)
-    axes[0].figure.colorbar(axes[0].images[0], ax=axes, shrink=0.8)
-    return axes[0].figure
+    def packed(self) -> dict[str, Any]:
+        "The scene as the script reads it: arrays as bytes."
+        floats = {name: getattr(self, name) for name in ("image", "g_domain", "g_dm")}
+        return {
+            **{name: x.float().contiguous().numpy().tobytes() for name, x in floats.items()},
+            "real": self.real.contiguous().numpy().tobytes(),
+            "shown": self.real.shape[1],
+            "mean": list(self.normalisation.mean),
+            "std": list(self.normalisation.std),
+            "noise": list(self.noise),
+            **{name: getattr(self, name) for name in ("label", "number", "domain", "lr")},
+        }
 
 # %% ../nbs/60_explore.ipynb #x-make
 def scene(
@@ -139,11 +137,12 @@ def scene(
     c = number_of("class", label, source.classes) if isinstance(label, str) else label
     _between("label", c, 0, source.C - 1)
     absent = [n for n, there in zip(source.domain_names, source.present[:, c]) if not there]
-    if source.K < 2 or absent:
+    if source.K < 2:
+        raise ValueError("A scene compares domains: pass a source with two or more domains.")
+    if absent:
+        absent = ", ".join(absent)
         raise ValueError(
-            f"Class {source.classes[c]!r} is absent in {', '.join(absent)}: choose another class."
-            if absent
-            else "A scene compares domains: pass a source with two or more domains."
+            f"Class {source.classes[c]!r} is absent in {absent}: choose another class."
         )
     data = source.select(source.labels == c).to("cpu")
     images, domains, normalise = _start_images(source, c, distilled, ipc, seed)
@@ -151,19 +150,20 @@ def scene(
     n = int(data.counts()[:, c].min())  # equally many of each domain: equal shares
     net = network(classes=data.C, size=data.size, seed=derive_seed(seed, "encoder"))
     index = data.sample(min(per_domain, n), generator(seed, "real"))
-    real, found = normalise(data.images[index]), {}
+    real, chosen = normalise(data.images[index]), data.domains[index]
     synthetic = Batch(images, torch.full_like(domains, c), domains, data.K, data.C)
+    union, noise = [], []
     for K in range(2, data.K + 1):  # a smaller K leaves the last domains out
-        few = data.domains[index] < K
-        batch = Batch(real[few], data.labels[index][few], data.domains[index][few], K, data.C)
+        few = chosen < K
+        batch = Batch(real[few], data.labels[index][few], chosen[few], K, data.C)
         dice = generator(seed, "objective")
         g = domain_gradients(net.requires_grad_(False), matcher or DM(), batch, synthetic, dice)
-        loud = g.g_domain[:, image].double().flatten(1).norm(dim=1).tolist()
-        noise = null_level(K, samples=50_000, scale=loud if min(loud) > 0 else None).mean
-        found[K] = g.g_domain[:, image], g.g_dm[image], noise
-    g_domain, *_ = found[data.K]
-    _, g_dm, noise = zip(*found.values())
-    rms = float(g_dm[-1].square().mean().sqrt())
+        g_domain = g.g_domain[:, image]
+        loud = g_domain.double().flatten(1).norm(dim=1).tolist()
+        level = null_level(K, samples=50_000, scale=loud if min(loud) > 0 else None)
+        union.append(g.g_dm[image])
+        noise.append(level.mean)
+    rms = float(union[-1].square().mean().sqrt())
     return Scene(
         data.classes,
         data.domain_names,
@@ -172,9 +172,9 @@ def scene(
         int(domains[image]),
         images[image],
         torch.stack([data.images[data.domains == k][: min(shown, n)] for k in range(data.K)]),
-        g_domain,
-        torch.stack(g_dm),
-        noise,
+        g_domain,  # of all domains
+        torch.stack(union),
+        tuple(noise),
         normalise,
         0.3 / rms if rms else 1.0,
     )
@@ -230,17 +230,6 @@ def _script() -> str:
     return files("dgdd_nb").joinpath("explore.js").read_text(encoding="utf-8")
 
 
-def _page(values: dict[str, Any]) -> str:
-    "One web page around what the script asks for: data, state, scenes, found, error."
-    text = json.dumps(values, ensure_ascii=False, default=lambda b: b64encode(b).decode())
-    put = {
-        "title": escape(values["data"]["title"]),
-        "script": re.sub(r"\n +", "\n", _script()).replace("export default", "const widget ="),
-        "data": text.replace("<", "\\u003c"),  # no name can end the script
-    }
-    return re.sub(r"{{(\w+)}}", lambda place: put[place[1]], _PAGE)  # one pass: texts stay texts
-
-
 @lru_cache(maxsize=1)
 def _explorer() -> type:
     "The class of all explorers; anywidget is imported when the first one is made."
@@ -259,9 +248,16 @@ def _explorer() -> type:
 
         def html(self) -> str:
             "The page of this explorer, with the scenes that it began with."
-            data = {**self.data, "live": False}
-            empty = {"found": {}, "error": []}
-            return _page({"data": data, "state": self.state, "scenes": self.scenes, **empty})
+            values = {"data": {**self.data, "live": False}, "found": {}, "error": []}
+            values |= {"state": self.state, "scenes": self.scenes}
+            text = json.dumps(values, ensure_ascii=False, default=lambda b: b64encode(b).decode())
+            script = re.sub(r"\n +", "\n", _script())
+            put = {
+                "title": escape(self.data["title"]),
+                "script": script.replace("export default", "const widget ="),
+                "data": text.replace("<", "\\u003c"),  # no name can end the script
+            }
+            return re.sub(r"{{(\w+)}}", lambda place: put[place[1]], _PAGE)  # in one pass
 
         def save(self, path: str | Path) -> None:
             "Write the page to a file, whole or not at all."
@@ -284,39 +280,22 @@ def _explorer() -> type:
 
 def _widget(kind: str, title: str, look: str, start: dict, scenes: Sequence[Scene] = (), **data):
     "An explorer of one kind; `start` is where its controls begin and where Reset brings them."
-    data |= {"kind": kind, "title": title, "look": look, "start": start, "roles": COLOURS}
-    data.setdefault("live", True)
-    return _explorer()(data=data, state=start, scenes=[_pack(s) for s in scenes])
+    data = {"kind": kind, "title": title, "look": look, "start": start, "live": True, **data}
+    data["roles"] = COLOURS
+    return _explorer()(data=data, state=start, scenes=[s.packed() for s in scenes])
 
 # %% ../nbs/60_explore.ipynb #x-gallery
-def _pack(s: Scene) -> dict[str, Any]:
-    "A scene as the script reads it."
-    arrays = {name: getattr(s, name).contiguous() for name in ("image", "g_domain", "g_dm")}
-    return {
-        **{name: array.float().numpy().tobytes() for name, array in arrays.items()},
-        "real": s.real.contiguous().numpy().tobytes(),
-        "shown": s.real.shape[1],
-        "mean": list(s.normalisation.mean),
-        "std": list(s.normalisation.std),
-        **{name: getattr(s, name) for name in ("label", "number", "domain", "lr")},
-        "noise": list(s.noise),
-    }
-
-
 def _gallery(
     kind: str,
-    title: str,
     look: str,
     source: MultiDomain | Scene | Sequence[Scene],
-    first: tuple[int | str, int],
     start: dict,
     options: dict,
     **data: Any,
 ) -> AnyWidget:
     "An explorer of scenes: of those given, or of a source, computed when they are asked for."
-    live = isinstance(source, MultiDomain)
-    if live:
-        scenes = [scene(source, first[0], image=first[1], **options)]
+    if live := isinstance(source, MultiDomain):
+        scenes = [scene(source, **options)]
     else:
         scenes = [source] if isinstance(source, Scene) else list(source)
     if len({(s.domain_names, s.classes, s.image.shape) for s in scenes}) != 1:
@@ -332,27 +311,24 @@ def _gallery(
         per_class = made.hard_labels.bincount(minlength=made.C).clamp(min=1).tolist()
     marks = dict(zip("os^DvPX*", "●■▲◆▼✚✖★"))  # matplotlib's markers as letters
     styles = domain_styles(one.domain_names).items()
-    widget = _widget(
-        kind,
-        title,
-        look,
-        {"label": one.label, "image": one.number, "domain": -1, "K": len(styles), **start},
-        scenes,
-        live=live,
-        size=[H, W],
-        classes=list(one.classes),
-        images=per_class,
-        order=order.to(torch.int32).numpy().tobytes(),
-        domains=[{"name": n, "colour": s.colour, "mark": marks[s.marker]} for n, s in styles],
-        **data,
-    )
+    data |= {
+        "live": live,
+        "size": [H, W],
+        "classes": list(one.classes),
+        "images": per_class,
+        "order": order.to(torch.int32).numpy().tobytes(),
+        "domains": [{"name": n, "colour": s.colour, "mark": marks[s.marker]} for n, s in styles],
+    }
+    start = {"label": one.label, "image": one.number, "domain": -1, "K": len(styles), **start}
+    widget = _widget(kind, look=look, start=start, scenes=scenes, **data)
     known = {(one.label, one.number): widget.scenes[0]}
 
     def answer(change: dict) -> None:
         label, image, question = change["new"]
         try:
             if (label, image) not in known:
-                known[label, image] = _pack(scene(source, label, image=image, **options))
+                asked = {**options, "label": label, "image": image}
+                known[label, image] = scene(source, **asked).packed()
             widget.found = {**known[label, image], "question": question}
         except Exception as error:  # of any kind: the log of the kernel would swallow it
             name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
@@ -375,19 +351,17 @@ def explore(
     "Move alpha and beta of (11) and see gradients, spectra, R and the image after the step."
     for name, value in (("alpha", alpha), ("beta", beta)):
         _between(name, value, -100, 100)
-    start = {"reading": "a", "agreement": "spectral", "alpha": alpha, "beta": beta, "step": 1}
+    presets = [["default", SGS.alpha, SGS.beta], ["DM", 0, 0], ["alpha = 2", 2, 0]]
     return _gallery(
         "explore",
-        title,
         "move alpha and read length and angle: a new direction, or a longer step? Then move beta "
         "and see whose domain pulls. A bright frequency in R is one that the domains agree on; "
         "compare its mean with what noise reads.",
         source,
-        (label, image),
-        start,
-        options,
-        presets=[["default", SGS.alpha, SGS.beta], ["DM", 0, 0]]
-        + [["alpha = 2", 2, 0], ["beta = 1", 0, 1], ["alpha = beta", 1, 1]],
+        {"reading": "a", "agreement": "spectral", "alpha": alpha, "beta": beta, "step": 1},
+        {"label": label, "image": image, **options},
+        title=title,
+        presets=[*presets, ["beta = 1", 0, 1], ["alpha = beta", 1, 1]],
         ranges={"alpha": [min(0, alpha), max(2, alpha)], "beta": [min(0, beta), max(2, beta)]},
     )
 
@@ -425,14 +399,13 @@ def peel(
     "Keep only the frequencies on which the domains agree and see the gradient that remains."
     return _gallery(
         "peel",
-        "Frequency peeler",
         "which waves go first, and whether R keeps more energy than the same values at the wrong "
         "frequencies. Compare single domains: |mean of G| is R times the mean length, so for the "
         "mean part of the gap is arithmetic.",
         source,
-        (label, image),
         {"threshold": _between("threshold", threshold, 0, 1)},
-        options,
+        {"label": label, "image": image, **options},
+        title="Frequency peeler",
     )
 
 # %% ../nbs/60_explore.ipynb #x-play
@@ -455,23 +428,20 @@ def play(
         number_of("run", name, tuple(runs))
     shown = []
     for number, (name, run) in enumerate(runs.items()):
-        labels, c = run.hard_labels.cpu(), label
+        labels = run.hard_labels.cpu()
         c = number_of("class", label, run.classes) if isinstance(label, str) else label
-        groups = [
-            (labels == k).nonzero()[:10, 0] for k in (labels.unique()[:10] if c is None else [c])
-        ]
+        every = labels.unique()[:10] if c is None else [c]
+        groups = [(labels == k).nonzero()[:10, 0] for k in every]
         index, row = torch.cat(groups), len(groups[0])
         even = c is None and row >= 4 and {len(group) for group in groups} == {row}
-        images = torch.stack(
-            [run.normalisation.inverse(kept[index]) for kept in run.history["kept"]]
-        )
+        images = [run.normalisation.inverse(kept[index]) for kept in run.history["kept"]]
         shown.append(
             {
                 "name": name,
                 "colour": colour_of(name, number),
                 "dash": ("", "6 4", "2 3", "8 3 2 3")[number % 4],
                 "columns": row if even else math.ceil(len(index) ** 0.5),  # a row per class
-                "pictures": images.numpy().tobytes(),
+                "pictures": torch.stack(images).numpy().tobytes(),
                 "loss": list(enumerate(run.history["losses"].mean(1).tolist())),  # over domains
                 "accuracy": [list(point) for point in (accuracy or {}).get(name, ())] or None,
             }

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['use_style', 'panels', 'show_images', 'image_rows', 'contact_sheet', 'show_gradient', 'gradient_panels',
-           'show_spectrum', 'phase_arrows', 'curves', 'score_plot']
+__all__ = ['use_style', 'image_rows', 'gradient_panels', 'show_spectrum', 'curves', 'score_plot']
 
 # %% ../nbs/05_plots.ipynb #73b0bd33
 COLOURS = {  # one colour per role, the same in every notebook (Okabe and Ito, 2008)
@@ -88,13 +87,9 @@ def use_style(
 
 # %% ../nbs/05_plots.ipynb #239f80fc
 def panels(
-    count: int,  # how many axes
-    columns: int | None = None,  # axes per row, all in one row unless given
-    *,
-    width: float = 6.5,  # of the whole figure, inches
-    height: float = 2.2,  # of one row, inches
-) -> list[Axes]:  # count axes of one new figure, row by row
-    """A new figure with several axes in a grid; places that are not needed stay empty."""
+    count: int, columns: int | None = None, *, width: float = 6.5, height: float = 2.2
+) -> list[Axes]:
+    """Axes of a new figure, row by row (inches: of the figure, of a row); unneeded places stay empty."""
     import matplotlib.pyplot as plt
 
     assert count > 0, "A figure needs at least one panel."
@@ -155,12 +150,9 @@ def _draw_grid(
 
 # %% ../nbs/05_plots.ipynb #7299c613
 def show_images(
-    images: ArrayLike,  # (N, 3, H, W); uint8, or float in [0, 1]
-    ax: Axes | None = None,  # where to draw, a new figure if None
-    columns: int = 10,  # pictures per row
-    titles: Sequence[str] = (),  # one short text per picture, drawn above it
+    images: ArrayLike, ax: Axes | None = None, columns: int = 10, titles: Sequence[str] = ()
 ) -> Axes:
-    """Pictures side by side, row by row."""
+    """Pictures (N, 3, H, W) side by side, row by row, each with a short text above if there is one."""
     pictures = list(to_pictures(images))
     grid = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
     side = pictures[0].shape[0]
@@ -185,30 +177,6 @@ def image_rows(
         ax.xaxis.tick_top()
     return ax
 
-# %% ../nbs/05_plots.ipynb #ae2fdea4
-def contact_sheet(
-    images: ArrayLike,  # (N, 3, H, W)
-    rows: ArrayLike,  # row of each image, int (N,), for example its domain
-    columns: ArrayLike,  # column of each image, int (N,), for example its class
-    row_names: Sequence[str],  # names of the rows
-    column_names: Sequence[str],  # names of the columns
-    per_cell: int = 1,  # pictures shown per row and column, the first ones
-    ax: Axes | None = None,  # where to draw, a new figure if None
-) -> Axes:
-    """The first images of every (row, column) cell; a cell without images stays empty."""
-    rows, columns, images = _array(rows), _array(columns), _array(images)
-    grid = [[] for _ in row_names]
-    for r, row in enumerate(grid):
-        for c in range(len(column_names)):
-            found = np.flatnonzero((rows == r) & (columns == c))[:per_cell]
-            row += list(to_pictures(images[found])) if len(found) else []
-            row += [None] * (per_cell - len(found))
-    ax, middle, centre = _draw_grid(grid, ax)
-    ax.set_yticks(middle, list(row_names))
-    ax.set_xticks(centre.reshape(-1, per_cell).mean(1), list(column_names))
-    ax.xaxis.tick_top()
-    return ax
-
 # %% ../nbs/05_plots.ipynb #18a7a5c2
 def common_limit(*gradients: ArrayLike, share: float = 0.995) -> float:
     """The size that nearly all entries stay below: one symmetric colour scale for all panels."""
@@ -217,13 +185,16 @@ def common_limit(*gradients: ArrayLike, share: float = 0.995) -> float:
 
 # %% ../nbs/05_plots.ipynb #7317cc69
 def show_gradient(
-    gradient: ArrayLike,  # (3, H, W), or (H, W)
-    ax: Axes | None = None,  # where to draw, a new figure if None
-    limit: float | None = None,  # value of the strongest colour, from the gradient itself if None
-    channels: str = "mean",  # "mean": mean over the channels in blue-red; "rgb": grey is zero
-    title: str = "",  # text above
+    gradient: ArrayLike,
+    ax: Axes | None = None,
+    limit: float | None = None,
+    channels: str = "mean",
+    title: str = "",
 ) -> Axes:
-    """A signed image: zero is white (or grey), the sign is the hue, the scale can be shared."""
+    """A signed image (3, H, W) or (H, W): zero is white, the sign is the hue, `limit` the strongest.
+
+    `channels="rgb"` shows all three where the mean would let them cancel; there zero is grey.
+    """
     values = _array(gradient)
     values = values.mean(0) if channels == "mean" and values.ndim == 3 else values
     limit = common_limit(values) if limit is None else limit
@@ -240,35 +211,22 @@ def show_gradient(
 # %% ../nbs/05_plots.ipynb #3accdb9e
 def gradient_panels(
     gradients: Mapping[str, ArrayLike],  # name -> (3, H, W)
-    axes: Sequence[Axes] | None = None,  # one per gradient, a new figure if None
-    limit: float | None = None,  # common colour limit, from all gradients together if None
-    columns: int | None = None,  # panels per row of the new figure
+    columns: int | None = None,  # panels per row, all in one row unless given
 ) -> list[Axes]:
     """Gradients side by side on one common colour scale, framed in the colour of their role."""
-    maps = {name: _array(gradient).mean(0) for name, gradient in gradients.items()}
-    limit = common_limit(*maps.values()) if limit is None else limit
-    axes = panels(len(maps), columns, height=1.9) if axes is None else list(axes)
+    maps = {name: _array(gradient) for name, gradient in gradients.items()}
+    limit = common_limit(*(values.mean(0) for values in maps.values()))
+    axes = panels(len(maps), columns, height=1.9)
     styles = domain_styles([name for name in maps if name in _SLOTS])
-    for number, (ax, (name, values)) in enumerate(zip(axes, maps.items(), strict=True)):
+    for ax, (name, values) in zip(axes, maps.items()):
         show_gradient(values, ax, limit, title=name)
-        colour = styles[name].colour if name in styles else colour_of(name, number)
-        ax.spines[:].set(color=colour, linewidth=2.5)
-        rms = np.sqrt((_array(gradients[name]) ** 2).mean())  # over all channels and pixels
+        colour = styles[name].colour if name in styles else colour_of(name)
+        if colour not in SPARE_COLOURS:  # a domain or a role
+            ax.spines[:].set(color=colour, linewidth=2.5)
+        rms = np.sqrt((values**2).mean())  # over all channels and pixels
         ax.set_xlabel(f"rms {rms:.2g}", size="small")
     axes[0].figure.colorbar(axes[0].images[0], ax=axes, shrink=0.8)
     return axes
-
-# %% ../nbs/05_plots.ipynb #856a59ea
-def centred_spectrum(half: ArrayLike, width: int | None = None) -> np.ndarray:
-    """Real values of a half spectrum (..., H, W//2+1) in full, zero in the middle; W even by default."""
-    half = _array(half)
-    assert not np.iscomplexobj(half), "A complex spectrum has no single colour: give its modulus."
-    height, kept = half.shape[-2:]
-    width = 2 * (kept - 1) if width is None else width
-    assert width // 2 + 1 == kept, f"{kept} columns do not belong to images {width} wide."
-    rows, columns = -np.arange(height) % height, width - np.arange(kept, width)
-    mirrored = half[..., rows, :][..., columns]  # the value at -w, for real images
-    return np.fft.fftshift(np.concatenate([half, mirrored], axis=-1), axes=(-2, -1))
 
 # %% ../nbs/05_plots.ipynb #05eeedb1
 def show_spectrum(
@@ -282,11 +240,16 @@ def show_spectrum(
     colour_bar: bool = True,  # draw the colour scale beside
 ) -> Axes:
     """A half spectrum shown full and centred, axes in cycles per image (rows go down)."""
-    values = centred_spectrum(half, width)
-    values = values.mean(0) if values.ndim == 3 else values
+    half = _array(half)
+    assert not np.iscomplexobj(half), "A complex spectrum has no single colour: give its modulus."
+    half = half.mean(0) if half.ndim == 3 else half
+    height, kept = half.shape
+    width = 2 * (kept - 1) if width is None else width
+    assert width // 2 + 1 == kept, f"{kept} columns do not belong to images {width} wide."
+    rows, columns = -np.arange(height) % height, width - np.arange(kept, width)
+    values = np.fft.fftshift(np.hstack([half, half[rows][:, columns]]))  # and the mirror image
     values = np.log10(np.maximum(values, 1e-30)) if log else values
     ax = _axes(ax, 3.2, 2.6)
-    height, width = values.shape
     left, top = -(width // 2) - 0.5, -(height // 2) - 0.5
     extent = (left, left + width, top + height, top)
     image = ax.imshow(values, cmap="viridis", vmin=vmin, vmax=vmax, extent=extent)
@@ -299,12 +262,12 @@ def show_spectrum(
 
 # %% ../nbs/05_plots.ipynb #53a69d9a
 def phase_arrows(
-    spectra: ArrayLike,  # complex (K,): one frequency of one gradient per domain
-    ax: Axes | None = None,  # where to draw, a new figure if None
-    names: Sequence[str] | None = None,  # names of the K domains
-    legend: bool = True,  # name the domains beside the circle
+    spectra: ArrayLike,
+    ax: Axes | None = None,
+    names: Sequence[str] | None = None,
+    legend: bool = True,
 ) -> Axes:
-    """The K arrows at one frequency, their chain, and its end at distance R (9)."""
+    """The arrows of K domains at one frequency, complex (K,), their chain, its end at distance R (9)."""
     arrows = _array(spectra)
     names = [f"domain {k}" for k in range(len(arrows))] if names is None else list(names)
     ax, total = _axes(ax, 3.0, 2.6), np.abs(arrows).sum() or 1.0
@@ -350,25 +313,6 @@ def curves(
     if x is None:
         ax.locator_params(axis="x", integer=True)  # there is no step 2.5
     ax.legend()
-    return ax
-
-# %% ../nbs/05_plots.ipynb #1dde76ae
-def radial_profile_plot(
-    radius: ArrayLike,
-    profiles: Mapping[str, ArrayLike],
-    ax: Axes | None = None,
-    null: tuple[ArrayLike, ArrayLike] | None = None,
-    null_name: str = "pure noise",
-    ylabel: str = "$R$",
-    styles: Mapping[str, DomainStyle] | None = None,
-) -> Axes:
-    """Mean per ring of frequencies (bins,) or (runs, bins), and the band that noise would give."""
-    ax = curves(profiles, ax, radius, "radial frequency, cycles per image", ylabel, styles=styles)
-    if null is not None:
-        ends = [np.broadcast_to(_array(end), np.shape(radius)) for end in null]
-        look = {"color": COLOURS["null"], "alpha": 0.3, "linewidth": 0, "zorder": 0}
-        ax.fill_between(_array(radius), *ends, label=null_name, **look)
-        ax.legend()
     return ax
 
 # %% ../nbs/05_plots.ipynb #4ce7bc6c
@@ -431,12 +375,11 @@ def null_histogram(
     ax: Axes | None = None,
     name: str = "measured",
     xlabel: str = "$R$",
-    bins: int = 30,
 ) -> Axes:
     """A measured distribution before the distribution under pure noise, with both means."""
     ax = _axes(ax)
     both = {"pure noise": _array(null).ravel(), name: _array(values).ravel()}
-    edges = np.histogram_bin_edges(np.concatenate(list(both.values())), bins)
+    edges = np.histogram_bin_edges(np.concatenate(list(both.values())), 30)
     for (label, data), colour in zip(both.items(), (COLOURS["null"], COLOURS["g_cls"])):
         kind, alpha = ("stepfilled", 0.4) if label == "pure noise" else ("step", 1)
         ax.hist(data, edges, density=True, histtype=kind, color=colour, alpha=alpha, label=label)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .data import number_of
+from .data import did_you_mean, number_of
 from .evaluate import Difference, paired_difference, student_interval, summarise
 from .files import read_json, replace_atomically
 from .study import networks_of, stored, tidy
@@ -334,10 +334,15 @@ def sensitivity_plot(
     study, found = rows.attrs["study"], lines(rows)
     if found.table.nunique() > 1:
         raise ValueError("A sensitivity plot wants one ipc and one evaluation.")
-    values = {method["name"]: _value(method, over) for method in study["methods"]}
+    numbers = {
+        x["name"]: _numbers({**x["options"], "prepare": x["prepare"]}) for x in study["methods"]
+    }
+    values = {name: mine.get(over) for name, mine in numbers.items()}
     if not any(value is not None for value in values.values()):
-        advice = "write an option, such as alpha or lr, or a part, a dot and an option"
-        raise ValueError(f"No method of the table has a number {over!r}: {advice}.")
+        every = dict.fromkeys(path for mine in numbers.values() for path in mine)
+        varied = [path for path in every if len({x.get(path) for x in numbers.values()}) > 1]
+        hint = f"{did_you_mean(over, varied)}: what varies is {', '.join(varied) or 'no number'}"
+        raise ValueError(f"No method of the table has a number {over!r}{hint}.")
     several = found[found.target != "average"].target.nunique() > 1
     found = found[found.target == "average"] if several else found
     level = found[found.method == study.get("baseline")].accuracy
@@ -357,12 +362,15 @@ def sensitivity_plot(
     return ax
 
 
-def _value(method: dict[str, Any], over: str) -> float | None:
-    "A number among the options of a method; None where it has none of that name."
-    value: Any = {**method["options"], "prepare": method["prepare"]}
-    for name in over.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+def _numbers(options: dict[str, Any], before: str = "") -> dict[str, float]:
+    "All numbers among the options of a method; those inside a part by part, dot, option."
+    found = {}
+    for name, value in options.items():
+        if isinstance(value, dict):
+            found |= _numbers(value, f"{before}{name}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[before + name] = float(value)
+    return found
 
 # %% ../nbs/25_results.ipynb #r-pack
 def pack(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .data import unknown_name
-from .domain_gradients import DomainGradients
+from .domain_gradients import Complaint, DomainGradients, kind_of, watched
 from .fourier import column_weight, inverse_spectrum, real_bins, spectrum, spectrum_mean
 from .resultant import consensus, resultant_length
 
@@ -26,6 +26,8 @@ def shuffle_bins(
     generator: torch.Generator,  # source of the randomness
 ) -> Tensor:  # the same values at other frequencies, shape (..., H, W//2+1)
     "Shuffle over frequencies, each channel apart, keeping R(-w) = R(w) and the real bins."
+    if generator is None:
+        raise ValueError("Shuffled R is random: pass a torch.Generator as dice.")
     H, half = R.shape[-2:]
     index = torch.arange(H * half).reshape(H, half)
     own = column_weight(W) == 1  # columns that hold both members of a pair w, -w
@@ -41,34 +43,22 @@ def shuffle_bins(
     return out.reshape(R.shape)
 
 # %% ../nbs/14_surgery.ipynb #3de3e0eb
-def _spectral(G: Tensor, W: int, eps: float, weight: Tensor | None, dice: torch.Generator | None):
-    "The method: resultant length of each frequency."
-    return resultant_length(G, eps, weight)  # (9)
+def _constant(R: Tensor, W: int) -> Tensor:
+    "The mean of R over the frequencies and channels of an image."
+    return spectrum_mean(R, W).mean(1)[:, None, None, None]
 
 
-def _unbiased(G: Tensor, W: int, eps: float, weight: Tensor | None, dice: torch.Generator | None):
-    "Repair: what pure noise reads is taken off."
-    return resultant_length(G, eps, weight, unbiased=True)
-
-
-def _constant(G: Tensor, W: int, eps: float, weight: Tensor | None, dice: torch.Generator | None):
-    "Control: the mean of R over the frequencies and channels of an image."
-    return spectrum_mean(resultant_length(G, eps, weight), W).mean(1)[:, None, None, None]
-
-
-def _shuffled(G: Tensor, W: int, eps: float, weight: Tensor | None, dice: torch.Generator | None):
-    "Control: the values of R at the wrong frequencies."
-    if dice is None:
-        raise ValueError("Shuffled R is random: pass a torch.Generator as dice.")
-    return shuffle_bins(resultant_length(G, eps, weight), W, dice)
-
-
-def _pixel(g: Tensor, W: int, eps: float, weight: Tensor | None, dice: torch.Generator | None):
-    "Control: resultant length of each pixel; it is given gradients instead of spectra."
-    return resultant_length(g, eps, weight)
-
-
-AGREEMENTS = {f.__name__[1:]: f for f in (_spectral, _unbiased, _constant, _shuffled, _pixel)}
+# name -> R of the spectra (K, N, 3, H, W//2+1), the width in pixels, eps, the shares of the
+# domains and the dice; "unbiased" is a repair, the three after it are controls
+AGREEMENTS: dict[str, Callable] = {
+    "spectral": lambda G, W, eps, weight, dice: resultant_length(G, eps, weight),  # (9)
+    "unbiased": lambda G, W, eps, weight, dice: resultant_length(G, eps, weight, unbiased=True),
+    "constant": lambda G, W, eps, weight, dice: _constant(resultant_length(G, eps, weight), W),
+    "shuffled": lambda G, W, eps, weight, dice: shuffle_bins(
+        resultant_length(G, eps, weight), W, dice
+    ),
+    "pixel": lambda g, W, eps, weight, dice: resultant_length(g, eps, weight),  # of each pixel
+}
 
 # %% ../nbs/14_surgery.ipynb #18087f37
 def agreement_of(agreement: str | float | Callable) -> Callable:
@@ -118,7 +108,7 @@ class Parts(NamedTuple):
 def _agree(g_domain: Tensor, eps: float, agreement, weight: Tensor | None, dice) -> tuple:
     "Spectra, their mean, R, and the way back to images; pixels take the place of frequencies."
     size, measure = tuple(g_domain.shape[-2:]), agreement_of(agreement)
-    pixels = measure is _pixel
+    pixels = measure is AGREEMENTS["pixel"]
     G = g_domain if pixels else spectrum(g_domain)  # (7)
     R = measure(G, size[1], eps, weight, dice)  # (9)
     back = (lambda x: x) if pixels else (lambda x: inverse_spectrum(x, size))
@@ -284,35 +274,41 @@ class Stack:
             gradients = replace(gradients, g_dm=surgery(gradients, labels, domains, dice))
         return gradients.g_dm
 
+# %% ../nbs/14_surgery.ipynb #0e61d3ab
+def operate(
+    surgery: Callable,
+    gradients: DomainGradients,
+    labels: Tensor,
+    domains: Tensor,
+    dice: torch.Generator,
+    first: bool = True,  # look closely, as at the first step of a run
+) -> Tensor:
+    "The direction of a surgery, which is watched."
+    given = (gradients.g_domain, gradients.g_dm, labels, domains)
+    with watched(surgery, first, *given) as made:
+        direction = surgery(gradients, labels, domains, dice)  # (7) to (11)
+        if getattr(direction, "shape", None) != gradients.g_dm.shape:
+            raise ValueError(f"Its direction has {kind_of(direction)}, unlike the images.")
+        made.append(direction)
+    return direction
+
 # %% ../nbs/14_surgery.ipynb #7fc49cd5
 def check_surgery(
     surgery: Callable,  # to try: `(gradients, labels, domains, dice) -> direction`
 ) -> list[str]:  # what it does wrong, in sentences; empty: nothing was found
     "Try a surgery on random gradients of three domains, six images of two classes."
     g_domain = torch.randn(3, 6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    before = [g_domain.clone(), g_domain.mean(0)]
-    weight = torch.full((3, 6), 1 / 3)
-    gradients = DomainGradients(g_domain, before[1].clone(), torch.ones(3, 2), weight)
-    labels, domains = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 1, 2, 0, 1, 2])
-    state, found = torch.get_rng_state(), []
+    weight, at = torch.full((3, 6), 1 / 3), torch.arange(6)
+    gradients = DomainGradients(g_domain, g_domain.mean(0), torch.ones(3, 2), weight)
     try:
-        for _ in range(2):
-            found.append(surgery(gradients, labels, domains, torch.Generator().manual_seed(0)))
+        first, second = (
+            operate(surgery, gradients, at // 3, at % 3, torch.Generator().manual_seed(0))
+            for _ in range(2)
+        )
+    except Complaint as complaint:
+        return [complaint.args[1]]
     except Exception as error:
         return [f"It fails on ordinary gradients ({type(error).__name__}: {error})."]
-    first, second = found
-    if not isinstance(first, Tensor) or first.shape != g_domain.shape[1:]:
-        shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
-        return [f"It returns {shape}, not a direction of shape (N, 3, H, W)."]
-    complaints = {
-        "It gives NaN or infinity for ordinary gradients.": first.isfinite().all(),
-        "It changes the gradients in place: work on a copy.": torch.equal(g_domain, before[0])
-        and torch.equal(gradients.g_dm, before[1]),
-        "It rolls torch's global dice: draw from the dice that it is given.": torch.equal(
-            state, torch.get_rng_state()
-        ),
-        "Called twice with the same dice it gives two results: keep no state.": torch.equal(
-            first, second
-        ),
-    }
-    return [words for words, fine in complaints.items() if not fine]
+    if not torch.equal(first, second):
+        return ["Called twice with the same dice it gives two results: keep no state."]
+    return []

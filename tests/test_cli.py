@@ -1,6 +1,11 @@
 """The command, called as a shell calls it: every command once, and what goes wrong in one sentence."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -75,6 +80,12 @@ def test_a_study_is_run_once_and_shown_in_four_ways(study):
     assert dgdd("table", study / "r.jsonl")[1] == dgdd("table", study / "r")[1]
     assert dgdd("plot", study / "r.jsonl")[0] == 0 and (study / "r.png").stat().st_size > 1000
     assert dgdd("plot", study / "r", "--over", "momentum", "--out", study / "m.svg")[0] == 0
+    status, said = dgdd("plot", study / "r", "--over", "momentun")
+    assert status == 1 and "did you mean 'momentum'" in said and "what varies is momentum." in said
+    other = STUDY.replace("test = 20", "test = 30")
+    (study / "other.toml").write_text(other, encoding="utf-8")
+    status, said = dgdd("run", study / "other.toml", "--out", study / "r")
+    assert status == 1 and "choose another folder with --out" in said
 
 
 def test_a_dry_run_says_what_it_would_take_and_makes_nothing(study, tmp_path):
@@ -93,12 +104,18 @@ def test_sets_of_one_method_are_its_seeds(tmp_path):
             assert dgdd("distill", *TINY, *where)[0] == 0
     assert not list(tmp_path.glob("*/checkpoint*"))
     options = "--networks", 2, "--width", 8, "--workers", 1, "--device", "cpu", "--out", tmp_path
+    status, said = dgdd("evaluate", *sets, *options, "--size", 32)  # refused before any is scored
+    assert status == 1 and "--size" in said and "on street" not in said
+    status, said = dgdd("evaluate", *sets, tmp_path / "nowhere", *options)
+    assert status == 1 and "nowhere" in said and "on street" not in said
     status, said = dgdd("evaluate", *sets, *options)
     assert status == 0 and "DM-matched - DM" in said and "chance 10.0" in said and "quick" in said
     rows = pd.read_csv(tmp_path / "scores.csv")
     assert rows.groupby(["method", "distillation_seed"]).size().tolist() == [2, 2, 2, 2]
     assert sorted(rows.network_seed.unique()) == [0, 1, 1000, 1001]
-    assert dgdd("show", sets[0])[0] == 0 and (sets[0] / "overview.png").exists()
+    status, said = dgdd("show", sets[3])
+    assert status == 0 and "method: DM-matched" in said and "target: street" in said
+    assert (sets[3] / "overview.png").exists()
 
 
 def test_the_file_beside_a_set_makes_it_again(tmp_path):
@@ -130,9 +147,10 @@ def test_compare_on_a_folder(tmp_path):
 def test_demo_leaves_sets_a_figure_and_a_table(tmp_path):
     tiny = "--train", 60, "--ipc", 3, "--steps", 1, "--seeds", 1, "--networks", 1, "--jobs", 1
     status, said = dgdd("demo", *tiny, "--out", tmp_path / "demo")
-    assert status == 0 and "DM + SGS - DM:" in said and "whole" in said
+    assert status == 0 and "DM + SGS - DM, matched step:" in said and "whole" in said
     assert (tmp_path / "demo" / "figure.png").stat().st_size > 1000
-    assert len(list((tmp_path / "demo" / "sets").rglob("*.safetensors"))) == 4
+    sets = list((tmp_path / "demo" / "sets").glob("*"))
+    assert len(sets) == 4 and "target: street" in dgdd("show", sets[0])[1]
 
 
 def test_one_source_domain(tmp_path):
@@ -176,3 +194,26 @@ def test_wrong_settings_in_a_file(tmp_path):
     (tmp_path / "wrong.toml").write_text(STUDY.replace("seeds", "sedes"), encoding="utf-8")
     status, said = dgdd("run", tmp_path / "wrong.toml")
     assert status == 1 and "sedes" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals to a group of processes")
+@pytest.mark.parametrize(
+    "words, until",
+    [
+        (("distill", "--steps", 100_000, "--width", 8, "--device", "cpu"), "memory"),
+        (("evaluate", "set", "--networks", 50, "--workers", 2, "--device", "cpu"), "on street"),
+    ],
+)
+def test_ctrl_c_is_one_sentence(words, until, tmp_path):
+    assert dgdd("distill", *TINY, "--method", "random", "--out", tmp_path / "set")[0] == 0
+    call = [sys.executable, "-c", "from dgdd_nb.cli import main; main()", *map(str, words)]
+    how = {"stderr": subprocess.PIPE, "cwd": tmp_path, "start_new_session": True}
+    with subprocess.Popen(call, text=True, **how) as running:
+        said = ""
+        while until not in said:
+            said += running.stderr.read(1)
+        time.sleep(2)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        said += running.stderr.read()
+    assert running.returncode == 130 and "Traceback" not in said
+    assert said.count("Stopped: finished trials") == 1

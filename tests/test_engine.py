@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from shared import QUICK
+from test_matching import BROKEN
 
 from dgdd_nb.data import MultiDomain
 from dgdd_nb.distilled import assign_domains
@@ -176,19 +177,6 @@ def test_a_life_of_three_steps(network):
 # ---- plug-ins that break the contract ----
 
 
-def in_features(change):
-    return lambda real, synthetic: DM()(*change(real, synthetic))
-
-
-def in_losses(change):
-    return lambda net, real, synthetic, dice: change(General(DM())(net, real, synthetic, dice))
-
-
-def in_place(net, real, synthetic, dice):
-    synthetic.images.mul_(0.5)
-    return General(DM())(net, real, synthetic, dice)
-
-
 class Restless(Encoders):
     def __init__(self, build, seed):
         self.net = build(seed)
@@ -198,51 +186,25 @@ class Restless(Encoders):
         return self.net
 
 
-BROKEN = {
-    "takes a number out|not a tensor": [
-        lambda real, synthetic: (real["embed"].mean() - synthetic["embed"].mean()).item() ** 2
-    ],
-    "rolls": [
-        in_features(lambda a, b: (a, {"embed": b["embed"] * torch.rand(())})),
-        in_losses(lambda x: x * torch.rand(())),
-    ],
-    "in place": [
-        in_features(lambda a, b: ({"embed": a["embed"].mul_(2)}, b)),
-        in_place,
-    ],
-    "shape": [
-        in_losses(lambda x: x.sum(0)),
-        in_losses(lambda x: x[0, 0]),
-        in_losses(lambda x: 1.0),
-        lambda real, synthetic: (real["embed"].mean(0) - synthetic["embed"].mean(0)).square(),
-    ],
-    "no graph": [
-        in_losses(lambda x: x.detach()),
-        in_features(lambda a, b: (a, {"embed": b["embed"].detach()})),
-    ],
-    "NaN": [in_features(lambda a, b: (a, {"embed": b["embed"] / 0})), in_losses(lambda x: x / 0)],
-}
+def becomes_a_number(real, synthetic):
+    return (real["embed"].mean() - synthetic["embed"].mean()).item() ** 2
 
 
-@pytest.mark.parametrize("holes", [False, True])
-@pytest.mark.parametrize("words, plug", [(w, p) for w, plugs in BROKEN.items() for p in plugs])
-def test_a_broken_matcher_gets_one_sentence(words, plug, holes):
-    source = make_source(holes)  # without holes under vmap, with holes cell by cell
+@pytest.mark.parametrize("plug, says", [*BROKEN, (becomes_a_number, "type float")])
+def test_a_broken_matcher_gets_one_sentence(plug, says):
+    source = make_source(holes=plug is becomes_a_number)  # with holes cell by cell, without vmap
     images, labels, domains = make_images(source)
-    with pytest.raises(ValueError, match=words) as caught:
+    with pytest.raises(ValueError) as caught:
         engine(source, plug).step(images, labels, domains, 0)
+    assert any(part in str(caught.value) for part in says.split("|")), caught.value
     assert "vmap" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "words, surgery",
     [
-        ("in place", lambda g, labels, domains, dice: g.g_dm.mul_(2)),
         ("in place", lambda g, labels, domains, dice: g.g_dm * domains.mul_(0).sum()),
-        ("rolls", lambda g, labels, domains, dice: g.g_dm * torch.rand(())),
-        ("NaN", lambda g, labels, domains, dice: g.g_dm / 0),
         ("shape", lambda g, labels, domains, dice: g.g_domain),
-        ("shape", lambda g, labels, domains, dice: 1.0),
     ],
 )
 def test_a_broken_surgery_gets_one_sentence(words, surgery):
@@ -265,22 +227,35 @@ def test_other_errors_of_a_plug_in_stay_as_they_are():
 # ---- cost ----
 
 
-@pytest.mark.parametrize("name", ["OutOfMemoryError", None])
-def test_memory_advice_in_old_and_new_torch(name, monkeypatch):
-    if name is None:
-        monkeypatch.delattr(torch, "OutOfMemoryError", raising=False)
-    for error, kind, words in [
-        (
-            RuntimeError("CUDA out of memory"),
-            RuntimeError,
-            "try micro_batch=4, micro_batch_synthetic=2",
-        ),
-        (MemoryError(), RuntimeError, "try micro_batch=4, micro_batch_synthetic=2"),
-        (RuntimeError("something else"), RuntimeError, "something else"),
-        (KeyError("x"), KeyError, "x"),
-    ]:
-        with pytest.raises(kind, match=words), memory_advice(8, 4):
-            raise error
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (RuntimeError("CUDA out of memory"), "try micro_batch=4, micro_batch_synthetic=2"),
+        (torch.cuda.OutOfMemoryError("x"), "try micro_batch=4, micro_batch_synthetic=2"),
+        (MemoryError(), "try micro_batch=4, micro_batch_synthetic=2"),
+        (RuntimeError("something else"), "something else"),
+        (KeyError("x"), "x"),
+    ],
+)
+def test_out_of_memory_becomes_advice(error, words):
+    kind = KeyError if isinstance(error, KeyError) else RuntimeError
+    with pytest.raises(kind, match=words), memory_advice(micro_batch=8, micro_batch_synthetic=4):
+        raise error
+
+
+def test_a_torch_that_cannot_batch_takes_the_loop(monkeypatch):
+    def grad(*arguments, is_grads_batched=False, **options):
+        if is_grads_batched:
+            raise RuntimeError("NYI: querying is_contiguous inside of vmap")
+        return ordinary(*arguments, **options)
+
+    source, ordinary = make_source(), torch.autograd.grad
+    images, labels, _ = make_images(source)
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    with pytest.warns(UserWarning, match="batched_vjp=True is skipped: NYI"):
+        made = engine(source, batched_vjp=True, channels_last=True)
+    whole = engine(source, channels_last=True)
+    assert_close(made.gradients(images, labels, 0), whole.gradients(images, labels, 0), exact=True)
 
 
 @pytest.mark.parametrize("life", [1, 4])

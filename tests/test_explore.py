@@ -96,7 +96,7 @@ def test_scenes_of_other_images_and_matchers(source, runs):
 def test_a_class_is_computed_once_and_an_error_is_one_sentence(source, monkeypatch):
     module = import_module("dgdd_nb.explore")
     calls, real = [], module.scene
-    monkeypatch.setattr(module, "scene", lambda *a, **k: calls.append(a[1]) or real(*a, **k))
+    monkeypatch.setattr(module, "scene", lambda *a, **k: calls.append(k["label"]) or real(*a, **k))
     hole = source.select(~((source.labels == 5) & (source.domains == 2)))
     widget = explore(hole, 3)
     for question, (label, image) in enumerate([(4, 0), (3, 0), (4, 0)]):

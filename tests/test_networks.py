@@ -230,7 +230,7 @@ class Counting(FreshEncoders):
 
     def __call__(self, step):
         self.calls += 1
-        self.net.reset(self.calls // self.every)
+        self.net.reset((self.calls - 1) // self.every)
         return self.net
 
 

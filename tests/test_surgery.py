@@ -327,8 +327,8 @@ def test_surgery_with_a_memory():
     [
         (rolls_global_dice, "global dice"),
         (in_place, "in place"),
-        (wrong_shape, "returns (3, 6, 3, 8, 8), not a direction"),
-        (a_number, "returns float, not a direction"),
+        (wrong_shape, "direction has shape (3, 6, 3, 8, 8), unlike"),
+        (a_number, "direction has type float, unlike"),
         (not_a_number, "NaN or infinity"),
         (fails, "fails on ordinary gradients"),
         (lambda found: found.g_dm, "fails on ordinary gradients"),

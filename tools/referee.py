@@ -23,13 +23,9 @@ from dgdd_nb.distill import distill
 from dgdd_nb.evaluate import evaluate
 from dgdd_nb.files import load_tensors, save_tensors
 from dgdd_nb.matching import DM
+from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.pseudo_domains import pseudo_domains
 from dgdd_nb.surgery import SGS, MatchedDM, OwnDomain
-
-try:
-    from dgdd_nb.mini_digits import mini_digits
-except ImportError:
-    from dgdd_nb.data import mini_digits
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "tests" / "referee.safetensors"

@@ -2,6 +2,7 @@
 
     python tools/refresh.py                    every notebook of nbs/
     python tools/refresh.py 12 surgery         those whose names contain a word
+    python tools/refresh.py --run              execute and store nothing (needs no nbdev)
     python tools/refresh.py --check            run nothing, only say which files are not clean
     python tools/refresh.py --flags "slow data" surgery   also run cells with these flags, as a test
 
@@ -142,7 +143,9 @@ def execute(path: Path, flags: set[str], limit: int) -> tuple[dict, str]:
     return json.loads(nbformat.writes(nb)), noise
 
 
-def refresh(path: Path, flags: set[str], limit: int) -> tuple[Path, str, str, float]:
+def refresh(
+    path: Path, flags: set[str], limit: int, store: bool = True
+) -> tuple[Path, str, str, float]:
     """Execute and store one notebook: (path, problem or '', what happened, seconds)."""
     os.environ.update(dict.fromkeys(THREADS, "1"), PYTHONHASHSEED="0")
     start = time.perf_counter()
@@ -150,6 +153,8 @@ def refresh(path: Path, flags: set[str], limit: int) -> tuple[Path, str, str, fl
         nb, noise = execute(path, flags, limit)
     except Exception as error:  # the kernel's own errors have many types; all of them are failures
         return path, f"{type(error).__name__}: {error}", "failed", time.perf_counter() - start
+    if not store:
+        return path, "", "ran", time.perf_counter() - start
     text = tidy(nb)
     changed = text != path.read_text(encoding="utf-8")
     if changed:
@@ -198,6 +203,7 @@ def main() -> int:
     parser.add_argument(
         "--check", action="store_true", help="execute nothing, report what is unclean"
     )
+    parser.add_argument("--run", action="store_true", help="execute, store nothing")
     parser.add_argument("--flags", default="", help=f"flags to run as well, of: {' '.join(FLAGS)}")
     parser.add_argument("--workers", type=int, default=1, help="notebooks at the same time")
     parser.add_argument("--limit", type=int, default=600, help="seconds for one cell")
@@ -218,14 +224,14 @@ def main() -> int:
         print(f"{len(paths)} notebooks checked, {failed} not clean")
         return int(failed > 0)
     with ProcessPoolExecutor(max_workers=max(1, args.workers)) as pool:
-        jobs = [pool.submit(refresh, path, flags, args.limit) for path in paths]
+        jobs = [pool.submit(refresh, path, flags, args.limit, not args.run) for path in paths]
         for job in jobs:
             path, problem, what, seconds = job.result()
             failed += bool(problem)
             print(f"{path.relative_to(ROOT)}: {what}, {seconds:.0f} s", flush=True)
             if problem:
                 print(problem, file=sys.stderr, flush=True)
-    print(f"{len(paths) - failed} notebooks refreshed, {failed} failed")
+    print(f"{len(paths) - failed} notebooks {'ran' if args.run else 'refreshed'}, {failed} failed")
     return int(failed > 0)
 
 
