@@ -11,7 +11,6 @@ Links are rewritten to start at the top of the repository.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import posixpath
 import re
@@ -19,7 +18,8 @@ import sys
 from pathlib import Path
 
 from badges import without_badge
-from refresh import NBS, ROOT, directives, joined
+from books import NBS, ROOT, command_line, joined
+from refresh import directives
 
 README = ROOT / "README.md"
 TEMPLATE = Path(__file__).with_name("readme.md.j2")
@@ -110,11 +110,7 @@ def render() -> tuple[str, dict[str, bytes]]:
 
 def main() -> int:
     """Write or compare README.md and its pictures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    check = parser.parse_args().check
+    check = command_line(__doc__, check="write nothing, compare").parse_args().check
     text, pictures = render()
     wanted = {README: text.encode("utf-8")}
     wanted |= {NBS / "images" / name: data for name, data in pictures.items()}

@@ -10,7 +10,6 @@ The last line says how many notebooks and tests passed; the exit status is 0 onl
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -19,7 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-from refresh import FLAGS, ROOT, THREADS, find
+from books import ROOT, command_line
+from books import notebooks as all_notebooks
+from refresh import FLAGS, THREADS
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -106,9 +107,7 @@ def tests(words: list[str], flags: str, workers: int) -> tuple[int, int]:
 
 def main() -> int:
     """Read the command line, run both kinds, print one closing line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("words", nargs="*", help="parts of notebook or test names; without: all")
     parser.add_argument("--flags", default="", help=f"flags to run as well, of: {' '.join(FLAGS)}")
     parser.add_argument(
@@ -122,7 +121,7 @@ def main() -> int:
     if not args.tests:
         paths = [
             path
-            for path in find([])
+            for path in all_notebooks()
             if not args.words or any(Path(word).stem in path.stem for word in args.words)
         ]
         good, bad = notebooks(paths, args.flags, args.workers) if paths else (0, 0)

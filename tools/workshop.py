@@ -14,7 +14,6 @@ tools/refresh.py strips the pages, so that a second run gives the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -24,9 +23,9 @@ from pathlib import Path
 
 import nbformat
 import refresh
+from books import ROOT, command_line, joined, write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-ROOT = Path(__file__).resolve().parent.parent
 WORKSHOP = ROOT / "workshop"
 BLANK = re.compile(
     r"^(?P<indent> *)# BLANK: (?P<what>.+)\n(?P<body>(?:.*\n)*?) *# END *\n", flags=re.M
@@ -85,7 +84,7 @@ def code_cells(text: str) -> list[dict]:
 def with_outputs(cells: list[dict], before: list[dict]) -> None:
     """Give code cells the outputs that they had before, down to the first one that has changed."""
     for cell, old in zip(cells, before):
-        if cell.source != refresh.joined(old["source"]):
+        if cell.source != joined(old["source"]):
             break
         cell.outputs = nbformat.from_dict(old["outputs"])
 
@@ -132,17 +131,6 @@ def executed(path: Path) -> list[dict]:
     return code_cells(refresh.tidy(refresh.execute(path, set(), 600)[0]))
 
 
-def write(path: Path, text: str) -> bool:
-    """Write a file, first under another name; whether it has changed."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)
-    return True
-
-
 def comparable(path: Path, text: str) -> str:
     """What of a notebook follows from its source: all of an exercise, all but the outputs of a solution."""
     return cleared(text) if path.parent.name == "solutions" else text
@@ -161,14 +149,10 @@ def wanted() -> dict[Path, str]:
 
 def main() -> int:
     """Write or compare the notebooks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument(
-        "--run", action="store_true", help="execute the solutions, store their outputs"
-    )
-    args, texts = parser.parse_args(), wanted()
+    args = command_line(
+        __doc__, check="write nothing, compare", run="execute the solutions, store their outputs"
+    ).parse_args()
+    texts = wanted()
     if args.check:
         old = [
             path

@@ -597,7 +597,7 @@ def tiny_source(seed: int = 0, n: int = 72) -> MultiDomain:
     dice = torch.Generator().manual_seed(seed)
     x = torch.randint(0, 256, (n, 3, 8, 8), generator=dice, dtype=torch.uint8)
     i = torch.arange(n)
-    return MultiDomain.from_tensors(
+    return MultiDomain.from_arrays(
         x, i % 2, i % 3, classes=("a", "b"), domain_names=("r", "s", "t")
     )
 
