@@ -566,8 +566,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
         self.ids, self.links, self.loads, self.problems = set(), [], [], []
-        self.headings, self.raw, self.figure, self.caption = [], [], 0, False
-        self.inside, self.main = [], False
+        self.inside, self.main, self.figure, self.caption = [], False, 0, False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
