@@ -361,8 +361,6 @@ SWAPS = {  # in the script of the renderer, which is pinned to one version
     "const hits = fuse ?": "const hits = window.siteSearch ? window.siteSearch(index, q, limit) : fuse ?",
     "0.299 * r + 0.587 * g + 0.114 * b < 128;": 'document.documentElement.dataset.scheme === "alternate";',
 }
-
-
 # of the characters in formulas
 RANGES = """20-7E A0-FF 131-131 237-237 2C6-2DD 300-36F 370-3FF 2010-2063 20D0-20E1 2100-214F
     2190-21FF 2200-22FF 2308-230B 23B4-23E1 27E6-27EF 1D400-1D7FF"""
