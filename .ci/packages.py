@@ -40,7 +40,9 @@ def contents(dist: str) -> None:
     """Both hold all modules and notebooks of the repository (the current folder), and no data."""
     wheel, sdist = pair(dist)
     modules = {
-        path.as_posix() for ending in ("py", "js") for path in Path("dgdd_nb").rglob(f"*.{ending}")
+        path.as_posix()
+        for ending in ("py", "js", "png", "txt")
+        for path in Path("dgdd_nb").rglob(f"*.{ending}")
     }
     books = {
         path.relative_to("nbs").as_posix()

@@ -76,13 +76,13 @@ def quality(name: str, data: MultiDomain, seeds: int, limit: int) -> None:
             for kind, tags in (("domain", data.domains), ("class", data.labels)):
                 found = None if flat else separation(features, tags, seed=seed)
                 row |= {
-                    f"{field}_{kind}": "" if flat else round(getattr(found, field), 4)
+                    f"{field}_{kind}": "" if flat else round(found[field], 4)
                     for field in SEPARATION
                 }
             for way, end in ((True, "per_class"), (False, "global")):
                 report = None if flat else cluster(data, K, way, features, seed)
                 row |= {
-                    f"{key}_{end}": "" if flat else round(getattr(report, field), 4)
+                    f"{key}_{end}": "" if flat else round(report[field], 4)
                     for key, field in QUALITY.items()
                 }
             rows.append(row)

@@ -13,8 +13,8 @@ pacs:   32x32 pixels, width 64, a sample of 56 + 24 images per class and domain,
 digits: mnist, mnist_m, usps, syn_rendered, 32x32 pixels, width 64, a sample of 84 + 36 per class and domain, 12 in a batch.
 DM runs for 100 steps (mini, 5 images per class), 40 (pacs, 3) or 20 (digits, 3).
 Agreement, its course and the wrong classes use 96 real images per class and the augmentation of `distill`; the other
-studies use none. How many synthetic images a class has may decide more than any of this: in a review R minus its null was +0.18
-at 3 per class and gone at 10. Which of the other numbers turn as well is open.
+studies use none. How many synthetic images a class has may decide more than any of this: R minus its null is gone at ten per
+class (notebook 31). Which of the other numbers turn as well is open.
 Columns: study, data, target, start (images), layer, seed (of the encoder), variant, quantity, value.
 """
 
@@ -109,19 +109,11 @@ def raw(source, held, target, o, s):
     images, labels = real_start(source, s["ipc"])
     g = fresh_gradients(source, images, labels, o.encoders, real_batch=96, width=s["width"])
     G = spectrum(g)
-    for variant, x in {
-        "measured": G,
-        "null": gaussian_null(G, g.shape[-1], generator(0, "null")),
-    }.items():
-        for e, one in enumerate(x.unflatten(2, (source.C, -1))):
-            yield (
-                "real",
-                "embed",
-                e,
-                variant,
-                "class",
-                share_correlations(mean_map(one[None]), one[None])["class"],
-            )
+    both = {"measured": G, "null": gaussian_null(G, g.shape[-1], generator(0, "null"))}
+    for variant, x in both.items():
+        for e, one in enumerate(x[:, None].unflatten(3, (source.C, -1))):
+            found = share_correlations(mean_map(one), one)
+            yield "real", "embed", e, variant, "class", found["class"]
 
 
 def repeat(source, held, target, o, s):
@@ -173,16 +165,9 @@ def shares(source, held, target, o, s):
         for e, G in enumerate(spectra):
             raw = {name: spectrum_mean(x, W).mean() for name, x in split_energy(G).items()}
             clean = without_noise(raw, G.shape[:3])
-            for name in raw:
-                yield "common", layer, e, name, "share", raw[name] / sum(raw.values())
-                yield (
-                    "common",
-                    layer,
-                    e,
-                    name,
-                    "share without noise",
-                    clean[name] / sum(clean.values()),
-                )
+            for quantity, parts in {"share": raw, "share without noise": clean}.items():
+                for name, value in parts.items():
+                    yield "common", layer, e, name, quantity, value / sum(parts.values())
             here, there, n = G[:1], spectra[e - 1][1:2], o.encoders
             for variant, R, same, other in (
                 ("measured", mean_map(here), here, there),
@@ -198,18 +183,10 @@ def shares(source, held, target, o, s):
 def probes(train, held, o, s):
     "Linear probes for class and domain, every target; trained and tested on disjoint real images."
     for e in range(o.encoders):
-        images, labels = common_start(train, 1, seed=e)
+        at = common_start(train, 1, seed=e)
+        keys = {"encoder": e, "width": s["width"], "normalise": train.normalisation()}
         g = [
-            batch_gradients(
-                part,
-                images,
-                labels,
-                n,
-                s["per_cell"],
-                encoder=e,
-                width=s["width"],
-                normalise=train.normalisation(),
-            )
+            batch_gradients(part, *at, n, s["per_cell"], **keys)
             for part, n in zip((train, held), s["batches"])
         ]
         for variant in VARIANTS:
@@ -217,33 +194,17 @@ def probes(train, held, o, s):
                 kept = [i for i in range(train.K) if i != k]
                 for quantity, value in probe_pieces(g[0][:, kept], g[1][:, kept], variant).items():
                     yield target, "common", "embed", e, variant, quantity, value
-            yield (
-                "none",
-                "common",
-                "embed",
-                e,
-                variant,
-                "g_cls domain left out",
-                probe_left_out(*g, variant),
-            )
+            found = probe_left_out(*g, variant)
+            yield "none", "common", "embed", e, variant, "g_cls domain left out", found
 
 
 def run(source, held, target, o, s):
     "Cosines with the unseen domain's gradient, and R, along a DM run."
-    made = distill(
-        source,
-        DM(),
-        ipc=s["ipc"],
-        steps=s["steps"],
-        keep_every=s["keep"],
-        width=s["width"],
-        real_batch=96,
-        progress=False,
-    )
+    sizes = {"width": s["width"], "real_batch": 96}
+    length = {"ipc": s["ipc"], "steps": s["steps"], "keep_every": s["keep"]}
+    made = distill(source, DM(), **length, **sizes, progress=False)
     for at, images in zip(made.history["kept_at"], made.history["kept"]):
-        g = fresh_gradients(
-            source, images, made.labels, o.encoders, seed=1, real_batch=96, width=s["width"]
-        )
+        g = fresh_gradients(source, images, made.labels, o.encoders, seed=1, **sizes)
         for quantity, values in pulls(g).items():
             for e, value in enumerate(values):
                 yield f"step {at}", "embed", e, "DM", quantity, value
@@ -251,27 +212,17 @@ def run(source, held, target, o, s):
     n = min(32, int(unseen.counts().min()), int(source.counts().min()))
     for start, images in {"real": made.history["kept"][0], "distilled": made.images}.items():
         for e in range(o.encoders):
-            keys = {
-                "encoder": e,
-                "width": s["width"],
-                "normalise": source.normalisation(),
-                "seed": 2,
-            }
+            keys = {"encoder": e, "width": s["width"], "normalise": source.normalisation()}
             three = (source, unseen, relabel(unseen, (source.C // 3,)))
             own, right, wrong = (
-                batch_gradients(d, images, made.labels, 1, n, **keys)[0] for d in three
+                batch_gradients(d, images, made.labels, 1, n, seed=2, **keys)[0] for d in three
             )
             for name, theirs in {"": right[0], ", wrong class": wrong[0]}.items():
-                for variant, value in transfer(own, theirs, e).items():
-                    quantity = "rank correlation" if variant == "rank" else "cosine"
-                    yield (
-                        start,
-                        "embed",
-                        e,
-                        "spectral" if variant == "rank" else variant,
-                        quantity + name,
-                        value,
-                    )
+                found = transfer(own, theirs, e)
+                rank = found.pop("rank")
+                yield start, "embed", e, "spectral", "rank correlation" + name, rank
+                for variant, value in found.items():
+                    yield start, "embed", e, variant, "cosine" + name, value
 
 
 def measure(study: str, data: str, target: str, o) -> list[tuple]:
@@ -284,13 +235,6 @@ def measure(study: str, data: str, target: str, o) -> list[tuple]:
         source = train.only(*(n for n in train.domain_names if n != target))
         rows = ((target, *row) for row in globals()[study](source, held, target, o, SETTING[data]))
     return [(study, data, *row[:-1], f"{float(row[-1]):.6g}") for row in rows]
-
-
-def write(rows: pd.DataFrame) -> None:
-    "All rows, atomically."
-    FILE.parent.mkdir(exist_ok=True)
-    with replace_atomically(FILE) as temporary:
-        rows.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def main() -> None:
@@ -325,7 +269,8 @@ def main() -> None:
         delayed(measure)(*job, o) for job in jobs
     ):
         rows = pd.concat([rows, pd.DataFrame(found, columns=COLUMNS)])
-        write(rows)
+        with replace_atomically(FILE) as temporary:
+            rows.to_csv(temporary, index=False, lineterminator="\n")
         print(*found[0][:3], len(found), "rows", flush=True)
 
 

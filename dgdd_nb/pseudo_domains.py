@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,6 @@ from .data import MultiDomain, Normalisation, number_of
 from .engine import default_real_batch
 from .files import pick_device
 from .networks import Encoder, network
-
-if TYPE_CHECKING:
-    from pandas import Series
 
 # %% auto #0
 __all__ = ['style_statistics', 'pseudo_domains', 'cluster_report']
@@ -42,14 +39,14 @@ def style_statistics(
     device: str = "auto",  # where the network runs: auto, cpu, cuda, ...
 ) -> Tensor:  # float32 on the CPU, shape (N, D)
     "Channel mean and standard deviation of the named layers, one row per image."
-    if isinstance(layers, str):
-        raise TypeError(f"Layers is a tuple of names; write ({layers!r},).")
-    if not layers:
-        raise ValueError("Name at least one layer, for instance layers=('conv1',).")
+    if isinstance(layers, str) or not layers:
+        raise ValueError(
+            f"Layers is a tuple of one name or more, such as ('conv1',), not {layers!r}."
+        )
     build = {"size": dataset.size, "width": width, "depth": depth, "seed": seed}
     net = encoder or network(classes=dataset.C, **build)
-    for name in layers:  # those that have channels and pixels
-        flat = ("embed", "logits")
+    flat = ("embed", "logits")  # without pixels
+    for name in layers:
         number_of("layer", name, ("input", *(n for n in net.layer_names if n not in flat)))
     where, normalise = pick_device(device), normalise or dataset.normalisation()
     training, net, rows = net.training, net.eval().to(where), []
@@ -61,7 +58,7 @@ def style_statistics(
     net.train(training)
     return torch.cat(rows)
 
-# %% ../nbs/32_pseudo_domains.ipynb #4d3772b6
+# %% ../nbs/32_pseudo_domains.ipynb #f4aec644
 def zscore(features: Tensor, among: Tensor | None = None, floor: float = 1e-3) -> Tensor:
     """Columns of mean 0 and spread 1 (over the rows `among`), float64; one whose spread is below
     `floor` times the rms of all features becomes 0, not NaN."""
@@ -71,9 +68,9 @@ def zscore(features: Tensor, among: Tensor | None = None, floor: float = 1e-3) -
     constant = spread <= floor * seen.square().mean().sqrt()
     return ((features - mean) / spread.masked_fill(constant, 1)).masked_fill(constant, 0)
 
-# %% ../nbs/32_pseudo_domains.ipynb #f4aec644
+
 def run_kmeans(
-    features: Tensor, K: int, seed: int = 0, whose: str = ""
+    features: Tensor, K: int, seed: int = 0, whose: str = "the data"
 ) -> tuple[np.ndarray, np.ndarray]:
     "Cluster of each row and centers (K, D), the best of 10 starts; ValueError for too few styles."
     from sklearn.cluster import KMeans
@@ -95,17 +92,8 @@ def run_kmeans(
     return fit.labels_, fit.cluster_centers_
 
 
-class Separation(NamedTuple):
-    "How far tags can be read off the features."
-
-    silhouette: float  # -1 to 1; 0: an image is as near to another tag as to its own
-    purity: float  # share of an image's ten nearest neighbours that have its tag
-    chance: float  # the purity of random neighbours
-    nmi: float  # 0 to 1: agreement of K-means clusters, as many as tags, with the tags
-
-
-def separation(features: Tensor, tags: Tensor, seed: int = 0) -> Separation:
-    "For z-scored features (N, D) and domains or classes (N,); of at most 3000 images."
+def separation(features: Tensor, tags: Tensor, seed: int = 0) -> dict[str, float]:
+    "How far tags (N,) can be read off z-scored features (N, D), of at most 3000 images."
     from sklearn.metrics import normalized_mutual_info_score, silhouette_score
     from sklearn.neighbors import NearestNeighbors
 
@@ -113,10 +101,13 @@ def separation(features: Tensor, tags: Tensor, seed: int = 0) -> Separation:
     x, y = features.numpy()[chosen], tags.cpu().numpy()[chosen]
     share = np.unique(y, return_counts=True)[1] / len(y)
     near = NearestNeighbors(n_neighbors=11).fit(x).kneighbors(x)[1][:, 1:]
-    found = run_kmeans(torch.from_numpy(x), len(share), seed, "the data")[0]
-    agreement = normalized_mutual_info_score(y, found)
-    purity, chance = (y[near] == y[:, None]).mean(), (share**2).sum()
-    return Separation(float(silhouette_score(x, y)), float(purity), float(chance), float(agreement))
+    clusters = run_kmeans(torch.from_numpy(x), len(share), seed)[0]
+    return {
+        "silhouette": float(silhouette_score(x, y)),
+        "purity": float((y[near] == y[:, None]).mean()),
+        "chance": float((share**2).sum()),  # the purity of random neighbours
+        "nmi": float(normalized_mutual_info_score(y, clusters)),
+    }
 
 # %% ../nbs/32_pseudo_domains.ipynb #1d8e395a
 def _match_styles(centers: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -126,7 +117,7 @@ def _match_styles(centers: np.ndarray, reference: np.ndarray) -> np.ndarray:
     distance = ((centers[None] - reference[:, None]) ** 2).sum(-1)  # (number, center)
     return linear_sum_assignment(distance)[1]
 
-# %% ../nbs/32_pseudo_domains.ipynb #42931bb0
+
 def _merge_small(sizes: Sequence[int], centers: np.ndarray, min_size: int) -> list[int]:
     "Where each cluster ends: the smallest joins its nearest until all are large or one is left."
     sizes, centers = np.array(sizes), np.array(centers, dtype=float)
@@ -143,72 +134,29 @@ def _merge_small(sizes: Sequence[int], centers: np.ndarray, min_size: int) -> li
         sizes[near], target[target == small] = both.sum(), near
     return target.tolist()
 
-# %% ../nbs/32_pseudo_domains.ipynb #63502eae
-def _check_styles(data: MultiDomain, K: int, per_class: bool, min_size: int | None) -> int:
-    "The size of the smallest class; ValueError where K or min_size cannot be met."
-    if K < 2:
-        raise ValueError(
-            f"K={K} divides nothing: distil the data as they are with surgery=None, "
-            "or ask for K=2 styles or more."
-        )
-    if K > len(data):
-        raise ValueError(f"{len(data)} training images cannot have K={K} styles: lower K.")
-    sizes = torch.bincount(data.labels.cpu(), minlength=data.C)
-    least, name = int(sizes.min()), data.classes[int(sizes.argmin())]
-    if per_class and K > least:
-        raise ValueError(
-            f"Class {name!r} has {least} training images, too few for K={K} styles: "
-            "lower K or cluster all classes at once with per_class=False."
-        )
-    if min_size is not None and not 1 <= min_size <= least // 2:
-        raise ValueError(
-            f"min_size={min_size} cannot be met by two styles of class {name!r}, "
-            f"which has {least} training images: use 1 to {max(1, least // 2)}."
-        )
-    return least
-
 # %% ../nbs/32_pseudo_domains.ipynb #6caf40df
-def _find_features(
-    data: MultiDomain, features: Any, layers: Sequence[str], **options: Any
+def _find_styles(
+    features: Tensor,
+    data: MultiDomain,
+    train: Tensor,
+    K: int,
+    per_class: bool,
+    min_size: int,
+    seed: int,
 ) -> Tensor:
-    "A row per image: features of one's own, checked, or style statistics."
-    if features is None:
-        return style_statistics(data, layers, **options)
-    features = torch.as_tensor(features).cpu()
-    if features.ndim != 2 or len(features) != len(data) or not bool(features.isfinite().all()):
-        raise ValueError(
-            f"Features must be finite numbers, a row for each of the {len(data)} images, "
-            f"not {tuple(features.shape)}."
-        )
-    return features
-
-
-def _style_centers(
-    features: Tensor, data: MultiDomain, K: int, per_class: bool, seed: int
-) -> np.ndarray:
-    "Centers (C, K, D) of training images, numbered in all classes by the brightness of all."
-    tags, centers = run_kmeans(features, K, seed, "the data")
-    light, labels = data.images.float().mean((1, 2, 3)).cpu().numpy(), data.labels.cpu()
-    reference = centers[np.argsort([light[tags == k].mean() for k in range(K)])]
-    if not per_class:
-        return np.stack([reference] * data.C)
-    found = []
+    "Style of each image (N,), dark ones first; small ones join others of their class, with a warning."
+    clusters, centers = run_kmeans(features[train], K, seed)
+    light, labels = data.images.cpu().float().mean((1, 2, 3))[train].numpy(), data.labels.cpu()
+    reference = centers[np.argsort([light[clusters == k].mean() for k in range(K)])]
+    tags, said = torch.zeros(len(data), dtype=torch.long), []
     for c, name in enumerate(data.classes):
-        own = run_kmeans(features[labels == c], K, seed, f"class {name!r}")[1]
-        found.append(own[_match_styles(own, reference)])
-    return np.stack(found)
-
-# %% ../nbs/32_pseudo_domains.ipynb #acc1394c
-def _nearest_large(
-    features: Tensor, data: MultiDomain, train: Tensor, centers: np.ndarray, min_size: int
-) -> Tensor:
-    "The nearest style of each image's class after small ones have joined others, with a warning."
-    tags, labels, said = torch.zeros(len(data), dtype=torch.long), data.labels.cpu(), []
-    for c, name in enumerate(data.classes):
-        mine = labels == c
-        near = torch.cdist(features[mine], torch.from_numpy(centers[c])).argmin(1)
-        sizes = torch.bincount(near[train[mine]], minlength=centers.shape[1]).tolist()
-        target = _merge_small(sizes, centers[c], min_size)
+        mine, own = labels == c, reference
+        if per_class:
+            own = run_kmeans(features[mine & train], K, seed, f"class {name!r}")[1]
+            own = own[_match_styles(own, reference)]
+        near = torch.cdist(features[mine], torch.from_numpy(own)).argmin(1)
+        sizes = torch.bincount(near[train[mine]], minlength=K).tolist()
+        target = _merge_small(sizes, own, min_size)
         moved = [(k, t) for k, t in enumerate(target) if k != t and sizes[k]]
         said += [f"class {name!r} style {k} ({sizes[k]}) into {t}" for k, t in moved]
         tags[mine] = torch.tensor(target)[near]
@@ -240,31 +188,46 @@ def pseudo_domains(
     pixels, labels = dataset.images.cpu().numpy(), dataset.labels.tolist()
     names = [(hashlib.blake2b(x, digest_size=16).digest(), c) for x, c in zip(pixels, labels)]
     order = torch.tensor(sorted(range(len(names)), key=names.__getitem__))  # whatever it was
-    back, data = order.argsort(), dataset.select(order.to(dataset.device))
-    train = torch.ones(len(data), dtype=torch.bool)
+    data, train = dataset.select(order.to(dataset.device)), torch.ones(len(names)).bool()
     if "train" in data.split_names:
         train = (data.splits == data.split_names.index("train")).cpu()
-        if not bool(train.any()):
-            raise ValueError(
-                "No image belongs to the split 'train', and styles come from it alone."
-            )
     learned = data.select(train.to(data.device))
-    least = _check_styles(learned, K, per_class, min_size)
-    least = max(1, min(math.ceil(default_real_batch(data.size) / K), least // (2 * K)))
-    options = {"seed": seed, "normalise": learned.normalisation(), **encoder}
-    found = _find_features(data, features, layers, **options)
-    z = zscore(found if features is None else found[order], train)
-    centers = _style_centers(z[train], learned, K, per_class, seed)
-    kept, tags = _nearest_large(z, data, train, centers, min_size or least).unique(
-        return_inverse=True
-    )
+    sizes = torch.bincount(learned.labels.cpu(), minlength=data.C)
+    least, name = int(sizes.min()), data.classes[int(sizes.argmin())]
+    unmet = min_size is not None and not 1 <= min_size <= least // 2
+    refused = {
+        f"K={K} divides nothing: distil the data as they are with surgery=None, or ask for K=2 "
+        "styles or more.": K < 2,
+        f"{len(learned)} training images cannot have K={K} styles: lower K.": K > len(learned),
+        f"Class {name!r} has {least} training images, too few for K={K} styles: lower K or cluster "
+        "all classes at once with per_class=False.": per_class and K > least,
+        f"min_size={min_size} cannot be met by two styles of class {name!r}, which has {least} "
+        f"training images: use 1 to {max(1, least // 2)}.": unmet,
+    }
+    for sentence, wrong in refused.items():
+        if wrong:
+            raise ValueError(sentence)
+    if features is None:
+        options = {"seed": seed, "normalise": learned.normalisation(), **encoder}
+        features = style_statistics(data, layers, **options)
+    else:
+        features = torch.as_tensor(features).cpu()
+        if features.ndim != 2 or len(features) != len(data) or not bool(features.isfinite().all()):
+            raise ValueError(
+                f"Features must be finite numbers, a row for each of the {len(data)} images, "
+                f"not {tuple(features.shape)}."
+            )
+        features = features[order]
+    step = max(1, min(math.ceil(default_real_batch(data.size) / K), least // (2 * K)))
+    tags = _find_styles(zscore(features, train), data, train, K, per_class, min_size or step, seed)
+    kept, tags = tags[order.argsort()].unique(return_inverse=True)
     if len(kept) < 2:
         raise ValueError(
             "Only one style is left after merging small cells: lower min_size or K, "
             "or distil the data as they are with surgery=None."
         )
     styles = tuple(f"style {k}" for k in range(len(kept)))
-    return replace(dataset, domains=tags[back].to(dataset.device), domain_names=styles)
+    return replace(dataset, domains=tags.to(dataset.device), domain_names=styles)
 
 # %% ../nbs/32_pseudo_domains.ipynb #cb31b724
 def cluster_report(
@@ -274,24 +237,25 @@ def cluster_report(
     seed: int = 0,  # of the encoder
     features: Tensor | None = None,  # your own (N, D) instead of style statistics
     **encoder: Any,  # settings of `style_statistics`
-) -> Series:  # silhouette; agreement with class and domain (NaN: one domain), 0 to 1; least_cell
+) -> Any:  # pandas Series, see the comments beside its entries
     "Quality of pseudo-domains; the true domains serve for this report only."
     import pandas as pd
     from sklearn import metrics
 
     if not torch.equal(original.images.cpu(), tagged.images.cpu()):
         raise ValueError("These are not the same images in the same order: give both data sets.")
+    if features is None:
+        features = style_statistics(tagged, layers, seed=seed, **encoder)
     tags, labels, true = (
         x.cpu().numpy() for x in (tagged.domains, tagged.labels, original.domains)
     )
-    z = zscore(_find_features(tagged, features, layers, seed=seed, **encoder)).numpy()
-    some = {"sample_size": min(3000, len(tags)), "random_state": seed}
-    known = original.K > 1
+    z, some = zscore(torch.as_tensor(features).cpu()).numpy(), {"sample_size": min(3000, len(tags))}
+    known, nmi = original.K > 1, metrics.normalized_mutual_info_score
     return pd.Series(
         {
-            "silhouette": metrics.silhouette_score(z, tags, **some),
-            "nmi_class": metrics.normalized_mutual_info_score(labels, tags),  # near 0 is good
-            "nmi_domain": metrics.normalized_mutual_info_score(true, tags) if known else math.nan,
+            "silhouette": metrics.silhouette_score(z, tags, **some, random_state=seed),
+            "nmi_class": nmi(labels, tags),  # 0 to 1; near 0 is good
+            "nmi_domain": nmi(true, tags) if known else math.nan,  # 0 to 1; NaN: one domain
             "ari_domain": metrics.adjusted_rand_score(true, tags) if known else math.nan,
             "least_cell": int(tagged.counts().min()),  # images of a class and style; 0: lost
         }

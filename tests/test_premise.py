@@ -1,13 +1,12 @@
 """The measurements of notebook 31: against oracles, on planted truth, on bad input; and the stored rows."""
 
 import math
-from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import t
+from scipy.stats import sem, t
 
 from dgdd_nb.data import MultiDomain
 from dgdd_nb.files import derive_seed, generator
@@ -15,28 +14,21 @@ from dgdd_nb.fourier import full_spectrum, spectrum
 from dgdd_nb.networks import network
 from dgdd_nb.premise import (
     VARIANTS,
-    Claim,
-    Measurements,
+    Finding,
     batch_gradients,
     common_start,
-    disjoint_batches,
-    fixed_maps,
     fresh_gradients,
     gaussian_null,
     mean_length,
     mean_map,
     mix_classes,
-    named,
-    pieces,
     probe_left_out,
     probe_pieces,
     pulls,
     relabel,
-    settle,
     share_correlations,
     split_energy,
     transfer,
-    verdict,
     without_noise,
 )
 
@@ -58,19 +50,14 @@ def test_batch_gradients_against_autograd(data):
     images, labels = common_start(data, 2)
     g = batch_gradients(data, images, labels, 2, 6, encoder=3, width=8, seed=5)
     net = network(classes=4, size=(8, 8), seed=derive_seed(5, "encoder", 3), width=8)
-    index = disjoint_batches(data, 2, 6, generator(5, "real", 3))[1]
+    index = data.sample(12, generator(5, "real", 3)).view(-1, 2, 6)[:, 1].flatten()
+    assert index.unique().numel() == 72 and (data.cell[index].diff() >= 0).all()
     chosen = index[(data.labels[index] == 2) & (data.domains[index] == 1)]
     assert len(chosen) == 6
     s = images[labels == 2].clone().requires_grad_()
     real = net.embed(data.normalisation()(data.images[chosen])).mean(0).detach()
     loss = (real - net.embed(s).mean(0)).square().sum()
     assert torch.allclose(g[1, 1, labels == 2], torch.autograd.grad(loss, s)[0], atol=1e-6)
-
-
-def test_batches_are_disjoint_and_sorted(data):
-    index = disjoint_batches(data, 3, 4, torch.Generator().manual_seed(1))
-    assert index.shape == (3, 48) and index.flatten().unique().numel() == 144
-    assert (data.cell[index].diff(dim=1) >= 0).all()
 
 
 @pytest.mark.parametrize("size", [(7, 9), (8, 8), (6, 5)])
@@ -117,8 +104,8 @@ def test_mixed_classes_tell_class_from_common(part, gap):
     noise = spectrum(torch.randn(5, 3, 10, 3, 16, 16, generator=dice))
     G = noise + spectrum(torch.randn(5, 1, C, 3, 16, 16, generator=dice))
     same, mixed, level = (mean_length(x, 16) for x in (G, mix_classes(G), noise))
-    assert verdict(same - level, 0.02).word == "supported"
-    assert (verdict(same - mixed, 0.02).word == "supported") is gap
+    assert Finding(same - level, 0.02).word == "supported"
+    assert (Finding(same - mixed, 0.02).word == "supported") is gap
 
 
 def test_share_correlations_follow_a_planted_common_part():
@@ -149,17 +136,6 @@ def test_pieces_and_probes_on_planted_truth():
     assert probe_pieces(*noise, "constant")["passed class"] < 60
 
 
-def test_pieces_add_up():
-    dice = torch.Generator().manual_seed(7)
-    g = torch.randn(3, 4, 3, 8, 8, generator=dice)
-    maps = fixed_maps(g, dice)
-    for variant in VARIANTS:
-        made = pieces(g, variant, dice, maps)
-        assert torch.allclose(made.g_cls + made.g_dom, g, atol=1e-5)
-        assert torch.allclose(made.passed.mean(0), made.g_cls, atol=1e-5)
-    assert named(g[None], "averaged", maps)["g_dom"][0].shape == (12, 3, 8, 8)
-
-
 def test_transfer_of_a_shared_direction():
     dice = torch.Generator().manual_seed(8)
     shared, own = (
@@ -185,13 +161,23 @@ def test_wrong_names_undo(data):
     assert (data.labels[(moved.domains == 2) & (moved.labels == 2)] == 1).all()
 
 
-def test_verdict_words_and_what_settles():
-    assert [
-        verdict(x, 1.0).word for x in ([3, 4, 5, 4, 4], [0.1, 0, 0.2, 0, 0.1], [3, -1, 2, 0, 4.0])
-    ] == ["supported", "not supported", "undecided"]
-    undecided = verdict([3, -1, 2, 0, 4.0], 1.0)
-    n = int(settle(undecided).split()[1])
-    assert 5 < n < 1000 and undecided.low < 0 < undecided.high
+@pytest.mark.parametrize(
+    "words, values, room",
+    [
+        ("supported", [3, 4, 5, 4, 4], math.inf),
+        ("not supported (too small to matter)", [0.1, 0, 0.2, 0, 0.1], math.inf),
+        ("not supported (the opposite)", [-3, -4, -3, -4, -3], math.inf),
+        ("not supported", [-2, 0.5, -2, 0.5, -2], math.inf),
+        ("undecided", [3, -1, 2, 0, 4.0], math.inf),
+        ("undecided", [4, 5, 4, 5, 4.5], 0.5),
+    ],
+)
+def test_words_of_a_finding(words, values, room):
+    found = Finding(values, 1.0, room)
+    assert found.words == words and str(found).endswith(words)
+    low, high = t.interval(0.95, 4, found.mean, sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert room == math.inf or "more room" in found.settle()
 
 
 @pytest.mark.parametrize(
@@ -204,9 +190,9 @@ def test_verdict_words_and_what_settles():
     ],
 )
 def test_settle_names_the_smallest_number_that_decides(values, smallest):
-    finding = verdict(values, smallest)
+    finding = Finding(values, smallest)
     assert finding.word == "undecided"
-    n, spread = int(settle(finding).split()[1]), torch.tensor(values).std().item()
+    n, spread = int(finding.settle().split()[1]), torch.tensor(values).std().item()
 
     def decides(n):
         half = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
@@ -217,35 +203,12 @@ def test_settle_names_the_smallest_number_that_decides(values, smallest):
     assert decides(n) and not decides(n - 1)
 
 
-def test_reason_for_not_supported():
-    reasons = {
-        "the opposite": [-62, -63, -64, -62, -63],
-        "too small to matter": [0.3, 0.1, 0.2, 0.4, 0.3],
-        "": [-2, -1, -3, -1, -2.5],
-    }
-    for why, values in reasons.items():
-        finding = verdict(values, 2)
-        assert finding.why == why and str(finding).endswith(f"({why})" if why else finding.word)
-    assert not verdict([5, 6, 5, 6, 5], 2).why and not verdict([9, -9, 9, -9, 3], 2).why
-
-
-def test_a_claim_says_its_side_and_respects_room():
-    claim = Claim("x", "y", 1.0, lambda m: torch.tensor(m), lambda m: 5.0, "neither", "against")
-    good, none = [4, 5, 4, 5, 4.5], [0, 0.1, 0, -0.1, 0]
-    assert [claim.side(claim.test_on(x)) for x in (good, none)] == ["neither", "against"]
-    narrow = claim._replace(room=lambda m: 0.5)
-    assert [narrow.test_on(x).word for x in (good, none)] == ["undecided"] * 2
-    assert narrow.side(narrow.test_on(none)) == "neither"
-    assert "more room" in settle(narrow.test_on(none))
-    assert claim._replace(room=None, if_supported="for").side(verdict(good, 1)) == "for"
-
-
 def test_bad_input(data):
     images, labels = common_start(data, 1)
     with pytest.raises(ValueError, match="at least 5 encoders"):
-        verdict([1.0, 2.0, 3.0, 4.0])
+        Finding([1.0, 2.0, 3.0, 4.0])
     with pytest.raises(ValueError, match="NaN"):
-        verdict([1.0, 2.0, 3.0, 4.0, math.nan])
+        Finding([1.0, 2.0, 3.0, 4.0, math.nan])
     with pytest.raises(AssertionError, match="needs two domains"):
         mean_length(torch.ones(5, 1, 4, 3, 8, 5), 8)
     with pytest.raises(ValueError, match="ask for fewer"):
@@ -260,49 +223,17 @@ def test_fresh_gradients_are_reproducible(data):
     assert torch.equal(a, b) and not torch.equal(a[0], a[1])
 
 
-@pytest.fixture(scope="module")
-def stored():
-    if not STORED.exists():
-        pytest.skip("benchmarks/results/premise.csv is not in this copy")
-    table = pd.read_csv(STORED, dtype={"variant": str}, keep_default_na=False)
-    return {name: Measurements(rows) for name, rows in table.groupby("data")}
-
-
-def test_stored_rows_are_complete_and_possible(stored):
-    for name, table in stored.items():
-        rows = table.rows
-        assert not rows.duplicated(list(rows.columns[:-1])).any(), name
-        assert rows.groupby(["study", "target"])["seed"].nunique().min() >= 5
-        value, quantity = rows["value"], rows["quantity"]
-        assert value.map(math.isfinite).all()
-        assert value[rows["study"] == "probes"].between(0, 100).all()
-        rank = quantity.str.startswith(("cosine", "rank")) | quantity.str.contains("encoder")
-        assert value[rank].between(-1, 1).all()
-        length = quantity.isin(["R", "null"]) | quantity.str.contains("in ring")
-        assert value[length].between(0, 1).all()
-        total = rows[quantity == "share"].groupby(["target", "layer", "seed"])["value"].sum()
-        assert (total - 1).abs().max() < 1e-4
-
-
-def test_a_claim_is_computed_from_the_rows(stored):
-    table = stored["mini"]
-    ask = {"study": "maps", "layer": "embed"}
-    claim = Claim(
-        "agreement", "", 0.02, lambda m: m(quantity="R", **ask) - m(quantity="null", **ask)
-    )
-    by_hand = defaultdict(list)
-    for row in table.rows.to_dict("records"):
-        if row["study"] == "maps" and row["layer"] == "embed" and row["quantity"] in ("R", "null"):
-            by_hand[row["seed"]].append(row["value"] * (1 if row["quantity"] == "R" else -1))
-    expected = [2 * sum(v) / len(v) for v in by_hand.values()]
-    assert sorted(claim.test_on(table).values) == pytest.approx(sorted(expected), abs=1e-5)
-    with pytest.raises(ValueError, match="No stored row"):
-        table(study="map")
-
-
-def test_measurements_are_means_per_seed():
-    rows = [(t, e, "null", t * 10 + e) for t in (0, 1) for e in (2, 0)]
-    table = Measurements(pd.DataFrame(rows, columns=["target", "seed", "variant", "value"]))
-    assert table(variant="null").tolist() == [5, 7] and table(target=1).tolist() == [10, 12]
-    with pytest.raises(ValueError, match="No stored row"):
-        table(variant="measured")
+@pytest.mark.skipif(not STORED.exists(), reason="benchmarks/results is not in this copy")
+def test_stored_rows_are_complete_and_possible():
+    rows = pd.read_csv(STORED, dtype={"variant": str}, keep_default_na=False)
+    assert not rows.duplicated(list(rows.columns[:-1])).any()
+    assert rows.groupby(["data", "study", "target"])["seed"].nunique().min() >= 5
+    value, quantity = rows["value"], rows["quantity"]
+    assert value.map(math.isfinite).all()
+    assert value[rows["study"] == "probes"].between(0, 100).all()
+    rank = quantity.str.startswith(("cosine", "rank")) | quantity.str.contains("encoder")
+    assert value[rank].between(-1, 1).all()
+    length = quantity.isin(["R", "null"]) | quantity.str.contains("in ring")
+    assert value[length].between(0, 1).all()
+    total = rows[quantity == "share"].groupby(["data", "target", "layer", "seed"])["value"].sum()
+    assert (total - 1).abs().max() < 1e-4

@@ -2,6 +2,7 @@
 
     python tools/refresh.py                    every notebook of nbs/
     python tools/refresh.py 12 surgery         those whose names contain a word
+    python tools/refresh.py --run              execute and store nothing (needs no nbdev)
     python tools/refresh.py --check            run nothing, only say which files are not clean
     python tools/refresh.py --flags "slow data" surgery   also run cells with these flags, as a test
 
@@ -133,7 +134,9 @@ def execute(path: Path, flags: set[str], limit: int) -> tuple[dict, str]:
     return json.loads(nbformat.writes(nb)), noise
 
 
-def refresh(path: Path, flags: set[str], limit: int) -> tuple[Path, str, str, float]:
+def refresh(
+    path: Path, flags: set[str], limit: int, store: bool = True
+) -> tuple[Path, str, str, float]:
     """Execute and store one notebook: (path, problem or '', what happened, seconds)."""
     os.environ.update(dict.fromkeys(THREADS, "1"), PYTHONHASHSEED="0")
     start = time.perf_counter()
@@ -141,6 +144,8 @@ def refresh(path: Path, flags: set[str], limit: int) -> tuple[Path, str, str, fl
         nb, noise = execute(path, flags, limit)
     except Exception as error:  # the kernel's own errors have many types; all of them are failures
         return path, f"{type(error).__name__}: {error}", "failed", time.perf_counter() - start
+    if not store:
+        return path, "", "ran", time.perf_counter() - start
     text = tidy(nb)
     changed = write(path, text)
     if re.search("[Ww]arning", noise):
@@ -173,7 +178,9 @@ def unclean(path: Path) -> list[str]:
 
 def main() -> int:
     """Read the command line, refresh or check, print one line per notebook and a closing line."""
-    parser = command_line(__doc__, check="execute nothing, report what is unclean")
+    parser = command_line(
+        __doc__, check="execute nothing, report what is unclean", run="execute, store nothing"
+    )
     parser.add_argument("words", nargs="*", help="parts of notebook names; without: all")
     parser.add_argument("--flags", default="", help=f"flags to run as well, of: {' '.join(FLAGS)}")
     parser.add_argument("--workers", type=int, default=1, help="notebooks at the same time")
@@ -195,14 +202,14 @@ def main() -> int:
         print(f"{len(paths)} notebooks checked, {failed} not clean")
         return int(failed > 0)
     with ProcessPoolExecutor(max_workers=max(1, args.workers)) as pool:
-        jobs = [pool.submit(refresh, path, flags, args.limit) for path in paths]
+        jobs = [pool.submit(refresh, path, flags, args.limit, not args.run) for path in paths]
         for job in jobs:
             path, problem, what, seconds = job.result()
             failed += bool(problem)
             print(f"{path.relative_to(ROOT)}: {what}, {seconds:.0f} s", flush=True)
             if problem:
                 print(problem, file=sys.stderr, flush=True)
-    print(f"{len(paths) - failed} notebooks refreshed, {failed} failed")
+    print(f"{len(paths) - failed} notebooks {'ran' if args.run else 'refreshed'}, {failed} failed")
     return int(failed > 0)
 
 
