@@ -19,12 +19,11 @@ from torch import Tensor
 
 from .data import MultiDomain, number_of, unknown_name
 from .files import derive_seed
-from .folders import IMAGE_TYPES, Listing, from_folder, read_image, split_of, subfolders
+from .folders import IMAGE_TYPES, Listing, from_folder, name_problems, read_image, subfolders
 from .mini_digits import draw_domain, photographs
 
 # %% auto #0
-__all__ = ['BENCHMARKS', 'digits_dg', 'pacs', 'core50', 'core50_hard', 'vlcs', 'office_home', 'terra_incognita', 'Benchmark',
-           'read', 'torchvision_digits']
+__all__ = ['BENCHMARKS', 'read', 'torchvision_digits']
 
 # %% ../nbs/08_benchmarks.ipynb #70ad4ae9
 @dataclass(frozen=True, eq=False)
@@ -34,21 +33,16 @@ class Benchmark:
     name: str  # a key of `BENCHMARKS`
     size: int  # side of the images unless another is asked for
     domains: Mapping[str, int]  # our name of each domain: images in it as published; 0: not known
+    names: Mapping[str, str]  # bare name of a folder: our name of its domain
     classes: Sequence[str]  # their order is the order of the labels
-    also: Mapping[str, str]  # other name of a domain: ours
+    labels: Mapping[str, str]  # bare name or number of a folder of images: its class
     total: int  # images in all, as published
-
-    def named(self) -> dict[str, str]:
-        "Bare names of folders: our name of the domain."
-        return {
-            _bare(name): own for name, own in ({d: d for d in self.domains} | self.also).items()
-        }
 
     def folders(self, base: Path) -> dict[str, Path]:
         "The domains that lie in a folder, by our names and in our order."
         found: dict[str, Path] = {}
         for folder in subfolders(base):
-            found.setdefault(self.named().get(_bare(folder.name), ""), folder)
+            found.setdefault(self.names.get(_bare(folder.name), ""), folder)
         return {own: found[own] for own in self.domains if own in found}
 
     def find(self, root: Path) -> Path:
@@ -59,7 +53,7 @@ class Benchmark:
         if len(self.folders(root)) < len(self.domains):
             tried += [p for below in subfolders(root) for p in (below, *subfolders(below))]
             for above in inside.parents[:3]:
-                tried += [above] if _bare(inside.name) in self.named() else []
+                tried += [above] if _bare(inside.name) in self.names else []
                 inside = above
         best = max(tried, key=lambda base: len(self.folders(base)))  # the first of the best
         if len(self.folders(best)) < 2:
@@ -70,14 +64,9 @@ class Benchmark:
             )
         return best
 
-    def class_of(self, folder: str) -> str:
-        "The class that a folder of images means, by its name or by its number from 0."
-        known = {_bare(name): name for name in self.classes}
-        if _bare(folder) not in known and folder.isdecimal() and int(folder) < len(self.classes):
-            return self.classes[int(folder)]
-        if _bare(folder) not in known:
-            raise unknown_name(f"class folder of {self.name}", folder, self.classes)
-        return known[_bare(folder)]
+    def class_of(self, folder: str) -> str | None:
+        "The class that a folder of images means, by its name or number; None: no class."
+        return self.labels.get(_bare(folder))
 
 
 def _bare(name: str) -> str:
@@ -119,8 +108,11 @@ def _benchmark(name: str, size: int, text: str, classes: list[str], total: int =
     "A line of `_FACTS` as an object."
     words = [re.fullmatch(r"(\w+)=?(\w*):?(\d*)", word).groups() for word in text.split()]
     counts = {own: int(n or 0) for own, _, n in words}
-    also = {other: own for own, other, _ in words if other}
-    return Benchmark(name, size, counts, classes, also, total or sum(counts.values()))
+    names = {_bare(folder): own for own, other, _ in words for folder in (own, other or own)}
+    labels = {str(i): c for i, c in enumerate(classes)} | {_bare(c): c for c in classes}
+    if classes is _CORE50:
+        labels |= {f"o{i + 1}": classes[i // 5] for i in range(50)}
+    return Benchmark(name, size, counts, names, classes, labels, total or sum(counts.values()))
 
 
 BENCHMARKS = {name: _benchmark(name, *facts) for name, facts in _FACTS.items()}
@@ -132,7 +124,7 @@ def list_benchmark(
     domains: Sequence[str] | None = None,
     lists: bool | None = None,
     every: int = 1,
-) -> tuple[Listing, list[str]]:
+) -> Listing:
     "The files of some or all domains with our names, and notes about what is unusual."
     base = benchmark.find(root)
     here, published = subfolders(base), benchmark.folders(base)
@@ -149,36 +141,41 @@ def list_benchmark(
         for name in domains:
             number_of("domain", name, list(every_folder))
         folders = {name: every_folder[name] for name in domains}
-    listing = Listing(base, selection=f"every={every}" if every > 1 else "")
+    listing = Listing(base, selection=f"every={every}" if every > 1 else "", notes=notes)
     for own, folder in folders.items():
-        inner = subfolders(folder)
-        splits = [p for p in inner if split_of(p.name)]
-        for place in splits or [folder]:
-            listing.add(place, own, split_of(place.name) if splits else None)
-        spare = [p.name for p in inner if splits and p not in splits]
+        spare = listing.add(folder, own)
         notes += [f"passed over {name} of {own}, which is no split" for name in spare]
     if "core50" in benchmark.name:
-        _read_frames(listing, benchmark.classes, every)
-    else:
-        names = {label: benchmark.class_of(label) for label in listing.names("label")}
-        listing.rows = [row._replace(label=names[row.label]) for row in listing.rows]
-    listing.empty = sorted(set(folders) - set(listing.names("domain")), key=list(folders).index)
-    notes += _apply_lists(listing, lists) if benchmark.name == "pacs" else []
-    return listing, notes + (_counts(benchmark, listing) if every == 1 else [])
+        _read_frames(listing, every)
+    for label in listing.names("label"):
+        if benchmark.class_of(label) is None:
+            raise unknown_name(f"class folder of {benchmark.name}", label, benchmark.classes)
+    listing.rows = [row._replace(label=benchmark.class_of(row.label)) for row in listing.rows]
+    found = listing.names("domain")
+    listing.empty = [own for own in folders if own not in found]
+    if benchmark.name == "pacs":
+        _apply_lists(listing, lists)
+    if every == 1:
+        _compare_counts(benchmark, listing)
+    return listing
 
 
-def _counts(benchmark: Benchmark, listing: Listing) -> list[str]:
-    "Where the number of images is not the published one."
+def _compare_counts(benchmark: Benchmark, listing: Listing) -> None:
+    "Note where the number of images is not the published one."
     found = Counter(row.domain for row in listing.rows)
-    notes = [
-        f"{n:,} images of {own}, published are {benchmark.domains[own]:,}"
-        for own, n in found.items()
-        if benchmark.domains.get(own) and n != benchmark.domains[own]
-    ]
-    n = len(listing.rows)
-    if set(found) == set(benchmark.domains) and n != benchmark.total and not notes:
-        notes.append(f"{n:,} images in all, published are {benchmark.total:,}")
-    return notes
+    wanted = {f"of {own}": (found[own], n) for own, n in benchmark.domains.items() if n}
+    if not wanted and set(found) == set(benchmark.domains):
+        wanted = {"in all": (len(listing.rows), benchmark.total)}
+    for what, (n, published) in wanted.items():
+        if n in (0, published):
+            continue
+        text = f"{n:,} images {what}, published are {published:,}"
+        if (n, what) == (3928, "of sketch"):
+            listing.notes.append(f"{text}: Dassl leaves one out, so say which set it was")
+        elif benchmark.name == "terra_incognita":
+            listing.notes.append(f"{text}: there are copies of several sizes, so say which it was")
+        else:
+            listing.counts.append(text)
 
 # %% ../nbs/08_benchmarks.ipynb #14355bcf
 def read(
@@ -200,14 +197,11 @@ def read(
         raise ValueError(f"lists is for pacs, every is for core50; leave them out for {name}.")
     if every < 1:
         raise ValueError(f"every keeps each n-th frame, so it must be at least 1, not {every}.")
-    listing, notes = list_benchmark(benchmark, Path(root), domains, lists, every)
-    if listing.rows and listing.empty:
-        raise FileNotFoundError(
-            f"There is no image in {', '.join(listing.empty)}: fetch the whole set, or name the "
-            "other domains in domains=[...]."
-        )
+    listing = list_benchmark(benchmark, Path(root), domains, lists, every)
+    for sentence in name_problems(listing, spelling=False):
+        raise ValueError(sentence)
     found = {row.label for row in listing.rows}
-    data = from_folder(
+    return from_folder(
         listing,
         size or benchmark.size,
         domains=domains or list(dict.fromkeys(row.domain for row in listing.rows)),
@@ -216,11 +210,8 @@ def read(
         cache=cache,
         quiet=quiet,
     )
-    if not quiet:
-        print(*(f"note: {note}\n" for note in notes), sep="", end="")
-    return data
 
-
+# %% ../nbs/08_benchmarks.ipynb #14355bd0
 digits_dg, pacs, core50, core50_hard, vlcs, office_home, terra_incognita = (
     partial(read, name) for name in BENCHMARKS
 )
@@ -250,8 +241,8 @@ def _read_list(path: Path, classes: Sequence[str] = _PACS) -> tuple[list[str], i
     return paths, 1 if first is None else first
 
 
-def _apply_lists(listing: Listing, lists: bool | None) -> list[str]:
-    "Give each image of PACS the split that the lists beside it say; notes."
+def _apply_lists(listing: Listing, lists: bool | None) -> None:
+    "Give each image of PACS the split that the lists beside it say."
     base = listing.root
     places = [base / "splits", base.parent / "splits", base.parent, base]
     folder = next((p for p in places if any(p.glob("*_train_kfold.txt"))), None)
@@ -261,16 +252,15 @@ def _apply_lists(listing: Listing, lists: bool | None) -> list[str]:
             "lists=False."
         )
     if folder is None or lists is False:
-        return []
+        return
     found = {f"{r.domain}/{r.label}/{r.path.name}": r for r in listing.rows}
-    rows, test, notes = {}, set(), []
+    rows, test, from_zero, notes = {}, set(), False, listing.notes
     for domain, split in product(dict.fromkeys(r.domain for r in listing.rows), _LISTS):
         path = folder / f"{domain}_{split}_kfold.txt"
         if split != "test" and not path.is_file():
             raise FileNotFoundError(f"There is no list {path}; bring it or pass lists=False.")
         names, first = _read_list(path) if path.is_file() else ([], 1)
-        if first == 0:
-            notes = ["labels in the lists run from 0, those of the official lists from 1"]
+        from_zero |= first == 0
         names = [name for name in names if name != _BROKEN_SKETCH]
         if split == "test":
             test |= set(names)
@@ -284,6 +274,8 @@ def _apply_lists(listing: Listing, lists: bool | None) -> list[str]:
                 )
             rows[name] = found[name]._replace(split=split)
     listing.rows, listing.selection = list(rows.values()), "lists"
+    if from_zero:
+        notes.append("labels in the lists run from 0, those of the official lists from 1")
     if _BROKEN_SKETCH in found:
         notes.append(f"left out {_BROKEN_SKETCH}, as Dassl does")
     others = sorted(set(found) - set(rows) - {_BROKEN_SKETCH})
@@ -291,14 +283,13 @@ def _apply_lists(listing: Listing, lists: bool | None) -> list[str]:
         notes.append(f"left out {len(others)} images that no list names, such as {others[0]}")
     if test and test != set(rows):
         notes.append(f"the test lists do not repeat the others, see {min(test ^ set(rows))}")
-    return notes
 
 # %% ../nbs/08_benchmarks.ipynb #aea570fd
 _FRAME = re.compile(r"C_(\d+)_(\d+)_(\d+)\.\w+")  # session, object, frame
 
 
-def _read_frames(listing: Listing, classes: Sequence[str], every: int) -> None:
-    "Rows of CORe50 from the names of files: each n-th frame; an object is the original of its own."
+def _read_frames(listing: Listing, every: int) -> None:
+    "Each n-th frame of CORe50 by the names of files; an object is the original of its frames."
     rows, listing.rows = listing.rows, []
     for row in rows:
         numbers = _FRAME.fullmatch(row.path.name)
@@ -313,8 +304,7 @@ def _read_frames(listing: Listing, classes: Sequence[str], every: int) -> None:
                 f"into s{session}/o{thing} or delete it."
             )
         if frame % every == 0:
-            label = classes[(thing - 1) // 5]
-            listing.rows.append(row._replace(label=label, group=f"o{thing}"))
+            listing.rows.append(row._replace(label=f"o{thing}", group=f"o{thing}"))
 
 # %% ../nbs/08_benchmarks.ipynb #06170925
 _FILES = {

@@ -61,7 +61,6 @@ class Report:
 
     root: Path  # the folder
     name: str | None = None  # the benchmark it was taken for; None: images of your own
-    layout: str = "unknown"  # for instance "domain/class"
     listing: Listing = field(default_factory=lambda: Listing(Path()))  # the images
     looks: dict[Path, _Look] = field(default_factory=dict)  # what opening them showed
     problems: list[str] = field(default_factory=list)  # what must be repaired, and how
@@ -78,6 +77,17 @@ class Report:
     def that(self, seen: Callable[[_Look], bool]) -> list[Path]:
         "The files of which something is true."
         return [path for path, look in self.looks.items() if seen(look)]
+
+    @property
+    def layout(self) -> str:
+        "For instance domain/class."
+        rows, base = self.listing.rows, self.listing.root
+        if rows and "core50" in (self.name or ""):
+            return "session/object"
+        if any(len(row.path.relative_to(base).parts) > 3 for row in rows):
+            return "domain/split/class"
+        lists = " with lists" * any(row.split for row in rows)
+        return f"domain/class{lists}" if rows else "unknown"
 
     @property
     def counts(self) -> Counter:
@@ -97,6 +107,19 @@ class Report:
             groups.setdefault(self.looks[path].digest, []).append(path)
         return [paths for paths in groups.values() if len(paths) > 1]
 
+    def table(self, widest: int = 12) -> str:
+        "Images of each class in each domain; with many classes the fewest and the most."
+        from tabulate import tabulate
+
+        counts, head = self.counts, ["", "all", *self.classes]
+        rows = [[counts[d, c] for c in self.classes] for d in self.domains]
+        rows = [[sum(row), *row] for row in rows]
+        if len(self.classes) > widest:
+            head = ["", "all", "fewest of a class", "most of a class"]
+            rows = [[n, min(row), max(row)] for n, *row in rows]
+        named = [[domain, *row] for domain, row in zip(self.domains, rows)]
+        return tabulate(named, head, "plain", intfmt=",", disable_numparse=[0])
+
     def __str__(self) -> str:
         "What it is, a table of counts, then one line for each finding."
         n, k, sizes = len(self.listing.rows), len(self.problems), sorted(self.sizes)
@@ -105,48 +128,33 @@ class Report:
             what = f"the benchmark {self.name}" if self.name else "images of your own"
             side = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
             splits = f"splits {', '.join(self.splits)}, " if self.listing.names("split") else ""
-            lines[0] += f": {what}, layout {self.layout}"
-            lines.append(
-                f"{n:,} images, {len(self.domains)} domains, {len(self.classes)} classes, "
-                f"{splits}{side}"
-            )
-            lines.append(_table(self.counts, self.domains, self.classes))
+            lines = [f"{self.root}: {what}, layout {self.layout}"]
+            domains, classes = f"{len(self.domains)} domains", f"{len(self.classes)} classes"
+            lines += [f"{n:,} images, {domains}, {classes}, {splits}{side}", self.table()]
         lines += [f"problem: {text}" for text in self.problems]
         lines += [f"note: {text}" for text in self.notes]
         end = f"{k} problem{'s' * (k > 1)} to repair." if k else "Nothing to repair."
         return "\n".join([*lines, end])
 
-
-def _table(counts: Counter, domains: list[str], classes: list[str], widest: int = 12) -> str:
-    "Images of each class in each domain; with many classes the fewest and the most."
-    from tabulate import tabulate
-
-    rows, head = [[counts[d, c] for c in classes] for d in domains], classes
-    if len(classes) > widest:
-        rows = [[min(row), max(row)] for row in rows]
-        head = ["fewest of a class", "most of a class"]
-    full = [[d, sum(counts[d, c] for c in classes), *row] for d, row in zip(domains, rows)]
-    return tabulate(full, ["", "all", *head], "plain", intfmt=",", disable_numparse=[0])
+    def tell(self, found: list[str], paths: Sequence[Path], text: str, what: str = "file") -> None:
+        "Add a finding such as `3 files (such as photo/dog/1.jpg) cannot be decoded.`, if any."
+        if paths:
+            n, base, first = len(paths), self.listing.root, paths[0]
+            first = (first.relative_to(base) if base in first.parents else first).as_posix()
+            example = f"such as {first}" if n > 1 else first
+            found.append(f"{n:,} {what}{'s' * (n > 1)} ({example}) {text}.")
 
 # %% ../nbs/09_check.ipynb #e8753ba8
-def _some(report: Report, paths: Sequence[Path], what: str = "file") -> str:
-    "How many, with an example: `3 files (such as photo/dog/1.jpg)`."
-    n, base, first = len(paths), report.listing.root, paths[0]
-    first = first.relative_to(base) if base in first.parents else first
-    return f"{n:,} {what}{'s' * (n > 1)} ({'such as ' * (n > 1)}{first.as_posix()})"
-
-
 def _about_files(report: Report) -> None:
     "Files that cannot be used, or that a reader turns into RGB; grey domains and grey pictures."
     problems, notes, grey = report.problems, report.notes, set(report.grey)
-    if report.broken:
-        problems.append(f"{_some(report, report.broken)} cannot be decoded; fetch again or delete.")
-    if report.flat:
-        problems.append(f"{_some(report, report.flat)} of one flat colour; delete.")
+    report.tell(problems, report.broken, "cannot be decoded; fetch again or delete")
+    report.tell(problems, report.flat, "of one flat colour; delete")
     for mode in dict.fromkeys(look.mode for look in report.looks.values()):
         if mode not in ("", "RGB", "L"):
-            files = _some(report, report.that(lambda look, mode=mode: look.mode == mode))
-            notes.append(f"{files} of the form {mode}; nothing to do, it is read as RGB on white.")
+            files = report.that(lambda look, mode=mode: look.mode == mode)
+            advice = "nothing to do, it is read as RGB on white"
+            report.tell(notes, files, f"of the form {mode}; {advice}")
     if len(report.sizes) > 1:
         low, high = ("x".join(map(str, f(report.sizes))) for f in (min, max))
         notes.append(
@@ -154,14 +162,14 @@ def _about_files(report: Report) -> None:
             "instance, when reading (in a study file: size = 64 under [data])."
         )
     for domain in report.domains:
-        seen = [r.path for r in report.listing.rows if r.domain == domain]
-        seen = [path for path in seen if path in report.looks]
+        rows = (r for r in report.listing.rows if r.domain == domain)
+        seen = [r.path for r in rows if r.path in report.looks]
         here = [path for path in seen if path in grey]
         if here and len(here) == len(seen):
             notes.append(f"All images of {domain} are grey; nothing to do, they are read as RGB.")
-        elif here:
-            some = f"{_some(report, here, 'grey image')} among {len(seen):,} of {domain}"
-            notes.append(f"{some}; look at them if you expect colours.")
+        else:
+            text = f"among {len(seen):,} of {domain}; look at them if you expect colours"
+            report.tell(notes, here, text, "grey image")
 
 
 _COPIES = {  # copies that differ in a column: the word, and what to do
@@ -187,9 +195,8 @@ def _about_copies(report: Report) -> None:
                 f"as {', '.join(shown[:-1][:3])} and {shown[-1]}; {advice}."
             )
     spare = [path for _, paths in kinds.get("", []) for path in paths[1:]]
-    if spare:
-        again = _some(report, spare, "repeated file")
-        report.notes.append(f"{again}; nothing to do, but it counts twice.")
+    text = "beside the same picture; nothing to do, but it counts again"
+    report.tell(report.notes, spare, text, "repeated file")
 
 # %% ../nbs/09_check.ipynb #b2c376a3
 def _about_names(report: Report, most: int = 8) -> None:
@@ -215,10 +222,9 @@ def _about_names(report: Report, most: int = 8) -> None:
     elif 1 in starts.values():
         notes.append("Class folders are numbered from 1; nothing to do, but label 0 is folder 1.")
     problems += [text for text in name_problems(listing) if text not in problems]
-    for domain, labels in names.items():
-        lacking = [c for c in report.classes if c not in set(labels)]
-        advice = "nothing to do if that is so, else look for another spelling"
-        notes += [f"{domain} has no {', '.join(lacking)}; {advice}."] if lacking else []
+    advice = "nothing to do if that is so, else look for another spelling"
+    for domain, lacking in listing.lacking(report.classes).items():
+        notes.append(f"{domain} has no {', '.join(lacking)}; {advice}.")
     folders = {r.path.parent.name for r in listing.rows}
     for kind, names in {"Domain": set(report.domains), "Class": folders}.items():
         pairs = zip(sorted(names), sorted(names, key=by_number))
@@ -248,12 +254,10 @@ def _about_strays(report: Report) -> None:
     pictures = [p for p in other if p.suffix.lower() in _NOT_READ]
     other = [p for p in other if p not in pictures]
     them = "them" if len(pictures) > 1 else "it"
-    for paths, what, text in (
-        (lost, "image", "where no reader looks; move it to DOMAIN/CLASS/ if wanted"),
-        (pictures, "picture", f"of a form that nobody reads; convert {them} to PNG or JPEG"),
-        (other, "path", "without an image; nothing to do"),
-    ):
-        notes += [f"{_some(report, paths, what)} {text}."] if paths else []
+    report.tell(notes, lost, "where no reader looks; move it to DOMAIN/CLASS/ if wanted", "image")
+    text = f"of a form that nobody reads; convert {them} to PNG or JPEG"
+    report.tell(notes, pictures, text, "picture")
+    report.tell(notes, other, "without an image; nothing to do", "path")
     if len(report.domains) == 1:
         report.problems.append(
             f"There is one domain, {report.domains[0]}; leaving one out needs at least two folders "
@@ -263,72 +267,32 @@ def _about_strays(report: Report) -> None:
 # %% ../nbs/09_check.ipynb #8d2a46f1
 def _guess(root: Path) -> str | None:
     "The benchmark in a folder, else in one near it; None: images of your own."
-    for nearby in (False, True):
-        found = {}
-        for name, benchmark in BENCHMARKS.items():
-            try:
-                folders = benchmark.folders(benchmark.find(root) if nearby else root)
-            except FileNotFoundError:
-                continue
-            inner = [p for folder in folders.values() for p in subfolders(folder)]
+    found = {}
+    for name, benchmark in BENCHMARKS.items():
+        with suppress(FileNotFoundError):
+            base = benchmark.find(root)
+            folders = benchmark.folders(base).values()
+            inner = [p for folder in folders for p in subfolders(folder)]
             inner = [p for q in inner for p in (subfolders(q) if split_of(q.name) else [q])]
-            known = [p for p in inner if _known(name, p.name)]
+            known = [p for p in inner if benchmark.class_of(p.name)]
             share = len(folders) / len(benchmark.domains)
             if share >= 0.75 and len(known) >= len(inner) / 2 > 0:
-                found[name] = (share, len(folders))
-        if found:
-            return max(found, key=found.get)
-    return None
-
-
-def _known(name: str, folder: str) -> bool:
-    "Whether a benchmark has a class (CORe50: an object) of this name."
-    with suppress(ValueError):
-        return bool(BENCHMARKS[name].class_of(folder))
-    return "core50" in name and folder[:1] == "o"
+                found[name] = (base == root, share, len(folders))
+    return max(found, key=found.get, default=None)
 
 
 def _list(report: Report) -> None:
-    "List the files as the reader of the benchmark does; notes and refusals become findings."
-    notes, name = [], report.name
+    "List the files as the reader of the benchmark does; what it refuses becomes a problem."
+    benchmark, root = BENCHMARKS.get(report.name), report.root
     try:
-        if name:
-            report.listing, notes = list_benchmark(BENCHMARKS[name], report.root)
-        else:
-            report.listing = list_images(report.root)
+        report.listing = list_benchmark(benchmark, root) if benchmark else list_images(root)
     except (ValueError, OSError) as error:
         report.problems.append(str(error))
         with suppress(ValueError, OSError):
-            base = BENCHMARKS[name].find(report.root) if name else report.root
-            report.listing = list_images(base)
-    rows, base = report.listing.rows, report.listing.root
-    if name and rows and report.listing.empty:
-        report.problems.append(
-            f"No image in {', '.join(report.listing.empty)}: fetch the whole set, or name the "
-            "other domains when reading."
-        )
-        report.listing.empty = []
-    for text in notes:
-        problem, text = _about_note(name, text[0].upper() + text[1:])
-        (report.problems if problem else report.notes).append(text)
-    if rows:
-        deep = any(len(r.path.relative_to(base).parts) > 3 for r in rows)
-        lists = not deep and any(r.split for r in rows)
-        report.layout = "domain/split/class" if deep else "domain/class" + " with lists" * lists
-    if rows and "core50" in (name or ""):
-        report.layout = "session/object"
-
-
-def _about_note(name: str | None, text: str) -> tuple[bool, str]:
-    "Whether a note of a reader is a problem: a count that is not the published one, mostly."
-    if "published are" not in text:
-        return False, f"{text}."
-    if text.startswith("3,928 images of sketch"):
-        why = "9,990 against 9,991 in all; nothing to do, Dassl leaves one sketch out"
-        return False, f"{text}: {why}, but say which it was."
-    if name == "terra_incognita":
-        return False, f"{text}; nothing to do, there are copies of several sizes, but say which."
-    return True, f"{text}; fetch the whole set, or say that yours is only some of it."
+            report.listing = list_images(benchmark.find(root) if benchmark else root)
+    report.notes += [f"{text[0].upper()}{text[1:]}." for text in report.listing.notes]
+    advice = "fetch the whole set, or say that yours is only some of it"
+    report.problems += [f"{text}; {advice}." for text in report.listing.counts]
 
 # %% ../nbs/09_check.ipynb #1a144c6a
 def check(

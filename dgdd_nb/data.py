@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -84,18 +83,21 @@ def _held_out(cell: Tensor, groups: Tensor, fraction: float, dice: torch.Generat
     cell, groups = cell.cpu(), groups.cpu()
     unique, member, size = groups.unique(return_inverse=True, return_counts=True)
     first = torch.full((len(unique),), len(cell))
-    first = first.scatter_reduce(0, member, torch.arange(len(cell)), "amin")
+    home = cell[first.scatter_reduce(0, member, torch.arange(len(cell)), "amin")]
     order = torch.rand(len(unique), generator=dice).argsort()
-    order = order[cell[first][order].argsort(stable=True)]  # groups, cell by cell, shuffled
-    home, size = cell[first][order], size[order]
-    images = torch.zeros(int(cell.max()) + 1, dtype=torch.long).scatter_add(0, home, size)
-    before = size.cumsum(0) - size - (images.cumsum(0) - images)[home]  # images earlier in cell
-    wanted = (fraction * images).round().clamp(min=1)[home]
-    held = (before + size / 2 <= wanted) | (before == 0)
-    held &= before + size < images[home]  # the last group of a cell stays
-    return torch.zeros(len(unique), dtype=torch.bool).scatter(0, order, held)[member]
+    order = order[home[order].argsort(stable=True)]
+    held = torch.zeros(len(unique), dtype=torch.bool)
+    for here in order.split(torch.bincount(home).tolist()):  # the groups of a cell, shuffled
+        images, before = size[here].sum(), size[here].cumsum(0) - size[here]
+        wanted = (fraction * images).round().clamp(min=1)
+        chosen = (before + size[here] / 2 <= wanted) | (before == 0)
+        held[here] = chosen & (before + size[here] < images)  # the last group stays
+    return held[member]
 
 # %% ../nbs/00_data.ipynb #a1e0a2a8
+_LARGE = 64 * 2**20  # bytes; of more, a thousand images are looked at
+
+
 def _images(x: Any) -> Tensor:
     "Images as uint8 (N, 3, H, W), or one sentence."
     if not isinstance(x, Tensor):
@@ -114,11 +116,13 @@ def _images(x: Any) -> Tensor:
             scaled = "(images * 255)" if high <= 1 else "images"
             hint = f"convert them with {scaled}.round().to(torch.uint8)"
         raise TypeError(f"Images must be uint8 (0 to 255), not {x.dtype}: {hint}.")
-    flat = (x.flatten(2).amin(2) == x.flatten(2).amax(2)).all(1).nonzero().flatten().tolist()
+    every = 1 if x.nbytes <= _LARGE else -(-len(x) // 1000)  # a large file stays on the disk
+    pixels = x[::every].flatten(2)
+    flat = (pixels.amin(2) == pixels.amax(2)).all(1).nonzero().flatten().tolist()
     if flat:
-        where = f"the first has index {flat[0]}"
+        where = f"the first has index {flat[0] * every}"
         raise ValueError(
-            f"{len(flat)} of {len(x)} images are one flat colour: remove them ({where})."
+            f"{len(flat)} of {len(pixels)} images are one flat colour: remove them ({where})."
         )
     return x.expand(-1, 3, -1, -1).contiguous()
 
@@ -128,13 +132,13 @@ def _codes(
 ) -> tuple[Tensor, tuple[str, ...]]:
     "One number per image, int64 (count,), and the names; `partial`: not every name has to occur."
     values = values if isinstance(values, Tensor) else np.asarray(list(values))
-    if not isinstance(values, Tensor) and values.dtype.kind in "UO":
+    if isinstance(values, np.ndarray) and values.dtype.kind in "UO":
         words = [str(value) for value in values]
-        names = tuple(dict.fromkeys(words)) if names is None else names
-        number = {str(name): i for i, name in enumerate(names)}
-        unknown = [word for word in words if word not in number]
-        if unknown:
-            raise unknown_name(kind, unknown[0], tuple(number))
+        names = tuple(map(str, dict.fromkeys(words) if names is None else names))
+        number = {name: i for i, name in enumerate(names)}
+        for word in words:
+            if word not in number:
+                raise unknown_name(kind, word, names)
         values = [number[word] for word in words]
     codes = _integers(kind, values, count)
     used = codes.unique().tolist()
@@ -211,8 +215,6 @@ class MultiDomain:
         made = cls(images, labels, domains, classes, domain_names, splits, split_names, groups)
         return made.to(images.device)
 
-    from_tensors = from_arrays  # its first name
-
     def __len__(self) -> int:
         return len(self.images)
 
@@ -261,9 +263,7 @@ class MultiDomain:
 
     def only(self, *names: str) -> MultiDomain:
         "These domains alone, numbered in the order given."
-        names = (
-            tuple(names[0]) if len(names) == 1 and isinstance(names[0], (list, tuple)) else names
-        )
+        names = tuple(names[0]) if names and isinstance(names[0], (list, tuple)) else names
         numbers = [number_of("domain", name, self.domain_names) for name in names]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"Name each domain to keep once: {', '.join(self.domain_names)}.")
@@ -278,10 +278,9 @@ class MultiDomain:
         if self.K == 1:
             raise ValueError(f"{name!r} is the only domain: leaving it out needs at least two.")
         source = self.only(*(other for other in self.domain_names if other != name))
-        if "train" in self.split_names:
-            source = source.split("train")
-        tests = torch.tensor([split == "test" for split in self.split_names], device=self.device)
-        return source, target.split("test") if bool(tests[target.splits].any()) else target
+        source = source.split("train") if "train" in self.split_names else source
+        used = {self.split_names[number] for number in target.splits.unique().tolist()}
+        return source, target.split("test") if "test" in used else target
 
     def hold_out(self, fraction: float = 0.2, seed: int = 0) -> tuple[MultiDomain, MultiDomain]:
         "(the rest, held out): a random share of every class of every domain, whole originals only."
@@ -290,9 +289,7 @@ class MultiDomain:
         dice = torch.Generator().manual_seed(seed)
         held = _held_out(self.cell, self.groups, fraction, dice).to(self.device)
         if not bool(held.any()):
-            raise ValueError(
-                "No class of any domain has two originals: bring more images to split."
-            )
+            raise ValueError("No class of any domain has two originals: bring more images.")
         return self.select(~held), self.select(held)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -308,13 +305,13 @@ class MultiDomain:
 
         height, width = self.size
         band = per_class * height + max(1, height // 12)  # a white gap between two domains
-        sheet = np.full((self.K * band, self.C * width, 3), 255, dtype=np.uint8)
+        sheet = np.full((self.K, band, self.C, width, 3), 255, dtype=np.uint8)
+        sheet[:, : per_class * height] = 200
         for k, c in np.ndindex(self.K, self.C):
             here = ((self.domains == k) & (self.labels == c)).nonzero().flatten()[:per_class]
-            column = sheet[k * band :, c * width : (c + 1) * width][: per_class * height]
-            column[:] = 200
             pictures = self.images[here].permute(0, 2, 3, 1).cpu().numpy()
-            column[: len(here) * height] = pictures.reshape(-1, width, 3)
+            sheet[k, : len(here) * height, c] = pictures.reshape(-1, width, 3)
+        sheet = sheet.reshape(self.K * band, self.C * width, 3)
         if ax is None:
             ax = plt.subplots(figsize=(6.5, 6 * sheet.shape[0] / sheet.shape[1] + 0.3))[1]
         ax.imshow(sheet, interpolation="nearest")
@@ -347,9 +344,3 @@ class Batch:
     def united(self) -> Batch:
         "The same images, all domains taken as one."
         return replace(self, domains=torch.zeros_like(self.domains), K=1)
-
-# %% ../nbs/00_data.ipynb #77f7ab82
-def __getattr__(name: str) -> Any:
-    if name == "mini_digits":
-        return importlib.import_module("dgdd_nb.mini_digits").mini_digits
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

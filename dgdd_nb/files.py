@@ -128,13 +128,14 @@ def json_ready(value: Any, where: str = "value") -> Any:  # `where`: its name in
     raise TypeError(f"{seen}: make it a number, a text, a list or a dictionary.")
 
 # %% ../nbs/02_files.ipynb #e61c8a24
-def _read(path: str | Path) -> bytes:
-    "All bytes of a file, or a sentence."
+def _read(path: str | Path, most: int = -1) -> bytes:
+    "All bytes of a file, or at most so many; or a sentence."
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but a file is wanted: name the file in it.")
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(most)
     except FileNotFoundError:
         beside = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, beside)
@@ -165,40 +166,40 @@ _WORDS |= {"list": "a list", "tuple": "a list", "too_long": "a shorter list"}
 _WORDS |= {"dict": "a table", "dataclass": "a table", "missing": "a longer list"}
 
 
-def _place(cls: type, value: Any, loc: tuple) -> tuple[list, Any, type]:
-    "Where a finding is: its path in the table, the value there, the dataclass that it belongs to."
-
-    def dataclasses(hint: Any) -> list[type]:
-        inner = [found for part in get_args(hint) for found in dataclasses(part)]
-        return [hint] if is_dataclass(hint) else inner
-
-    path, inside = [], []
-    for key in loc:
-        new = dataclasses(get_type_hints(cls).get(key))
-        inside = new or inside
-        cls = next((found for found in inside if found.__name__ == key), new[0] if new else cls)
-        with suppress(KeyError, IndexError, TypeError):  # a member of a union is no place
-            value = value[key]
-            path.append(key)
-    return path, value, cls
+def _first_dataclass(hint: Any) -> type | None:
+    "The first dataclass in a type hint, such as `Part` in `tuple[Part, ...] | None`."
+    if is_dataclass(hint):
+        return hint
+    return next(filter(None, map(_first_dataclass, get_args(hint))), None)
 
 
 def _sentence(cls: type, table: dict, findings: list[dict]) -> Exception:
     "The deepest finding of pydantic, as an error that names the setting."
-    places = [_place(cls, table, finding["loc"][1:]) for finding in findings]
-    path, value, owner = max(places, key=lambda place: len(place[0]))
-    here = [finding for finding, place in zip(findings, places) if place[0] == path]
-    kind, last = here[0]["type"], here[0]["loc"][-1]
-    path += [last] if kind == "missing" and isinstance(last, str) else []
+
+    def place(finding: dict) -> list:
+        path, value = [], table
+        for key in finding["loc"][1:]:
+            with suppress(KeyError, IndexError, TypeError):  # a member of a union is no place
+                value = value[key]
+                path.append(key)
+        return path
+
+    path = max(map(place, findings), key=len)
+    here = [finding for finding in findings if place(finding) == path]
+    kind, last, value = here[0]["type"], here[0]["loc"][-1], here[0]["input"]
+    absent = kind == "missing" and isinstance(last, str)
+    path += [last] if absent else []
+    for key in path[:-1]:
+        cls = _first_dataclass(get_type_hints(cls).get(key)) or cls
     name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)[1:]
     if kind == "value_error":  # a sentence of __post_init__
         return here[0]["ctx"]["error"]
-    if kind == "missing" and isinstance(last, str):
-        return ValueError(f"{owner.__name__} needs the setting {name!r}: add it.")
+    if absent:
+        return ValueError(f"{cls.__name__} needs the setting {name!r}: add it.")
     if kind == "unexpected_keyword_argument":
-        known = [part.name for part in fields(owner) if part.init]
+        known = [part.name for part in fields(cls) if part.init]
         hint = did_you_mean(path[-1], known)
-        seen = f"{owner.__name__} has no setting {name!r}{hint}"
+        seen = f"{cls.__name__} has no setting {name!r}{hint}"
         return ValueError(f"{seen}: it has {', '.join(known)}.")
     wants = [f["msg"].removeprefix("Input should be ") for f in here]
     wants = [_WORDS.get(f["type"].removesuffix("_type"), want) for f, want in zip(here, wants)]
@@ -284,17 +285,17 @@ def load_tensors(
     device: str | torch.device = "cpu",  # where the tensors go
 ) -> tuple[dict[str, Tensor], dict]:  # the tensors by name, the meta data
     "Tensors and meta data; a damaged, foreign or other file is recognised (ValueError)."
-    blob = _read(path)
-    if blob and blob[8:9] != b"{":
+    if _read(path, 9)[8:] not in (b"{", b""):
         why = "pickles above all can run any code when they are opened"
         raise ValueError(f"{path} is not a safetensors file, and no other is read: {why}.")
     damaged = "{} is damaged ({}): copy it again, or make it anew."
     try:
-        tensors = safetensors.torch.load(blob)
-        header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
-        stamp = json.loads(header.get("__metadata__", {}).get("dgdd_nb", "{}"))
+        with safetensors.safe_open(path, "pt") as file:  # mapped, so what is kept is copied
+            names = file.keys()
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+            stamp = json.loads((file.metadata() or {}).get("dgdd_nb", "{}"))
     except Exception:
-        what = f"its {len(blob)} bytes do not fit its header"
+        what = f"its {Path(path).stat().st_size} bytes do not fit its header"
         raise ValueError(damaged.format(path, what)) from None
     if stamp.get("version") != 1:
         raise ValueError(f"{path} was not written by dgdd_nb, or by a newer one: no stamp 1.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import operator
 import os
 import re
 import struct
@@ -17,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,8 +69,9 @@ def read_image(
 
 # %% ../nbs/07_folders.ipynb #7ab05dd2
 IMAGE_TYPES = tuple(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
-SPLIT_NAMES = ("train", "crossval", "val", "test")  # folder names that mean a split, not a class
-_OTHER_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_SPLITS = ("train training", "crossval", "val valid validation", "test testing")  # other names
+_SPLIT_OF = {name: names.split()[0] for names in _SPLITS for name in names.split()}
+SPLIT_NAMES = tuple(dict.fromkeys(_SPLIT_OF.values()))  # in the usual order
 
 
 def by_number(name: str) -> tuple[list[tuple[int, int | str]], str]:
@@ -81,9 +82,7 @@ def by_number(name: str) -> tuple[list[tuple[int, int | str]], str]:
 
 def split_of(folder: str) -> str | None:
     "The split that the name of a folder stands for; None: it means no split."
-    name = folder.strip().lower()
-    name = _OTHER_NAMES.get(name, name)
-    return name if name in SPLIT_NAMES else None
+    return _SPLIT_OF.get(folder.strip().lower())
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -110,22 +109,40 @@ class Listing:
     rows: list[Row] = field(default_factory=list)  # the images
     ignored: list[Path] = field(default_factory=list)  # what was passed over
     selection: str = ""  # what was chosen among the files of these folders, such as "every=10"
-    empty: list[str] = field(default_factory=list)  # domains with class folders and no image
+    empty: list[str] = field(default_factory=list)  # domains without an image
+    notes: list[str] = field(default_factory=list)  # what is unusual about it
+    counts: list[str] = field(default_factory=list)  # numbers that are not the published ones
 
-    def add(self, folder: Path, domain: str, split: str | None = None) -> None:
-        "Take in all images of `folder/class/*`."
-        for inside in subfolders(folder):
-            for path in sorted(inside.iterdir(), key=lambda p: by_number(p.name)):
-                named = path.suffix.lower() in IMAGE_TYPES and not path.name.startswith(".")
-                if named and not path.is_dir():
-                    self.rows.append(Row(path, domain, split, inside.name))
-                else:
-                    self.ignored.append(path)
+    def add(self, folder: Path, domain: str) -> list[str]:
+        "Take in `folder/class/*` or `folder/split/class/*`; names beside splits are returned."
+        inner, before = subfolders(folder), len(self.rows)
+        splits = [p for p in inner if split_of(p.name)]
+        if len(splits) < len(inner) and not any(map(subfolders, splits)):
+            splits = []  # these are classes
+        for place in splits or [folder]:
+            split = split_of(place.name) if splits else None
+            for inside in subfolders(place):
+                for path in sorted(inside.iterdir(), key=lambda p: by_number(p.name)):
+                    named = path.suffix.lower() in IMAGE_TYPES and not path.name.startswith(".")
+                    if named and not path.is_dir():
+                        self.rows.append(Row(path, domain, split, inside.name))
+                    else:
+                        self.ignored.append(path)
+        if len(self.rows) == before:
+            self.ignored.append(folder)
+            self.empty += [domain] if inner else []  # without class folders it is no domain
+        return [p.name for p in inner if splits and p not in splits]
 
     def names(self, column: str, domain: str | None = None) -> list[str]:
         "The different names in a column (domain, split or label), of all domains or one; sorted."
         rows = (r for r in self.rows if domain in (None, r.domain))
         return sorted({getattr(r, column) for r in rows} - {None}, key=by_number)
+
+    def lacking(self, classes: Sequence[str]) -> dict[str, list[str]]:
+        "The domains that have no image of some classes, with these classes."
+        seen = {(r.domain, r.label) for r in self.rows}
+        absent = {d: [c for c in classes if (d, c) not in seen] for d in self.names("domain")}
+        return {domain: names for domain, names in absent.items() if names}
 
     def splits(self) -> list[str]:
         "The splits that folders name, in the usual order; all is `train` where none does."
@@ -133,43 +150,26 @@ class Listing:
         return [p for p in SPLIT_NAMES if p in found] + [p for p in found if p not in SPLIT_NAMES]
 
 # %% ../nbs/07_folders.ipynb #dc6a03d2
-def _common_size(paths: Sequence[Path]) -> tuple[int, int]:
-    "The height and width of all files by their headers; a `ValueError` if there are several."
-    from PIL import Image
-
-    sizes: dict[tuple[int, int], Path] = {}
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                size = picture.size[::-1]
-                if picture.getexif().get(274, 1) >= 5:  # orientations 5 to 8 lie on their side
-                    size = picture.size
-        except decoder_errors():
-            size = read_image(path).shape[1:]  # raises the error that names the file
-        sizes.setdefault(size, path)
-    if len(sizes) > 1:
-        shown = [f"{h}x{w} ({path})" for (h, w), path in sizes.items()]
-        raise ValueError(
-            f"The images have {len(sizes)} different sizes, such as {shown[0]} and {shown[1]}; "
-            "pass size=64, for instance (in a study file: size = 64 under [data])."
-        )
-    return next(iter(sizes))
-
-
-def _decode(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Tensor:
-    "All files in one tensor uint8 (N, 3, H, W); an `OSError` names what cannot be used."
+def _decode(paths: Sequence[Path], size: tuple[int, int] | None, workers: int) -> Tensor:
+    "All files in one tensor uint8 (N, 3, H, W); what cannot be used is named (`OSError`)."
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    images = np.empty((len(paths), 3, *size), dtype=np.uint8)
+    height, width = size or read_image(paths[0]).shape[1:]
+    images, odd = np.empty((len(paths), 3, height, width), dtype=np.uint8), []
 
     def fill(i: int) -> str:
+        if odd:  # a size is needed: nothing more is decoded
+            return ""
         try:
-            images[i] = read_image(paths[i], size)
+            image = read_image(paths[i], size)
         except OSError as error:
             return str(error)
-        flat = not np.ptp(images[i], (1, 2)).any()
-        return f"{paths[i]} is one flat colour; delete it." if flat else ""
+        if image.shape != images[i].shape:
+            odd.append(f"{image.shape[1]}x{image.shape[2]} ({paths[i]})")
+            return ""
+        images[i] = image
+        return "" if np.ptp(image, (1, 2)).any() else f"{paths[i]} is one flat colour; delete it."
 
     every = tqdm(range(len(paths)), "decoding images", disable=None, leave=False)  # in a terminal
     threads = Parallel(n_jobs=workers, backend="threading")  # processes would fill their own copy
@@ -177,6 +177,11 @@ def _decode(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Tenso
     if wrong:
         more = f" (and {len(wrong) - 1} more cannot be used)" if len(wrong) > 1 else ""
         raise OSError(wrong[0].rstrip(".") + more + ".")
+    if odd:
+        raise ValueError(
+            f"The images have different sizes, such as {height}x{width} ({paths[0]}) and {odd[0]}; "
+            "pass size=64, for instance (in a study file: size = 64 under [data])."
+        )
     return torch.from_numpy(images)
 
 # %% ../nbs/07_folders.ipynb #dd8f7aa1
@@ -223,11 +228,12 @@ def _open_kept(file: Path, key: str) -> Tensor | None:
 
 def _cache_folder(cache: bool | str | Path) -> Path:
     "The folder that is named, else that of DGDD_CACHE, else the one for caches of this user."
-    if cache is not True or os.environ.get("DGDD_CACHE"):
-        return Path(os.environ["DGDD_CACHE"] if cache is True else cache).expanduser()
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "dgdd_nb"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dgdd_nb"
+    windows = ("LOCALAPPDATA", "AppData/Local")
+    variable, home = windows if os.name == "nt" else ("XDG_CACHE_HOME", ".cache")
+    if cache is True:
+        usual = Path(os.environ.get(variable) or Path.home() / home, "dgdd_nb")
+        cache = os.environ.get("DGDD_CACHE") or usual
+    return Path(cache).expanduser()
 
 
 def _cached(
@@ -235,12 +241,12 @@ def _cached(
 ) -> Tensor:
     "Images uint8 (N, 3, H, W), decoded once: later calls open them, unless a file has changed."
     if cache is False:
-        return _decode(paths, size or _common_size(paths), workers)
+        return _decode(paths, size, workers)
     folder, (key, place) = _cache_folder(cache), _stamp(listing, paths, size)
     file = folder / f"dgdd-{place}.pixels"
     images = _open_kept(file, key)
     if images is None:
-        images = _decode(paths, size or _common_size(paths), workers)
+        images = _decode(paths, size, workers)
         card = {"key": key, "shape": [*images.shape], "check": _fingerprint(images.numpy())}
         try:
             if _stamp(listing, paths, size)[0] == key:  # else a file changed meanwhile
@@ -297,11 +303,9 @@ def _advice(root: Path, found: Path) -> str:
 def _no_image(root: Path) -> FileNotFoundError:
     "Says why no image was found, and what to do if that can be guessed."
     text = f"No images in {root / 'DOMAIN' / 'CLASS'} or {root / 'DOMAIN' / 'train' / 'CLASS'}"
-    files = [
-        p
-        for p in sorted(root.rglob("*"))
-        if p.suffix and not any(n.startswith((".", "__")) for n in p.relative_to(root).parts)
-    ]
+    hidden = re.compile(r"(^|[/\\])(\.|__)")
+    files = [p for p in sorted(root.rglob("*")) if p.suffix]
+    files = [p for p in files if not hidden.search(str(p.relative_to(root)))]
     images = [p for p in files if p.suffix.lower() in IMAGE_TYPES]
     if images:
         found = max(images, key=lambda p: len(p.parts))  # the first of the deepest
@@ -320,28 +324,18 @@ def list_images(root: str | Path, domains: Sequence[str] | None = None) -> Listi
     if folders and all(map(split_of, folders)):
         raise _no_image(root)  # splits where domains should be
     for domain in _chosen("domain", domains, list(folders)):
-        inner, before = subfolders(folders[domain]), len(listing.rows)
-        splits = [p for p in inner if split_of(p.name)]
-        if len(splits) < len(inner) and any(subfolders(p) for p in splits):
-            others = [p.name for p in inner if p not in splits]
+        others = listing.add(folders[domain], domain)
+        if others:
             raise ValueError(
-                f"{folders[domain]} has the split{'s' * (len(splits) > 1)} "
-                f"{', '.join(p.name for p in splits)}, but {', '.join(others[:3])} beside is no "
-                f"split; move it away, or give it the name of a split: {', '.join(SPLIT_NAMES)}."
+                f"{folders[domain]} has folders of splits, but {', '.join(others[:3])} beside them "
+                f"is no split; move it away, or name it as a split: {', '.join(SPLIT_NAMES)}."
             )
-        if len(splits) < len(inner):
-            listing.add(folders[domain], domain)
-        for place in splits if len(splits) == len(inner) else ():
-            listing.add(place, domain, split_of(place.name))
-        if len(listing.rows) == before and domains is None:
-            listing.ignored.append(folders[domain])
-            listing.empty += [domain] if inner else []  # without class folders it is no domain
     if not listing.rows and domains is None:
         raise _no_image(root)
     if not listing.rows:
         named = ", ".join(domains)
         raise FileNotFoundError(
-            f"No images in CLASS folders of {named} in {root}; choose other domains."
+            f"No image in class folders of {named} in {root}; choose other domains."
         )
     return listing
 
@@ -366,8 +360,8 @@ def _look_alike(one: str, other: str) -> bool:
 def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
     "What is wrong with the names of domains and (if `spelling`) of classes, in sentences."
     out = [
-        f"Domain {name} has class folders and no image: put images in, or name the other "
-        "domains in domains=[...]."
+        f"Domain {name} has no image in a class folder: put images in, or name the other domains "
+        "in domains=[...]."
         for name in listing.empty
     ]
     seen: dict[str, str] = {}
@@ -442,7 +436,8 @@ def from_folder(
         unnamed = f", splits ({splits[0]} {len(data)})" if not listing.names("split") else ""
         print(str(data).replace(unnamed, ""))
         print("classes:", ", ".join(f"{i} {name}" for i, name in enumerate(classes)))
-        print(*(f"note: {text}\n" for text in _notes(listing, classes)), sep="", end="")
+        notes = [*_notes(listing, classes), *listing.notes, *listing.counts]
+        print(*(f"note: {text}\n" for text in notes), sep="", end="")
     return data
 
 
@@ -450,13 +445,10 @@ def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     "A size as (height, width)."
     if size is None:
         return None
-    try:
-        height, width = map(operator.index, size if isinstance(size, Sequence) else (size, size))
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
+    pair = size if isinstance(size, Sequence) else (size, size)
+    if len(pair) != 2 or not all(isinstance(side, Integral) and side > 0 for side in pair):
         raise ValueError(f"A size is a side in pixels or (height, width), not {size!r}.")
-    return height, width
+    return int(pair[0]), int(pair[1])
 
 
 def _notes(listing: Listing, classes: Sequence[str]) -> Iterator[str]:
@@ -465,8 +457,5 @@ def _notes(listing: Listing, classes: Sequence[str]) -> Iterator[str]:
         n, name = len(listing.ignored), listing.ignored[0].relative_to(listing.root).as_posix()
         plural = f"{n} paths that hold" if n > 1 else "1 path that holds"
         yield f"passed over {plural} no image, such as {name}"
-    for domain in listing.names("domain"):
-        here = set(listing.names("label", domain))
-        lacking = [c for c in classes if c not in here]
-        if lacking:
-            yield f"domain {domain} has no {', '.join(lacking)}"
+    for domain, names in listing.lacking(classes).items():
+        yield f"domain {domain} has no {', '.join(names)}"

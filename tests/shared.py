@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 import tarfile
 from functools import cache
@@ -16,6 +17,17 @@ from hypothesis import settings
 QUICK = settings(max_examples=30, deadline=None, derandomize=True, database=None)  # of hypothesis
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(ROOT, os.environ.get("DGDD_SHARED") or "../shared")
+needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork and signals")
+
+
+def python(script: str, *arguments: object) -> str:
+    "What a script prints in a fresh interpreter with one thread, since several survive no fork."
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **threads}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def load(name: str) -> dict:

@@ -2,7 +2,9 @@
 
 import bz2
 import gzip
+import re
 import shutil
+from pathlib import Path
 
 import fake_trees
 import numpy as np
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from shared import QUICK, unpacked
 
-from dgdd_nb.benchmarks import BENCHMARKS, _crops, _originals, _read_list, list_benchmark, read
-from dgdd_nb.benchmarks import torchvision_digits
+from dgdd_nb.benchmarks import BENCHMARKS, _compare_counts, _crops, _originals, _read_list
+from dgdd_nb.benchmarks import list_benchmark, read, torchvision_digits
+from dgdd_nb.folders import Listing, Row
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +105,7 @@ def test_an_empty_domain_and_a_broken_file(tmp_path):
     shutil.rmtree(root / "photo")
     (root / "photo").mkdir()
     for domains in (None, ["photo", "sketch"]):
-        with pytest.raises(FileNotFoundError, match="no image in photo.*domains="):
+        with pytest.raises(ValueError, match="photo has no image.*domains="):
             quiet("pacs", root, domains=domains)
     assert quiet("pacs", root, domains=["art_painting", "cartoon", "sketch"]).K == 3
 
@@ -112,11 +115,6 @@ def test_full_folder_beside_splits_is_passed_over(tmp_path, capsys):
     fake_trees.grow(root / "SUN", ("full",), "01234", 1, kind="jpg")
     assert len(read("vlcs", root, 6)) == 60
     assert "passed over full of sun" in capsys.readouterr().out
-
-
-def test_terra_keeps_the_order_of_domainbed(trees):
-    data = quiet("terra_incognita", trees["terra_incognita"])
-    assert data.domain_names == ("location_100", "location_38", "location_43", "location_46")
 
 
 @QUICK
@@ -154,11 +152,11 @@ def test_the_sketch_that_dassl_leaves_out(tmp_path):
     sketch = root / "images" / "sketch" / "dog" / "n02103406_4068-1.png"
     fake_trees.picture(sketch)
     fake_trees.write_lists(root)
-    listing, notes = listed("pacs", root)
-    assert len(listing.rows) == 112 and any("as Dassl does" in note for note in notes)
-    assert len(listed("pacs", root, lists=False)[0].rows) == 113
+    listing = listed("pacs", root)
+    assert len(listing.rows) == 112 and any("as Dassl does" in note for note in listing.notes)
+    assert len(listed("pacs", root, lists=False).rows) == 113
     sketch.unlink()  # named, but not there: fine
-    assert len(listed("pacs", root)[0].rows) == 112
+    assert len(listed("pacs", root).rows) == 112
 
 
 def test_lists_that_do_not_fit(tmp_path):
@@ -190,7 +188,7 @@ def test_notes_about_lists(tmp_path):
     fake_trees.picture(root / "images" / "photo" / "dog" / "later.png")
     test = root / "splits" / "photo_test_kfold.txt"
     test.write_text(test.read_text().split("\n", 1)[1])
-    notes = " | ".join(listed("pacs", root)[1])
+    notes = " | ".join(listed("pacs", root).notes)
     assert "left out 1 images that no list names, such as photo/dog/later.png" in notes
     assert "test lists do not repeat" in notes and "run from 0" in notes
 
@@ -216,24 +214,38 @@ def test_one_wrong_label_is_found(tmp_path_factory, labels, wrong, place):
 
 
 def test_core50_reads_numbers(trees):
-    listing, _ = listed("core50_hard", trees["core50_hard"])
+    listing = listed("core50_hard", trees["core50_hard"])
     assert [row.domain for row in listing.rows[::150]] == ["s5", "s7", "s9", "s10"]
     for row in listing.rows:
         thing = int(row.path.parent.name[1:])
         label = BENCHMARKS["core50"].classes[(thing - 1) // 5]
         assert (row.label, row.group) == (label, f"o{thing}")
-    tenth, third = (listed("core50_hard", trees["core50_hard"], every=n)[0] for n in (10, 3))
+    tenth, third = (listed("core50_hard", trees["core50_hard"], every=n) for n in (10, 3))
     assert len(tenth.rows) == 400
     assert len({listing.selection, tenth.selection, third.selection}) == 3
-    assert len(listed("core50", trees["core50"])[0].rows) == 750
+    assert len(listed("core50", trees["core50"]).rows) == 750
 
 
-def test_core50_keeps_objects_together(trees):
-    data = quiet("core50_hard", trees["core50_hard"])
-    assert len(data.groups.unique()) == 50
-    rest, held = data.hold_out(0.2)
-    assert not set(rest.groups.tolist()) & set(held.groups.tolist())
-    assert len(held.groups.unique()) == 10 and bool(held.present.all())
+@pytest.mark.parametrize(
+    ("name", "found", "lacking", "noted"),
+    [
+        ("pacs", {"photo": 1669}, "1,669 images of photo, published are 1,670", ""),
+        ("pacs", {"photo": 1670, "sketch": 3928}, "", "3,928 images of sketch.*Dassl leaves one"),
+        (
+            "terra_incognita",
+            dict.fromkeys(BENCHMARKS["terra_incognita"].domains, 1),
+            "",
+            "4 images",
+        ),
+        ("core50", dict.fromkeys(BENCHMARKS["core50"].domains, 1), "11 images in all", ""),
+    ],
+)
+def test_published_counts(name, found, lacking, noted):
+    rows = [Row(Path(), domain, None, "x") for domain, n in found.items() for _ in range(n)]
+    listing = Listing(Path(), rows)
+    _compare_counts(BENCHMARKS[name], listing)
+    for told, wanted in ((listing.counts, lacking), (listing.notes, noted)):
+        assert len(told) == bool(wanted) and re.search(wanted, "".join(told))
 
 
 def test_core50_options_and_files_elsewhere(tmp_path):

@@ -7,15 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared import QUICK
 
-import dgdd_nb.data
-from dgdd_nb.data import (
-    Batch,
-    MultiDomain,
-    channel_statistics,
-    did_you_mean,
-    number_of,
-    unknown_name,
-)
+from dgdd_nb import data as module
+from dgdd_nb.data import Batch, MultiDomain, channel_statistics
+from dgdd_nb.data import did_you_mean, number_of, unknown_name
 
 
 def noise(n: int, size: int = 5) -> torch.Tensor:
@@ -154,6 +148,16 @@ def test_images_that_are_refused(change: callable, sentence: str) -> None:
         MultiDomain.from_arrays(change(noise(4)), [0, 1, 0, 1], [0, 0, 1, 1])
 
 
+def test_of_a_large_file_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LARGE", 0)
+    images, row = noise(2500), torch.arange(2500) % 2
+    images[[1, 2400]] = 7  # each third image is looked at
+    with pytest.raises(ValueError, match="1 of 834 images are one flat .*index 2400"):
+        MultiDomain.from_arrays(images, row, row)
+    images[2400, :, 0] = 8
+    assert len(MultiDomain.from_arrays(images, row, row)) == 2500
+
+
 def test_statistics_are_exact_and_reversible() -> None:
     images = noise(9, 5)
     look, pixels = channel_statistics(images), images.double() / 255
@@ -168,11 +172,8 @@ def test_batch() -> None:
     assert batch.united().K == 1 and batch.united().domains.tolist() == [0] * 4
 
 
-def test_names_and_the_lazy_one() -> None:
+def test_names() -> None:
     assert number_of("domain", "photo", ("scan", "photo")) == 1
     assert did_you_mean("foto", ["photo"]) == " (did you mean 'photo'?)"
     assert did_you_mean("zzz", ["photo"]) == ""
     assert len(str(unknown_name("class", 7, [f"c{i}" for i in range(10**5)]))) < 300
-    assert dgdd_nb.data.mini_digits.__module__ == "dgdd_nb.mini_digits"
-    with pytest.raises(AttributeError, match="no attribute 'mini_digit'"):
-        _ = dgdd_nb.data.mini_digit

@@ -31,7 +31,7 @@ def toy(n: int, size: int = 16) -> MultiDomain:
     images = torch.randint(0, 200, (n, 3, size, size), generator=generator)
     labels = torch.arange(n) % 2
     images[labels == 1, :, 4:12, 4:12] += 55
-    return MultiDomain.from_tensors(images.to(torch.uint8), labels, torch.arange(n) // 2 % 2)
+    return MultiDomain.from_arrays(images.to(torch.uint8), labels, torch.arange(n) // 2 % 2)
 
 
 SHORT = get_recipe("quick", epochs=2)
@@ -104,7 +104,7 @@ def test_one_task_scores_known_domains_on_images_it_never_trained_on(
 def test_without_parts_only_the_unseen_domains_are_scored(setting, targets):
     """ID is the exception: it puts a part aside. Every domain has its turn."""
     data = mini_digits(16, train=20, test=10)
-    data = MultiDomain.from_tensors(
+    data = MultiDomain.from_arrays(
         data.images, data.labels, data.domains, classes=data.classes, domain_names=data.domain_names
     )
     tasks = list(leave_one_out(data, setting))

@@ -1,36 +1,20 @@
 """Files under real accidents: processes killed while they save, full disks, folders of others."""
 
+import errno
 import os
-import subprocess
-import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from shared import ROOT, needs_posix, python
 
 from dgdd_nb import files
 from dgdd_nb.files import derive_seed, load_settings, settings_dict, write_json
-
-ROOT = Path(__file__).resolve().parents[1]
-needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork and signals")
-
-
-def python(script: str, *arguments: object) -> str:
-    "Run a script in a fresh interpreter and return what it prints."
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    threads = dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
-    )  # several do not survive a fork
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **threads}
-    return subprocess.run(
-        command, env=environment, check=True, capture_output=True, text=True, timeout=120
-    ).stdout
-
 
 KILLED_AT_A_PLACE = """
 import os, signal, sys
@@ -82,40 +66,6 @@ def test_killed_at_every_place_of_a_save(tmp_path: Path) -> None:
     ]
 
 
-KILLED_AT_ANY_TIME = """
-import os, signal, sys, time
-from pathlib import Path
-import torch
-from dgdd_nb import files
-
-path = Path(sys.argv[1]) / "x.safetensors"
-
-def save(value):
-    files.save_tensors(path, {"x": torch.full((500_000,), float(value))}, {"value": value})
-
-save(0)
-seen = set()
-for kill in range(12):
-    child = os.fork()
-    if child == 0:
-        for value in range(1000 * kill, 1000 * kill + 1000):
-            save(value)
-        os._exit(0)
-    time.sleep(0.03 + 0.013 * kill)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    tensors, meta = files.load_tensors(path)
-    assert (tensors["x"] == meta["value"]).all()
-    seen.add(meta["value"])
-print(len(seen))
-"""
-
-
-@needs_posix
-def test_killed_at_any_time(tmp_path: Path) -> None:
-    assert int(python(KILLED_AT_ANY_TIME, tmp_path)) >= 3  # saves did happen between the kills
-
-
 FULL = """
 import resource, sys
 from pathlib import Path
@@ -142,31 +92,13 @@ def test_no_room_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert names == "['x.safetensors']"
 
 
-FOLDER_OF_OTHERS = """
-import os, sys
-from pathlib import Path
-import torch
-from dgdd_nb import files
-
-path = Path(sys.argv[1]) / "x.safetensors"
-files.save_tensors(path, {"x": torch.zeros(10)}, {})
-path.parent.chmod(0o555)
-if os.getuid() == 0:
-    os.setuid(65534)  # root may write everywhere
-try:
-    files.save_tensors(path, {"x": torch.zeros(20)}, {})
-except PermissionError as error:
-    print(error)
-"""
-
-
-@needs_posix
-def test_folder_without_permission() -> None:
-    with tempfile.TemporaryDirectory() as workspace:
-        Path(workspace).chmod(0o755)  # else the folder inside could not even be found
-        sentence = python(FOLDER_OF_OTHERS, Path(workspace) / "locked")
-        (Path(workspace) / "locked").chmod(0o755)
-    assert "could not be written" in sentence and "folder that you may write to" in sentence
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_place_that_may_not_be_written(tmp_path: Path, code: int) -> None:
+    sentence = "could not be written.*folder that you may write to"
+    failing = patch("os.fsync", side_effect=OSError(code, os.strerror(code)))
+    with failing, pytest.raises(OSError, match=sentence):
+        write_json(tmp_path / "x.json", 1)
+    assert not list(tmp_path.iterdir())
 
 
 KILLED_SET = """

@@ -43,7 +43,7 @@ def known() -> MultiDomain:
         .clamp(0, 255)
         .to(torch.uint8)
     )
-    return MultiDomain.from_tensors(images, label, torch.zeros(60, dtype=torch.long), groups=style)
+    return MultiDomain.from_arrays(images, label, torch.zeros(60, dtype=torch.long), groups=style)
 
 
 def quietly(*args, **kwargs) -> MultiDomain:

@@ -6,12 +6,10 @@ import ast
 import importlib
 import inspect
 import re
-import subprocess
-import sys
 import tokenize
 
 import pytest
-from shared import ROOT, tool
+from shared import ROOT, python, tool
 
 import dgdd_nb
 
@@ -53,9 +51,7 @@ def imported(source: str) -> tuple[set[str], set[str]]:
 def loaded(module: str) -> set[str]:
     """The packages in sys.modules after importing modules in a fresh Python."""
     code = f"import sys, {module}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return set(python(code).split())
 
 
 def exported(module: str) -> list[tuple[str, ast.AST]]:
