@@ -6,8 +6,6 @@ import csv
 import json
 import math
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -303,65 +301,3 @@ def test_stored_results_can_be_read(path):
     assert len(rows) and f"{rows.attrs['study']['name']}: " in what_ran(path)
     assert rows.attrs["study"]["baseline"] in set(rows.method)
     assert (ROOT / "benchmarks" / "results" / path.name).is_file() and render(rows)
-
-
-def test_results_of_earlier_versions_are_converted(tmp_path):
-    """Names and words change, numbers do not; a run of the same study finds its trials done."""
-    old = {
-        "name": "SGS",
-        "make": "distill",
-        "objective": "DM",
-        "prepare": None,
-        "options": {},
-        "choose": {},
-    }
-    methods = [
-        {**old, "name": "DM", "surgery": None},
-        {**old, "surgery": {"name": "SGS", "alpha": 2.0}},
-    ]
-    judge = {
-        "networks": 1,
-        "recipe": "quick",
-        "architectures": ["convnet"],
-        "width": None,
-        "depth": None,
-    }
-    grid = {
-        "methods": methods,
-        "name": "old",
-        "data": "mini_digits",
-        "setting": "MDG",
-        "targets": ["street"],
-    }
-    grid |= {
-        "ipc": [10],
-        "seeds": 1,
-        "distill": {"steps": 3},
-        "evaluate": judge,
-        "threads": 1,
-        "cells": 2,
-    }
-    cell = {key: grid[key] for key in ("data", "setting", "distill", "evaluate", "threads")}
-    cell |= {"target": "street", "ipc": 10, "seed": 0}
-    rest = {
-        "rows": [["convnet", "street", 0, 41.5]],
-        "bytes": 76900,
-        "seconds": {"make": 1, "score": 1},
-    }
-    cells = [{"kind": "dgdd_nb cell", "cell": {**cell, "method": x}, **rest} for x in methods]
-    source, out = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
-    source.write_text("\n".join(map(json.dumps, [grid, *cells])), encoding="utf-8")
-    tool = ROOT / "tools" / "convert_results.py"
-    subprocess.run([sys.executable, tool, source, out], check=True, capture_output=True)
-    rows = read_results(out)
-    assert rows.accuracy.tolist() == [41.5, 41.5] and rows.method.tolist() == ["DM", "SGS"]
-    from dgdd_nb.study import stored, trials
-
-    study = Study(
-        targets=("street",),
-        seeds=1,
-        distill={"steps": 3},
-        evaluations=(Evaluation(networks=1),),
-        methods=(Method("DM"), Method("SGS", "DM+SGS", {"alpha": 2.0})),
-    )
-    assert [x.settings for x in trials(study)] == [x["trial"] for x in stored(out)[1]]
