@@ -153,10 +153,10 @@ WRONG = {
     "all three must stay tensors": {
         "transform": lambda batch, net, dice: replace(batch, labels=None)
     },
-    "keep shape and type": {
+    "keep shape, type and device": {
         "transform": lambda batch, net, dice: replace(batch, images=batch.images.double())
     },
-    "another device": {
+    "device": {
         "transform": lambda batch, net, dice: replace(batch, images=batch.images.to("meta"))
     },
     "int64": {"transform": lambda batch, net, dice: replace(batch, labels=batch.labels.float())},
