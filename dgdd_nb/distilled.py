@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,7 +48,7 @@ def images_per_class(ipc: int | Sequence[int] | Mapping, classes: Sequence) -> l
             raise ValueError(f"ipc must be a whole number from 1, not {number!r} (class {name!r}).")
     return [operator.index(number) for number in ipc]
 
-# %% ../nbs/06_distilled.ipynb #08036d5d
+# %% ../nbs/06_distilled.ipynb #f161610e
 def _shift_surplus(extra: Tensor, present: Tensor, totals: Tensor) -> bool:
     "Move one surplus image along a chain of domains to one that has two fewer, if possible."
     for start in totals.argsort(descending=True).tolist():
@@ -67,7 +68,7 @@ def _shift_surplus(extra: Tensor, present: Tensor, totals: Tensor) -> bool:
             return True
     return False
 
-# %% ../nbs/06_distilled.ipynb #f161610e
+
 def assign_domains(
     ipc: int | Sequence[int] | Mapping,  # images per class, see `images_per_class`
     present: Tensor,  # bool (K, C): does domain k have real images of class c?
@@ -267,7 +268,7 @@ def _draw(distilled: DistilledSet, per_class: int, ax: Axes | None) -> Axes:
         ax.legend(seen.values(), seen, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(seen))
     return ax
 
-# %% ../nbs/06_distilled.ipynb #3365d0f1
+# %% ../nbs/06_distilled.ipynb #ebbe1005
 def _file_names(names: Sequence[str]) -> list[str]:
     "Names that every file system takes, all different even where capitals do not count."
     safe, taken = [], {"", "con", "prn", "aux", "nul"}
@@ -279,47 +280,40 @@ def _file_names(names: Sequence[str]) -> list[str]:
         safe.append(plain)
     return safe
 
-# %% ../nbs/06_distilled.ipynb #ebbe1005
-def _write_pictures(distilled: DistilledSet, folder: Path) -> None:
+
+def _write_pictures(s: DistilledSet, folder: Path) -> None:
     "One PNG per image, class/domain_number.png; replaces the folder."
     from PIL import Image
 
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    class_names = _file_names(distilled.classes)
-    domain_names = _file_names([*distilled.domain_names, "none"])  # domain -1 is the last
-    numbers: dict[tuple, int] = {}
-    pictures = distilled.pictures().permute(0, 2, 3, 1).cpu().numpy()
-    tags = zip(distilled.hard_labels.tolist(), distilled.domains.tolist())
-    for picture, (c, k) in zip(pictures, tags):
-        numbers[c, k] = numbers.get((c, k), -1) + 1
-        (new / class_names[c]).mkdir(parents=True, exist_ok=True)
-        name = f"{domain_names[k]}_{numbers[c, k]:03d}.png"
-        Image.fromarray(picture).save(new / class_names[c] / name)
-    if folder.exists():
-        folder.rename(old)
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    class_names, tags = _file_names(s.classes), _file_names([*s.domain_names, "none"])
+    pictures, numbers = s.pictures().permute(0, 2, 3, 1).cpu().numpy(), Counter()
+    for picture, c, k in zip(pictures, s.hard_labels.tolist(), s.domains.tolist()):
+        path = new / class_names[c] / f"{tags[k]}_{numbers[c, k]:03d}.png"  # domain -1 is the last
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+        numbers[c, k] += 1
+    shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/06_distilled.ipynb #386b433b
+
 def _card(s: DistilledSet, digest: str) -> dict:
     "What a person wants to know about a distilled set, ready for JSON."
     import dgdd_nb
 
     tags = [*s.domain_names, "none"]
-    counts = [int((s.domains == k).sum()) for k in (*range(s.K), -1)]
     return {
         "what": f"distilled set of {len(s)} images, {s.size[0]}x{s.size[1]} pixels",
         "made by": f"dgdd_nb {dgdd_nb.__version__}",
         "images per class": s.ipc,
-        "images per domain": {tag: n for tag, n in zip(tags, counts) if n or tag != "none"},
+        "images per domain": Counter(tags[k] for k in s.domains.tolist()),
         "labels": "soft" if s.soft else "hard",
         "tiles per side": s.decode_factor,
         "training images": len(s) * s.decode_factor**2,
         "transfer network": s.transfer_name or "none",
         "bytes": s.bytes,
-        "normalisation": json_ready(s.normalisation),
+        "normalisation": s.normalisation,
         "recipe": s.recipe,
         "train on": "distilled.safetensors, not on the pictures",
         "pictures": "PNG copies for the eye, rounded and clipped: "
@@ -334,15 +328,13 @@ def _save(s: DistilledSet, folder: Path, pictures: bool) -> Path:
         raise FileExistsError(f"{folder} has pictures that are not ours: choose another folder.")
     tensors = {"images": s.images, "labels": s.labels, "domains": s.domains}
     tensors |= {f"transfer/{name}": tensor for name, tensor in (s.transfer or {}).items()}
-    values = None if s.history is None else {}
-    for name, value in (s.history or {}).items():
-        if isinstance(value, Tensor):
-            tensors[f"history/{name}"] = value
-        else:
-            values[name] = value
+    values = dict(s.history or {})
+    for name in [name for name, value in values.items() if isinstance(value, Tensor)]:
+        tensors[f"history/{name}"] = values.pop(name)
     facts = ("classes", "domain_names", "normalisation", "recipe", "decode_factor", "transfer_name")
     meta = {"kind": "distilled set", **{name: getattr(s, name) for name in facts}}
-    digest = save_tensors(folder / "distilled.safetensors", tensors, meta | {"history": values})
+    meta["history"] = None if s.history is None else values
+    digest = save_tensors(folder / "distilled.safetensors", tensors, meta)
     try:
         if pictures:
             _write_pictures(s, folder / "pictures")
@@ -361,7 +353,7 @@ def _load(folder: Path, device: str | torch.device) -> dict:
     tensors, meta = load_tensors(path, "distilled set", device)
     found: dict[str, dict] = {"": {}, "history": {}, "transfer": {}}
     for name, tensor in tensors.items():
-        kind, _, rest = name.rpartition("/") if "/" not in name else name.partition("/")
+        kind, _, rest = name.partition("/") if "/" in name else ("", "", name)
         found[kind][rest] = tensor
     del meta["kind"]
     if meta["history"] is not None:
