@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .augment import strategy_for
 from .data import Batch, MultiDomain
-from .distilled import DistilledSet, assign_domains, images_per_class
+from .distilled import DistilledSet, assign_domains
 from .files import derive_seed, generator
 from .networks import network
 from .train import get_recipe, train
@@ -67,18 +67,16 @@ def _choose(
     source: MultiDomain, ipc: Any, pick: Callable, method: str, seed: int, per_domain: bool, **more
 ) -> DistilledSet:
     "Apply pick(candidates, how many, cell number) -> positions to every class or cell."
-    labels, domains, chosen = source.labels.cpu(), source.domains.cpu(), []
-    if per_domain:
-        planned = torch.stack(assign_domains(ipc, source.present, source.classes), 1)
-        cells, sizes = (x.tolist() for x in planned.unique(dim=0, return_counts=True))
-    else:
-        sizes = images_per_class(ipc, source.classes)
-        cells = [(c, None) for c in range(source.C)]
+    labels, domains, present = source.labels.cpu(), source.domains.cpu(), source.present
+    if not per_domain:  # as if there were one domain
+        domains, present = torch.zeros_like(domains), present.any(0, keepdim=True)
+    planned = torch.stack(assign_domains(ipc, present, source.classes), 1)
+    cells, sizes = (x.tolist() for x in planned.unique(dim=0, return_counts=True))
+    chosen = []
     for number, ((c, k), n) in enumerate(zip(cells, sizes)):
-        where = (labels == c) if k is None else (labels == c) & (domains == k)
-        candidates = where.nonzero()[:, 0]
+        candidates = ((labels == c) & (domains == k)).nonzero()[:, 0]
         if len(candidates) < n:
-            place = "" if k is None else f" in domain {source.domain_names[k]!r}"
+            place = f" in domain {source.domain_names[k]!r}" if per_domain else ""
             there = f"Class {source.classes[c]!r} has {len(candidates)} images{place}"
             raise ValueError(f"{there}, {n} are asked for; lower ipc.")
         chosen.append(candidates[pick(candidates, n, number).cpu()])
@@ -102,30 +100,30 @@ def random(
     return _choose(source, ipc, pick, "random", seed, per_domain)
 
 # %% ../nbs/22_coresets.ipynb #2e6585a7
-@torch.no_grad()
 def find_features(
     source: MultiDomain, features: str | nn.Module | Tensor | None = None, seed: int = 0
 ) -> tuple[Tensor, str]:
     "Features (N, D) of all images and where they come from; None: of a ConvNet trained on them."
-    normalise, name = source.normalisation(), "given network"
     if isinstance(features, Tensor):
         if features.ndim != 2 or len(features) != len(source):
             wanted, given = f"({len(source)}, D), one row per image", tuple(features.shape)
             raise ValueError(f"Features must have shape {wanted}, not {given}.")
         return features, "given tensor"
+    normalise, name = source.normalisation(), "given network"
     if isinstance(features, str) and features == "pixels":
         return normalise(source.images).flatten(1), "pixels"
     if features is None:
-        name, seed_of_net = "ConvNet trained on the source, recipe quick", "coreset-network"
-        features = network(classes=source.C, size=source.size, seed=derive_seed(seed, seed_of_net))
+        name = "ConvNet trained on the source, recipe quick"
+        start = {"seed": derive_seed(seed, "coreset-network")}
+        features = network(classes=source.C, size=source.size, **start).to(source.device)
         recipe = get_recipe("quick", augment=strategy_for("auto", source.classes))
         data = Batch(source.images, source.labels, source.domains, source.K, source.C)
-        with torch.enable_grad():
-            train(features.to(source.device), data, recipe, seed, normalise=normalise)
+        train(features, data, recipe, seed, normalise=normalise)
     if not hasattr(features, "embed"):
         raise ValueError("Features must be None, 'pixels', a network with embed(), or a tensor.")
     training = features.training
-    found = [features.eval().embed(normalise(part)) for part in source.images.split(256)]
+    with torch.no_grad():
+        found = [features.eval().embed(normalise(part)) for part in source.images.split(256)]
     features.train(training)
     return torch.cat(found), name
 

@@ -97,8 +97,7 @@ def assign_domains(
 def decode(images: Tensor, factor: int) -> Tensor:
     "Cut sheets (N, 3, H, W) into factor**2 tiles, row by row, each enlarged; differentiable."
     N, _, H, W = images.shape
-    if factor < 1 or H % factor or W % factor:
-        raise ValueError(f"Images of {H}x{W} cannot be cut into {factor} x {factor} equal tiles.")
+    assert factor >= 1 and not H % factor and not W % factor, f"no {factor} x {factor} equal tiles"
     if factor == 1:
         return images
     tiles = images.reshape(N, 3, factor, H // factor, factor, W // factor)
@@ -250,10 +249,9 @@ def _draw(distilled: DistilledSet, per_class: int, ax: Axes | None) -> Axes:
     chosen = {}
     for c, name in enumerate(distilled.classes):
         index = (labels == c).nonzero()[:, 0]
-        if len(index) > per_class:  # evenly spaced, so that every domain is seen
-            index = index[torch.linspace(0, len(index) - 1, per_class).round().long()]
+        even = torch.linspace(0, len(index) - 1, min(per_class, len(index)))  # sees every domain
         if len(index):
-            chosen[name] = index
+            chosen[name] = index[even.round().long()]
     ax = image_rows({name: pictures[index] for name, index in chosen.items()}, ax)
     (height, width), styles = distilled.size, list(domain_styles(distilled.domain_names).items())
     gap, seen = max(1, height // 16), {}

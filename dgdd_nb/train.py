@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from .augment import apply, draw, strategy_for
 from .data import Batch, unknown_name
@@ -271,20 +272,15 @@ def train(
     recipe = with_plugs(get_recipe(recipe), loss, transform, hooks)
     recipe = replace(recipe, augment=strategy_for(recipe.augment))
     several = not isinstance(net, nn.Module)
-    nets, seeds, groups = [net], [seed], [slice(1)]
-    if several:
-        nets, seeds, groups = list(net), list(seed), [slice(len(net))]
-        if recipe.transform is not None or recipe.hooks:  # they may look into the network
-            groups = [slice(i, i + 1) for i in range(len(nets))]
+    nets, seeds = (list(net), list(seed)) if several else ([net], [seed])
     sizes, found = _batch_sizes(len(data), recipe.batch, nets[0]), []
-    for group in groups:
-        feeds = [
-            _batches(data, sizes, recipe, one_seed, normalise, one)
-            for one, one_seed in zip(nets[group], seeds[group])
-        ]
+    alone = recipe.transform is not None or recipe.hooks  # they may look into the network
+    for i in range(0, len(nets), at_once := 1 if alone else len(nets)):
+        group, dice = nets[i : i + at_once], seeds[i : i + at_once]
+        feeds = [_batches(data, sizes, recipe, s, normalise, n) for s, n in zip(dice, group)]
         with torch.random.fork_rng(range(torch.cuda.device_count())):  # some layers know no dice
-            torch.manual_seed(derive_seed(seeds[group][0], "evaluate-layers"))
-            found.append(_loop(nets[group], feeds, recipe, len(sizes)))
+            torch.manual_seed(derive_seed(dice[0], "evaluate-layers"))
+            found.append(_loop(group, feeds, recipe, len(sizes)))
     record = torch.cat(found, dim=2).cpu().double()  # (steps, 3, S)
     if not (fine := record.isfinite().flatten(1).all(1)).all():
         step = int(fine.int().argmin())
@@ -339,18 +335,16 @@ class EMA:
     def __init__(self, decay: float = 0.999):
         self.decay = decay
 
-    @torch.no_grad()
     def __call__(self, net: nn.Module, step: int) -> None:
-        state = net.state_dict()
+        def mean(old: Tensor, new: Tensor, steps: Tensor) -> Tensor:
+            return old.lerp(new, 1 - min(self.decay, float(steps / (steps + 1))))  # first plain
+
         if step == 0:  # a training begins
-            self.average = {name: value.clone() for name, value in state.items()}
-        share = 1 - min(self.decay, step / (step + 1))  # a plain mean while there are few steps
-        for name, value in state.items():
-            mean = self.average[name]
-            mean.lerp_(value, share) if mean.is_floating_point() else mean.copy_(value)
+            self.average = AveragedModel(net, avg_fn=mean)
+        self.average.update_parameters(net)
 
     def end(self, net: nn.Module) -> None:
-        net.load_state_dict(self.average)
+        net.load_state_dict(self.average.module.state_dict())
 
 
 PLUGS["hook"]["ema"] = EMA

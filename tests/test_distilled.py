@@ -51,9 +51,6 @@ def test_tiles_against_cutting_by_hand():
         assert torch.equal(decode(sheets, f), hand)
     small = sheets[:1, :, :4, :4].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda s: decode(s, 2), small)
-    for f in (0, 5):
-        with pytest.raises(ValueError, match="equal tiles"):
-            decode(sheets, f)
 
 
 WRONG = {
