@@ -102,9 +102,11 @@ def evaluate(
     "Train networks from scratch on a set; accuracy on the unseen target after the last epoch."
     import joblib
 
-    targets = dict(target) if isinstance(target, Mapping) else {"": target}
+    single = ", ".join(getattr(target, "domain_names", ()))  # what one target is called
+    targets = target if isinstance(target, Mapping) else {single: target}
     distilled = isinstance(train_set, DistilledSet)
-    if not all(isinstance(x, MultiDomain) for x in (*targets.values(), *[train_set][distilled:])):
+    known = distilled or isinstance(train_set, MultiDomain)
+    if not known or not all(isinstance(part, MultiDomain) for part in targets.values()):
         raise TypeError("Train on a DistilledSet or a MultiDomain, and score on a MultiDomain.")
     for part in targets.values():
         if tuple(train_set.classes) != tuple(part.classes):
@@ -117,8 +119,6 @@ def evaluate(
         raise ValueError("Give at least one network seed, and every seed only once.")
     if workers < 1 or (together and workers > 1):
         raise ValueError("Networks in worker processes go one by one: drop together, or workers.")
-    if "" in targets:
-        targets = {", ".join(target.domain_names): target}
 
     where, recipe = pick_device(device), get_recipe(recipe)
     recipe = replace(recipe, augment=strategy_for(recipe.augment, train_set.classes))
@@ -129,7 +129,6 @@ def evaluate(
     x = train_set.decoded() if distilled else train_set  # uint8 is normalised batch by batch
     data = Batch(x.images, x.labels, x.domains, x.K, x.C).to(where)
     sizes = {"classes": data.C, "size": train_set.size, "width": width, "depth": depth}
-    sizes = {key: value for key, value in sizes.items() if value is not None}
     threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers))
 
     def build(seed: int) -> nn.Module:
@@ -139,16 +138,15 @@ def evaluate(
         named = isinstance(network, str)
         return build_network(network, **sizes, seed=seed) if named else network(seed)
 
-    def job(group: Sequence[int]) -> tuple[list[float], list[list[np.ndarray]]]:
-        "Networks of these seeds: accuracy in training, and for each target the right answers."
+    def job(group: Sequence[int]) -> list[tuple[float, list[torch.Tensor]]]:
+        "For each network: accuracy in training, and for each target which answers are right."
         torch.set_num_threads(threads)
         nets = [build(seed).to(where) for seed in group]
         history = train(nets, data, ready, group, normalise=None if distilled else see)
         right = [
-            [(predict(net, part.images, see) == part.labels.cpu()).numpy() for net in nets]
-            for part in targets.values()
+            [predict(n, p.images, see) == p.labels.cpu() for p in targets.values()] for n in nets
         ]
-        return history["accuracy"][-1], right
+        return list(zip(history["accuracy"][-1], right))
 
     together = where.type == "cuda" and workers == 1 if together is None else together
     groups = [seeds] if together else [(seed,) for seed in seeds]
@@ -158,25 +156,22 @@ def evaluate(
         from tqdm.auto import tqdm
 
         results = tqdm(results, total=len(groups), desc="networks", leave=False)
-    learned, right = [], [[] for _ in targets]
-    for done, (accuracy, answers) in enumerate(results, start=1):
-        learned += accuracy
-        for rows, more in zip(right, answers):
-            rows += more
+    found = []
+    for networks in results:
+        found += networks
         if callable(progress):
-            progress(done, len(groups))
+            progress(len(found), len(seeds))
 
-    name = network if isinstance(network, str) else type(network).__name__
-    used = asdict(recipe) | {"network": {"name": name, **sizes}}
-    scores = {}
-    for (name, part), rows in zip(targets.items(), right):
-        answers, labels = np.stack(rows).astype(int), part.labels.cpu().numpy()  # (n, N), (N,)
-        mine = (labels[:, None] == np.arange(data.C)).astype(int)  # (N, C)
-        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: the target lacks the class
-            per_class = 100 * (answers @ mine) / mine.sum(0)
-        values = 100 * answers.sum(1) / len(part)
-        how = seeds, name, train_set.classes, used, np.array(learned)
-        scores[name] = Scores(values, per_class, *how)
+    kind = network if isinstance(network, str) else type(network).__name__
+    used = asdict(recipe) | {"network": {"name": kind, **sizes}}
+    learned, scores = np.array([accuracy for accuracy, _ in found]), {}
+    for t, (name, part) in enumerate(targets.items()):
+        right = torch.stack([answers[t] for _, answers in found]).double()  # (S, N)
+        mine = nn.functional.one_hot(part.labels.cpu(), data.C).double()  # (N, C)
+        values = 100 * right.sum(1) / len(part)
+        per_class = 100 * (right @ mine) / mine.sum(0)  # 0 / 0 is NaN: the target lacks the class
+        how = seeds, name, train_set.classes, used, learned
+        scores[name] = Scores(values.numpy(), per_class.numpy(), *how)
     return scores if isinstance(target, Mapping) else scores[name]
 
 # %% ../nbs/21_evaluate.ipynb #aa0f956d

@@ -105,12 +105,7 @@ def make_plug(kind: str, plug: Plug | Callable | None) -> Any:
         raise ValueError(f"The {kind} {name!r} cannot be made ({error}); check it.") from None
 
 
-def with_plugs(
-    recipe: Recipe,
-    loss: Callable | None = None,
-    transform: Callable | None = None,
-    hooks: Sequence[Callable] = (),
-) -> Recipe:
+def with_plugs(recipe: Recipe, loss: Any = None, transform: Any = None, hooks: Any = ()) -> Recipe:
     "The recipe with things in the place of names; what is given goes before what it names."
     return replace(
         recipe,
@@ -160,12 +155,10 @@ def _batch_sizes(images: int, batch: int, net: nn.Module) -> list[int]:
 
 def _looked_at(before: Batch, after: Any, what: str = "The transform") -> Batch:
     "What a transform returned, or a sentence about how it breaks its contract (ValueError)."
-    if not isinstance(after, Batch):
-        seen = f"{what} returns {type(after).__name__}"
-        raise ValueError(f"{seen}, not a Batch: use dataclasses.replace on its batch.")
-    x, y, k = after.images, after.labels, after.domains
+    x, y, k = (getattr(after, name, None) for name in ("images", "labels", "domains"))
     if not all(isinstance(part, Tensor) for part in (x, y, k)):
-        raise ValueError(f"{what} loses images, labels or domains: all three must stay tensors.")
+        seen = f"{what} returns {type(after).__name__}, not a Batch of tensors"
+        raise ValueError(f"{seen}: use dataclasses.replace on its batch.")
     if not 0 < len(x) == len(y) == len(k):
         numbers = f"{len(x)} images, {len(y)} labels and {len(k)} domains"
         raise ValueError(f"{what} returns {numbers}: give each image both.")
@@ -216,19 +209,15 @@ def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]
 def _loss_looked_at(value: Any, what: str = "The loss") -> Tensor:
     "What a loss returned, or a sentence about how it breaks its contract (ValueError)."
     if not isinstance(value, Tensor):
-        seen = f"{what} returns {type(value).__name__}"
-        raise ValueError(f"{seen}, not a tensor: no .item(), no float().")
+        raise ValueError(f"{what} returns a {type(value).__name__}: no .item(), no float().")
     if value.ndim:
-        seen = f"{what} returns shape {tuple(value.shape)}"
-        raise ValueError(f"{seen}, not one number: take its mean.")
+        raise ValueError(f"{what} has shape {tuple(value.shape)}, not one number: take its mean.")
     if not value.requires_grad:
         raise ValueError(f"{what} has no graph to the logits: no detach, no argmax.")
     return value
 
 
-def _loop(
-    nets: list[nn.Module], feeds: list[Iterator[Batch]], recipe: Recipe, per_epoch: int
-) -> Tensor:
+def _loop(nets: list, feeds: list[Iterator[Batch]], recipe: Recipe, per_epoch: int) -> Tensor:
     "The same lines for one network and for several; loss, right and all: (steps, 3, S)."
     parameters, forward, unstack = _stack([net.train() for net in nets])
     options, record = {"weight_decay": recipe.weight_decay}, []
@@ -241,8 +230,7 @@ def _loop(
         optimiser.param_groups[0]["lr"] = rate
         x, y = (torch.stack([getattr(b, name) for b in batches]) for name in ("images", "labels"))
         logits = forward(x)
-        losses = [recipe.loss(a, b) for a, b in zip(logits, y)]
-        losses = torch.stack([_loss_looked_at(loss) for loss in losses])
+        losses = torch.stack([_loss_looked_at(recipe.loss(a, b)) for a, b in zip(logits, y)])
         optimiser.zero_grad()
         losses.sum().backward()
         optimiser.step()
