@@ -326,13 +326,10 @@ def single_source(data: MultiDomain, name: str) -> Task:
     return Task(name, source, {other: data.leave_out(other)[1] for other in others})
 
 
-def one_task(
-    data: MultiDomain,  # all splits, at least two domains
-    setting: str,  # "ID", "MDG" or "SDG"
-    name: str,  # the domain left out, or the one source of SDG
-) -> Task:  # known domains among the targets too, where the data hold images out
+def one_task(data: MultiDomain, setting: str, name: str) -> Task:
     """MDG trains on the others and scores on `name`; ID trains on the others and scores on their
-    held-out images; SDG trains on `name` alone and scores on the others."""
+    held-out images; SDG trains on `name` alone and scores on the others. All score known domains
+    too, where the data hold images out."""
     number_of("setting", setting, ("ID", "MDG", "SDG"))
     number_of("domain", name, data.domain_names)
     if data.K == 1:
@@ -350,6 +347,7 @@ def leave_one_out(
     data: MultiDomain,  # all splits, at least two domains
     setting: str = "MDG",  # "ID", "MDG" or "SDG"
 ) -> Iterator[Task]:  # one task per domain: its name, its source, its targets by name
-    "The task of each domain in turn."
+    """The task of each domain in turn. MDG leaves it out and learns from the others; ID learns from
+    the others too, and scores on other images of them; SDG learns from it alone."""
     for name in data.domain_names:
         yield one_task(data, setting, name)
