@@ -136,6 +136,9 @@ def _check(s: DistilledSet) -> None:
         raise ValueError("A transfer network needs transfer (tensors) and transfer_name, or none.")
 
 # %% ../nbs/06_distilled.ipynb #a25e1f00
+_FACTS = ("classes", "domain_names", "normalisation", "recipe", "decode_factor", "transfer_name")
+
+
 @dataclass(eq=False)
 class DistilledSet:
     "Synthetic images with all they need: look at them, train on them, save and load them."
@@ -217,7 +220,28 @@ class DistilledSet:
 
     def show(self, per_class: int = 10, ax: Axes | None = None) -> Axes:
         "Pictures in true colours, one row per class, the domain marked in the corner."
-        return _draw(self, per_class, ax)
+        from dgdd_nb.plots import domain_styles, image_rows
+
+        pictures, labels = self.pictures().cpu(), self.hard_labels.cpu()
+        chosen, seen = {}, {}
+        for c, name in enumerate(self.classes):
+            index = (labels == c).nonzero()[:, 0]
+            even = torch.linspace(0, len(index) - 1, min(per_class, len(index)))  # all domains
+            if len(index):
+                chosen[name] = index[even.round().long()]
+        ax = image_rows({name: pictures[index] for name, index in chosen.items()}, ax)
+        (height, width), styles = self.size, list(domain_styles(self.domain_names).items())
+        gap, look = max(1, height // 16), {"markeredgecolor": "white", "markersize": 5}
+        for i, index in enumerate(chosen.values()):
+            for j, k in enumerate(self.domains[index].tolist()):
+                if k >= 0:
+                    name, (colour, marker) = styles[k]
+                    place = j * (width + gap) + 0.06 * width, (i + 0.9) * (height + gap) - gap
+                    seen[name] = ax.plot(*place, marker, color=colour, **look)[0]
+        if seen:
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": len(seen)}
+            ax.legend(seen.values(), seen, **place)
+        return ax
 
     def decoded(self) -> DistilledSet:
         "The set that networks train on: every tile an image of full size."
@@ -233,38 +257,46 @@ class DistilledSet:
 
     def save(self, folder: str | Path, pictures: bool = True) -> Path:
         "Write `distilled.safetensors`, `card.json` and `pictures/`; an old set is replaced."
-        return _save(self, Path(folder), pictures)
+        folder = Path(folder)
+        path = folder / "distilled.safetensors"
+        if (folder / "pictures").exists() and not path.exists():
+            raise FileExistsError(f"{folder} has pictures that are not ours: name another folder.")
+        tensors = {"images": self.images, "labels": self.labels, "domains": self.domains}
+        tensors |= {f"transfer/{name}": x for name, x in (self.transfer or {}).items()}
+        values = dict(self.history or {})
+        for name in [name for name, value in values.items() if isinstance(value, Tensor)]:
+            tensors[f"history/{name}"] = values.pop(name)
+        meta = {name: getattr(self, name) for name in _FACTS}
+        meta |= {"kind": "distilled set", "history": None if self.history is None else values}
+        digest = save_tensors(path, tensors, meta)  # first: the rest is for the eye
+        try:
+            if pictures:
+                _write_pictures(self, folder / "pictures")
+        except OSError as error:
+            whole = "the set itself is whole, in distilled.safetensors"
+            raise OSError(f"{folder}/pictures: {error.strerror or error}; {whole}.") from error
+        write_json(folder / "card.json", _card(self, digest))
+        return folder
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> DistilledSet:
         "Read what `save` wrote; damaged or foreign sets are named (ValueError)."
-        return cls(**_load(Path(folder), device))
-
-# %% ../nbs/06_distilled.ipynb #03c2ce70
-def _draw(distilled: DistilledSet, per_class: int, ax: Axes | None) -> Axes:
-    "Rows of classes; the mark in the corner of a picture says which domain it belongs to."
-    from dgdd_nb.plots import domain_styles, image_rows
-
-    pictures, labels = distilled.pictures().cpu(), distilled.hard_labels.cpu()
-    chosen = {}
-    for c, name in enumerate(distilled.classes):
-        index = (labels == c).nonzero()[:, 0]
-        even = torch.linspace(0, len(index) - 1, min(per_class, len(index)))  # sees every domain
-        if len(index):
-            chosen[name] = index[even.round().long()]
-    ax = image_rows({name: pictures[index] for name, index in chosen.items()}, ax)
-    (height, width), styles = distilled.size, list(domain_styles(distilled.domain_names).items())
-    gap, seen = max(1, height // 16), {}
-    for i, index in enumerate(chosen.values()):
-        for j, k in enumerate(distilled.domains[index].tolist()):
-            if k >= 0:
-                name, (colour, marker) = styles[k]
-                place = j * (width + gap) + 0.06 * width, (i + 0.9) * (height + gap) - gap
-                look = {"color": colour, "markeredgecolor": "white", "markersize": 5}
-                seen[name] = ax.plot(*place, marker, **look)[0]
-    if seen:
-        ax.legend(seen.values(), seen, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(seen))
-    return ax
+        path = Path(folder)
+        if path.suffix != ".safetensors":
+            path = path / "distilled.safetensors"
+            if path.parent.is_dir() and not path.exists():
+                raise FileNotFoundError(f"{folder} holds no {path.name}: name a saved set.")
+        tensors, meta = load_tensors(path, "distilled set", device)
+        found: dict[str, dict] = {"": {}, "history": {}, "transfer": {}}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/") if "/" in name else ("", "", name)
+            found[kind][rest] = tensor
+        del meta["kind"]
+        if meta["history"] is not None:
+            meta["history"] |= found["history"]
+        numbers = {key: tuple(value) for key, value in meta["normalisation"].items()}
+        meta["normalisation"] = Normalisation(**numbers)
+        return cls(**found[""], **meta, transfer=found["transfer"] or None)
 
 # %% ../nbs/06_distilled.ipynb #ebbe1005
 def _file_names(names: Sequence[str]) -> list[str]:
@@ -318,43 +350,3 @@ def _card(s: DistilledSet, digest: str) -> dict:
         f"{100 * s.clipped_share():.1f} % of the values lie outside what a picture can show",
         "sha256": digest,
     }
-
-# %% ../nbs/06_distilled.ipynb #4f760b6c
-def _save(s: DistilledSet, folder: Path, pictures: bool) -> Path:
-    "The tensors first: they are the set, the rest is for the eye."
-    if (folder / "pictures").exists() and not (folder / "distilled.safetensors").exists():
-        raise FileExistsError(f"{folder} has pictures that are not ours: choose another folder.")
-    tensors = {"images": s.images, "labels": s.labels, "domains": s.domains}
-    tensors |= {f"transfer/{name}": tensor for name, tensor in (s.transfer or {}).items()}
-    values = dict(s.history or {})
-    for name in [name for name, value in values.items() if isinstance(value, Tensor)]:
-        tensors[f"history/{name}"] = values.pop(name)
-    facts = ("classes", "domain_names", "normalisation", "recipe", "decode_factor", "transfer_name")
-    meta = {"kind": "distilled set", **{name: getattr(s, name) for name in facts}}
-    meta["history"] = None if s.history is None else values
-    digest = save_tensors(folder / "distilled.safetensors", tensors, meta)
-    try:
-        if pictures:
-            _write_pictures(s, folder / "pictures")
-    except OSError as error:
-        whole = "the set itself is whole, in distilled.safetensors"
-        raise OSError(f"{folder}/pictures: {error.strerror or error}; {whole}.") from error
-    write_json(folder / "card.json", _card(s, digest))
-    return folder
-
-
-def _load(folder: Path, device: str | torch.device) -> dict:
-    "The arguments of a DistilledSet, from its folder or its tensor file."
-    path = folder if folder.suffix == ".safetensors" else folder / "distilled.safetensors"
-    if folder.is_dir() and not path.exists():
-        raise FileNotFoundError(f"{folder} holds no distilled.safetensors: name a saved set.")
-    tensors, meta = load_tensors(path, "distilled set", device)
-    found: dict[str, dict] = {"": {}, "history": {}, "transfer": {}}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition("/") if "/" in name else ("", "", name)
-        found[kind][rest] = tensor
-    del meta["kind"]
-    if meta["history"] is not None:
-        meta["history"] |= found["history"]
-    meta["normalisation"] = Normalisation(**{k: tuple(v) for k, v in meta["normalisation"].items()})
-    return {**found[""], **meta, "transfer": found["transfer"] or None}

@@ -45,8 +45,10 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def test_workers_give_the_same_numbers(one_thread):
-    options = {"seeds": (3, 1, 2), "recipe": SHORT, "width": 8, "device": "cpu"}
+def test_workers_give_the_same_numbers_and_need_no_registry(one_thread, monkeypatch):
+    monkeypatch.setitem(PLUGS["schedule"], "ours", lambda steps, _: (np.ones(steps), None))
+    recipe = get_recipe(SHORT, schedule="ours")
+    options = {"seeds": (3, 1, 2), "recipe": recipe, "width": 8, "device": "cpu"}
     alone = evaluate(toy(24), toy(40), **options)
     shared = evaluate(toy(24), toy(40), workers=2, **options)
     assert np.array_equal(alone.values, shared.values)
