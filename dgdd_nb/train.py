@@ -217,13 +217,12 @@ def _loss_looked_at(value: Any, what: str = "The loss") -> Tensor:
     return value
 
 
-def _loop(nets: list, feeds: list[Iterator[Batch]], recipe: Recipe, per_epoch: int) -> Tensor:
+def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, restart) -> Tensor:
     "The same lines for one network and for several; loss, right and all: (steps, 3, S)."
     parameters, forward, unstack = _stack([net.train() for net in nets])
     options, record = {"weight_decay": recipe.weight_decay}, []
     if "momentum" in inspect.signature(recipe.optimiser).parameters:
         options["momentum"] = recipe.momentum
-    rates, restart = learning_rates(recipe, per_epoch)
     for step, (rate, batches) in enumerate(zip(rates.tolist(), zip(*feeds))):
         if step in (0, restart):
             optimiser = recipe.optimiser(parameters, lr=rate, **options)
@@ -262,13 +261,14 @@ def train(
     several = not isinstance(net, nn.Module)
     nets, seeds = (list(net), list(seed)) if several else ([net], [seed])
     sizes, found = _batch_sizes(len(data), recipe.batch, nets[0]), []
+    rates, restart = learning_rates(recipe, len(sizes))
     alone = recipe.transform is not None or recipe.hooks  # they may look into the network
     for i in range(0, len(nets), at_once := 1 if alone else len(nets)):
         group, dice = nets[i : i + at_once], seeds[i : i + at_once]
         feeds = [_batches(data, sizes, recipe, s, normalise, n) for s, n in zip(dice, group)]
         with torch.random.fork_rng(range(torch.cuda.device_count())):  # some layers know no dice
             torch.manual_seed(derive_seed(dice[0], "evaluate-layers"))
-            found.append(_loop(group, feeds, recipe, len(sizes)))
+            found.append(_loop(group, feeds, recipe, rates, restart))
     record = torch.cat(found, dim=2).cpu().double()  # (steps, 3, S)
     if not (fine := record.isfinite().flatten(1).all(1)).all():
         step = int(fine.int().argmin())
@@ -279,7 +279,6 @@ def train(
         for key, sums in (("loss", losses * images), ("accuracy", 100 * right)):
             mean = (sums.sum(0) / images.sum(0)).tolist()
             history[key].append(mean if several else mean[0])
-    rates = learning_rates(recipe, len(sizes))[0]
     return history | {"lr": rates[:: len(sizes)].tolist()}
 
 # %% ../nbs/20_train.ipynb #a9c8a4a3
