@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .augment import strategy_for
 from .data import Batch, MultiDomain
-from .distilled import DistilledSet, assign_domains, images_per_class
+from .distilled import DistilledSet, assign_domains
 from .files import derive_seed, generator
 from .networks import network
-from .train import Recipe, get_recipe, train
+from .train import get_recipe, train
 
 # %% auto #0
 __all__ = ['whole', 'random', 'by_features', 'herding', 'k_center']
@@ -62,28 +63,28 @@ def whole(
     return _as_set(source, torch.arange(len(source)), {"method": "whole", "images": len(source)})
 
 # %% ../nbs/22_coresets.ipynb #3fca9756
-def _choose(source: MultiDomain, ipc, per_domain: bool, pick: Callable) -> Tensor:
-    "Apply pick(candidates, how many, cell number) -> positions to every class or cell; indices."
-    labels, domains, chosen = source.labels.cpu(), source.domains.cpu(), []
-    if per_domain:
-        planned = torch.stack(assign_domains(ipc, source.present, source.classes), 1)
-        cells, sizes = (x.tolist() for x in planned.unique(dim=0, return_counts=True))
-    else:
-        sizes = images_per_class(ipc, source.classes)
-        cells = [(c, None) for c in range(source.C)]
+def _choose(
+    source: MultiDomain, ipc: Any, pick: Callable, method: str, seed: int, per_domain: bool, **more
+) -> DistilledSet:
+    "Apply pick(candidates, how many, cell number) -> positions to every class or cell."
+    labels, domains, present = source.labels.cpu(), source.domains.cpu(), source.present
+    if not per_domain:  # as if there were one domain
+        domains, present = torch.zeros_like(domains), present.any(0, keepdim=True)
+    planned = torch.stack(assign_domains(ipc, present, source.classes), 1)
+    cells, sizes = (x.tolist() for x in planned.unique(dim=0, return_counts=True))
+    chosen = []
     for number, ((c, k), n) in enumerate(zip(cells, sizes)):
-        where = (labels == c) if k is None else (labels == c) & (domains == k)
-        candidates = where.nonzero()[:, 0]
+        candidates = ((labels == c) & (domains == k)).nonzero()[:, 0]
         if len(candidates) < n:
-            place = "" if k is None else f" in domain {source.domain_names[k]!r}"
-            raise ValueError(
-                f"Class {source.classes[c]!r} has {len(candidates)} images{place}, "
-                f"{n} are asked for; lower ipc."
-            )
+            place = f" in domain {source.domain_names[k]!r}" if per_domain else ""
+            there = f"Class {source.classes[c]!r} has {len(candidates)} images{place}"
+            raise ValueError(f"{there}, {n} are asked for; lower ipc.")
         chosen.append(candidates[pick(candidates, n, number).cpu()])
-    return torch.cat(chosen)
+    index = torch.cat(chosen)
+    recipe = {"method": method, "seed": seed, "per_domain": per_domain, **more}
+    return _as_set(source, index, recipe | {"index": index.tolist()})
 
-# %% ../nbs/22_coresets.ipynb #868cd603
+
 def random(
     source: MultiDomain,  # the real images
     ipc: int | Sequence[int] | Mapping,  # images per class: one number, one per class, or by name
@@ -96,47 +97,33 @@ def random(
         order = torch.randperm(len(candidates), generator=generator(seed, "coreset-random", number))
         return order[:n]
 
-    index = _choose(source, ipc, per_domain, pick)
-    recipe = {"method": "random", "seed": seed, "per_domain": per_domain, "index": index.tolist()}
-    return _as_set(source, index, recipe)
+    return _choose(source, ipc, pick, "random", seed, per_domain)
 
 # %% ../nbs/22_coresets.ipynb #2e6585a7
-def train_encoder(
-    source: MultiDomain, seed: int = 0, recipe: str | Recipe = "quick", width: int | None = None
-) -> nn.Module:
-    "A ConvNet trained on the whole source, in evaluation mode; its embedding serves as features."
-    build = {"classes": source.C, "size": source.size, "width": width}
-    net = network(**build, seed=derive_seed(seed, "coreset-network")).to(source.device)
-    recipe = get_recipe(recipe)
-    recipe = get_recipe(recipe, augment=strategy_for(recipe.augment, source.classes))
-    data = Batch(source.images, source.labels, source.domains, source.K, source.C)
-    train(net, data, recipe, seed, normalise=source.normalisation())
-    return net.eval()
-
-
-@torch.no_grad()
 def find_features(
     source: MultiDomain, features: str | nn.Module | Tensor | None = None, seed: int = 0
 ) -> tuple[Tensor, str]:
     "Features (N, D) of all images and where they come from; None: of a ConvNet trained on them."
     if isinstance(features, Tensor):
         if features.ndim != 2 or len(features) != len(source):
-            raise ValueError(
-                f"Features must have shape ({len(source)}, D), one row per image, "
-                f"not {tuple(features.shape)}."
-            )
+            wanted, given = f"({len(source)}, D), one row per image", tuple(features.shape)
+            raise ValueError(f"Features must have shape {wanted}, not {given}.")
         return features, "given tensor"
-    normalise = source.normalisation()
+    normalise, name = source.normalisation(), "given network"
     if isinstance(features, str) and features == "pixels":
         return normalise(source.images).flatten(1), "pixels"
-    if features is not None and not hasattr(features, "embed"):
-        raise ValueError("Features must be None, 'pixels', a network with embed(), or a tensor.")
-    name = "ConvNet trained on the source, recipe quick" if features is None else "given network"
     if features is None:
-        with torch.enable_grad():
-            features = train_encoder(source, seed)
+        name = "ConvNet trained on the source, recipe quick"
+        start = {"seed": derive_seed(seed, "coreset-network")}
+        features = network(classes=source.C, size=source.size, **start).to(source.device)
+        recipe = get_recipe("quick", augment=strategy_for("auto", source.classes))
+        data = Batch(source.images, source.labels, source.domains, source.K, source.C)
+        train(features, data, recipe, seed, normalise=normalise)
+    if not hasattr(features, "embed"):
+        raise ValueError("Features must be None, 'pixels', a network with embed(), or a tensor.")
     training = features.training
-    found = [features.eval().embed(normalise(part)) for part in source.images.split(256)]
+    with torch.no_grad():
+        found = [features.eval().embed(normalise(part)) for part in source.images.split(256)]
     features.train(training)
     return torch.cat(found), name
 
@@ -152,9 +139,8 @@ def by_features(
 ) -> DistilledSet:
     "Real images chosen by a rule of yours, with its recipe."
     found, name = find_features(source, features, seed)
-    index = _choose(source, ipc, per_domain, lambda candidates, n, _: rule(found[candidates], n))
-    recipe = {"method": method, "seed": seed, "per_domain": per_domain, "features": name}
-    return _as_set(source, index, recipe | {"index": index.tolist()})
+    pick = lambda candidates, n, number: rule(found[candidates], n)  # noqa: E731
+    return _choose(source, ipc, pick, method, seed, per_domain, features=name)
 
 
 def herding(

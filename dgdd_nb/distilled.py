@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,7 +48,7 @@ def images_per_class(ipc: int | Sequence[int] | Mapping, classes: Sequence) -> l
             raise ValueError(f"ipc must be a whole number from 1, not {number!r} (class {name!r}).")
     return [operator.index(number) for number in ipc]
 
-# %% ../nbs/06_distilled.ipynb #08036d5d
+# %% ../nbs/06_distilled.ipynb #f161610e
 def _shift_surplus(extra: Tensor, present: Tensor, totals: Tensor) -> bool:
     "Move one surplus image along a chain of domains to one that has two fewer, if possible."
     for start in totals.argsort(descending=True).tolist():
@@ -67,7 +68,7 @@ def _shift_surplus(extra: Tensor, present: Tensor, totals: Tensor) -> bool:
             return True
     return False
 
-# %% ../nbs/06_distilled.ipynb #f161610e
+
 def assign_domains(
     ipc: int | Sequence[int] | Mapping,  # images per class, see `images_per_class`
     present: Tensor,  # bool (K, C): does domain k have real images of class c?
@@ -96,8 +97,7 @@ def assign_domains(
 def decode(images: Tensor, factor: int) -> Tensor:
     "Cut sheets (N, 3, H, W) into factor**2 tiles, row by row, each enlarged; differentiable."
     N, _, H, W = images.shape
-    if factor < 1 or H % factor or W % factor:
-        raise ValueError(f"Images of {H}x{W} cannot be cut into {factor} x {factor} equal tiles.")
+    assert factor >= 1 and not H % factor and not W % factor, f"no {factor} x {factor} equal tiles"
     if factor == 1:
         return images
     tiles = images.reshape(N, 3, factor, H // factor, factor, W // factor)
@@ -136,6 +136,9 @@ def _check(s: DistilledSet) -> None:
         raise ValueError("A transfer network needs transfer (tensors) and transfer_name, or none.")
 
 # %% ../nbs/06_distilled.ipynb #a25e1f00
+_FACTS = ("classes", "domain_names", "normalisation", "recipe", "decode_factor", "transfer_name")
+
+
 @dataclass(eq=False)
 class DistilledSet:
     "Synthetic images with all they need: look at them, train on them, save and load them."
@@ -217,7 +220,28 @@ class DistilledSet:
 
     def show(self, per_class: int = 10, ax: Axes | None = None) -> Axes:
         "Pictures in true colours, one row per class, the domain marked in the corner."
-        return _draw(self, per_class, ax)
+        from dgdd_nb.plots import domain_styles, image_rows
+
+        pictures, labels = self.pictures().cpu(), self.hard_labels.cpu()
+        chosen, seen = {}, {}
+        for c, name in enumerate(self.classes):
+            index = (labels == c).nonzero()[:, 0]
+            even = torch.linspace(0, len(index) - 1, min(per_class, len(index)))  # all domains
+            if len(index):
+                chosen[name] = index[even.round().long()]
+        ax = image_rows({name: pictures[index] for name, index in chosen.items()}, ax)
+        (height, width), styles = self.size, list(domain_styles(self.domain_names).items())
+        gap, look = max(1, height // 16), {"markeredgecolor": "white", "markersize": 5}
+        for i, index in enumerate(chosen.values()):
+            for j, k in enumerate(self.domains[index].tolist()):
+                if k >= 0:
+                    name, (colour, marker) = styles[k]
+                    place = j * (width + gap) + 0.06 * width, (i + 0.9) * (height + gap) - gap
+                    seen[name] = ax.plot(*place, marker, color=colour, **look)[0]
+        if seen:
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": len(seen)}
+            ax.legend(seen.values(), seen, **place)
+        return ax
 
     def decoded(self) -> DistilledSet:
         "The set that networks train on: every tile an image of full size."
@@ -233,41 +257,48 @@ class DistilledSet:
 
     def save(self, folder: str | Path, pictures: bool = True) -> Path:
         "Write `distilled.safetensors`, `card.json` and `pictures/`; an old set is replaced."
-        return _save(self, Path(folder), pictures)
+        folder = Path(folder)
+        path = folder / "distilled.safetensors"
+        if (folder / "pictures").exists() and not path.exists():
+            raise FileExistsError(f"{folder} has pictures that are not ours: name another folder.")
+        tensors = {"images": self.images, "labels": self.labels, "domains": self.domains}
+        tensors |= {f"transfer/{name}": x for name, x in (self.transfer or {}).items()}
+        values = dict(self.history or {})
+        for name in [name for name, value in values.items() if isinstance(value, Tensor)]:
+            tensors[f"history/{name}"] = values.pop(name)
+        meta = {name: getattr(self, name) for name in _FACTS}
+        meta |= {"kind": "distilled set", "history": None if self.history is None else values}
+        digest = save_tensors(path, tensors, meta)  # first: the rest is for the eye
+        try:
+            if pictures:
+                _write_pictures(self, folder / "pictures")
+        except OSError as error:
+            whole = "the set itself is whole, in distilled.safetensors"
+            raise OSError(f"{folder}/pictures: {error.strerror or error}; {whole}.") from error
+        write_json(folder / "card.json", _card(self, digest))
+        return folder
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> DistilledSet:
         "Read what `save` wrote; damaged or foreign sets are named (ValueError)."
-        return cls(**_load(Path(folder), device))
+        path = Path(folder)
+        if path.suffix != ".safetensors":
+            path = path / "distilled.safetensors"
+            if path.parent.is_dir() and not path.exists():
+                raise FileNotFoundError(f"{folder} holds no {path.name}: name a saved set.")
+        tensors, meta = load_tensors(path, "distilled set", device)
+        found: dict[str, dict] = {"": {}, "history": {}, "transfer": {}}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/") if "/" in name else ("", "", name)
+            found[kind][rest] = tensor
+        del meta["kind"]
+        if meta["history"] is not None:
+            meta["history"] |= found["history"]
+        numbers = {key: tuple(value) for key, value in meta["normalisation"].items()}
+        meta["normalisation"] = Normalisation(**numbers)
+        return cls(**found[""], **meta, transfer=found["transfer"] or None)
 
-# %% ../nbs/06_distilled.ipynb #03c2ce70
-def _draw(distilled: DistilledSet, per_class: int, ax: Axes | None) -> Axes:
-    "Rows of classes; the mark in the corner of a picture says which domain it belongs to."
-    from dgdd_nb.plots import domain_styles, image_rows
-
-    pictures, labels = distilled.pictures().cpu(), distilled.hard_labels.cpu()
-    chosen = {}
-    for c, name in enumerate(distilled.classes):
-        index = (labels == c).nonzero()[:, 0]
-        if len(index) > per_class:  # evenly spaced, so that every domain is seen
-            index = index[torch.linspace(0, len(index) - 1, per_class).round().long()]
-        if len(index):
-            chosen[name] = index
-    ax = image_rows({name: pictures[index] for name, index in chosen.items()}, ax)
-    (height, width), styles = distilled.size, list(domain_styles(distilled.domain_names).items())
-    gap, seen = max(1, height // 16), {}
-    for i, index in enumerate(chosen.values()):
-        for j, k in enumerate(distilled.domains[index].tolist()):
-            if k >= 0:
-                name, (colour, marker) = styles[k]
-                place = j * (width + gap) + 0.06 * width, (i + 0.9) * (height + gap) - gap
-                look = {"color": colour, "markeredgecolor": "white", "markersize": 5}
-                seen[name] = ax.plot(*place, marker, **look)[0]
-    if seen:
-        ax.legend(seen.values(), seen, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(seen))
-    return ax
-
-# %% ../nbs/06_distilled.ipynb #3365d0f1
+# %% ../nbs/06_distilled.ipynb #ebbe1005
 def _file_names(names: Sequence[str]) -> list[str]:
     "Names that every file system takes, all different even where capitals do not count."
     safe, taken = [], {"", "con", "prn", "aux", "nul"}
@@ -279,92 +310,43 @@ def _file_names(names: Sequence[str]) -> list[str]:
         safe.append(plain)
     return safe
 
-# %% ../nbs/06_distilled.ipynb #ebbe1005
-def _write_pictures(distilled: DistilledSet, folder: Path) -> None:
+
+def _write_pictures(s: DistilledSet, folder: Path) -> None:
     "One PNG per image, class/domain_number.png; replaces the folder."
     from PIL import Image
 
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    class_names = _file_names(distilled.classes)
-    domain_names = _file_names([*distilled.domain_names, "none"])  # domain -1 is the last
-    numbers: dict[tuple, int] = {}
-    pictures = distilled.pictures().permute(0, 2, 3, 1).cpu().numpy()
-    tags = zip(distilled.hard_labels.tolist(), distilled.domains.tolist())
-    for picture, (c, k) in zip(pictures, tags):
-        numbers[c, k] = numbers.get((c, k), -1) + 1
-        (new / class_names[c]).mkdir(parents=True, exist_ok=True)
-        name = f"{domain_names[k]}_{numbers[c, k]:03d}.png"
-        Image.fromarray(picture).save(new / class_names[c] / name)
-    if folder.exists():
-        folder.rename(old)
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    class_names, tags = _file_names(s.classes), _file_names([*s.domain_names, "none"])
+    pictures, numbers = s.pictures().permute(0, 2, 3, 1).cpu().numpy(), Counter()
+    for picture, c, k in zip(pictures, s.hard_labels.tolist(), s.domains.tolist()):
+        path = new / class_names[c] / f"{tags[k]}_{numbers[c, k]:03d}.png"  # domain -1 is the last
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+        numbers[c, k] += 1
+    shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/06_distilled.ipynb #386b433b
+
 def _card(s: DistilledSet, digest: str) -> dict:
     "What a person wants to know about a distilled set, ready for JSON."
     import dgdd_nb
 
     tags = [*s.domain_names, "none"]
-    counts = [int((s.domains == k).sum()) for k in (*range(s.K), -1)]
     return {
         "what": f"distilled set of {len(s)} images, {s.size[0]}x{s.size[1]} pixels",
         "made by": f"dgdd_nb {dgdd_nb.__version__}",
         "images per class": s.ipc,
-        "images per domain": {tag: n for tag, n in zip(tags, counts) if n or tag != "none"},
+        "images per domain": Counter(tags[k] for k in s.domains.tolist()),
         "labels": "soft" if s.soft else "hard",
         "tiles per side": s.decode_factor,
         "training images": len(s) * s.decode_factor**2,
         "transfer network": s.transfer_name or "none",
         "bytes": s.bytes,
-        "normalisation": json_ready(s.normalisation),
+        "normalisation": s.normalisation,
         "recipe": s.recipe,
         "train on": "distilled.safetensors, not on the pictures",
         "pictures": "PNG copies for the eye, rounded and clipped: "
         f"{100 * s.clipped_share():.1f} % of the values lie outside what a picture can show",
         "sha256": digest,
     }
-
-# %% ../nbs/06_distilled.ipynb #4f760b6c
-def _save(s: DistilledSet, folder: Path, pictures: bool) -> Path:
-    "The tensors first: they are the set, the rest is for the eye."
-    if (folder / "pictures").exists() and not (folder / "distilled.safetensors").exists():
-        raise FileExistsError(f"{folder} has pictures that are not ours: choose another folder.")
-    tensors = {"images": s.images, "labels": s.labels, "domains": s.domains}
-    tensors |= {f"transfer/{name}": tensor for name, tensor in (s.transfer or {}).items()}
-    values = None if s.history is None else {}
-    for name, value in (s.history or {}).items():
-        if isinstance(value, Tensor):
-            tensors[f"history/{name}"] = value
-        else:
-            values[name] = value
-    facts = ("classes", "domain_names", "normalisation", "recipe", "decode_factor", "transfer_name")
-    meta = {"kind": "distilled set", **{name: getattr(s, name) for name in facts}}
-    digest = save_tensors(folder / "distilled.safetensors", tensors, meta | {"history": values})
-    try:
-        if pictures:
-            _write_pictures(s, folder / "pictures")
-    except OSError as error:
-        whole = "the set itself is whole, in distilled.safetensors"
-        raise OSError(f"{folder}/pictures: {error.strerror or error}; {whole}.") from error
-    write_json(folder / "card.json", _card(s, digest))
-    return folder
-
-
-def _load(folder: Path, device: str | torch.device) -> dict:
-    "The arguments of a DistilledSet, from its folder or its tensor file."
-    path = folder if folder.suffix == ".safetensors" else folder / "distilled.safetensors"
-    if folder.is_dir() and not path.exists():
-        raise FileNotFoundError(f"{folder} holds no distilled.safetensors: name a saved set.")
-    tensors, meta = load_tensors(path, "distilled set", device)
-    found: dict[str, dict] = {"": {}, "history": {}, "transfer": {}}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.rpartition("/") if "/" not in name else name.partition("/")
-        found[kind][rest] = tensor
-    del meta["kind"]
-    if meta["history"] is not None:
-        meta["history"] |= found["history"]
-    meta["normalisation"] = Normalisation(**{k: tuple(v) for k, v in meta["normalisation"].items()})
-    return {**found[""], **meta, "transfer": found["transfer"] or None}

@@ -10,25 +10,24 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .augment import strategy_for
 from .data import Batch, MultiDomain, number_of, unknown_name
 from .distilled import DistilledSet
 from .files import derive_seed, pick_device
 from .networks import network as build_network
-from .train import PLUGS, Recipe, get_recipe, make_plug, predict, train
+from .train import PLUGS, Recipe, get_recipe, make_plug, predict, train, with_plugs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 # %% auto #0
-__all__ = ['Scores', 'evaluate', 'network_seeds', 'summarise', 'paired_difference', 'one_task', 'leave_one_out']
+__all__ = ['evaluate', 'network_seeds', 'summarise', 'paired_difference', 'leave_one_out']
 
 # %% ../nbs/21_evaluate.ipynb #d6d289bf
 @dataclass(frozen=True, eq=False)
@@ -68,102 +67,21 @@ class Scores:
 
     __repr__ = __str__
 
-# %% ../nbs/21_evaluate.ipynb #362b98e9
-def _check_sets(train_set: DistilledSet | MultiDomain, target: MultiDomain) -> None:
-    "Raise ValueError or TypeError, in one sentence, where the two sets cannot be used together."
-    known = isinstance(train_set, (DistilledSet, MultiDomain)) and isinstance(target, MultiDomain)
-    if not known:
-        raise TypeError("Train on a DistilledSet or a MultiDomain, and score on a MultiDomain.")
-    if len(target) == 0 or len(train_set.images) == 0:
-        raise ValueError("The training set or the target is empty; check how it was selected.")
-    if tuple(train_set.classes) != tuple(target.classes):
-        a, b = ", ".join(train_set.classes), ", ".join(target.classes)
-        raise ValueError(f"Trained on the classes {a}, target has {b}; make the lists equal.")
-    size, other = tuple(train_set.images.shape[-2:]), tuple(target.images.shape[-2:])
-    if size != other:
-        raise ValueError(f"Training images are {size}, target images {other}; resize one of them.")
-    if not torch.isfinite(train_set.images.float()).all():
-        raise ValueError("The training set holds NaN or infinite pixels; distil it again.")
-    if train_set.labels.ndim == 2 and train_set.labels.shape[1] != len(target.classes):
-        c, k = train_set.labels.shape[1], len(target.classes)
-        raise ValueError(f"Soft labels have {c} columns for {k} classes; make them equal.")
-
-# %% ../nbs/21_evaluate.ipynb #13fed762
-def _build(network: str | nn.Module | Callable, options: dict, seed: int) -> nn.Module:
-    "A network by name or function from the seed; a module is copied with the weights it has."
-    if isinstance(network, nn.Module):
-        return copy.deepcopy(network)
-    seed = derive_seed(seed, "evaluate-network")
-    if not isinstance(network, str):
-        return network(seed)
-    return build_network(network, **options, seed=seed)
-
-
-def _train_and_count(
-    seeds: Sequence[int],
-    data: Batch,
-    build: Callable,
-    recipe: Recipe,
-    targets: dict,
-    see: Callable,
-    threads: int,
-    **plugs: Any,
-) -> tuple[Tensor, list[float]]:
-    "Class-wise counts (T, S, 2, C), right and all, and accuracy in training, for these seeds."
-    torch.set_num_threads(threads)
-    nets = [build(seed).to(data.images.device) for seed in seeds]
-    history = train(nets, data, recipe, seeds, **plugs)
-    counts = torch.zeros(len(targets), len(nets), 2, data.C, dtype=torch.int64)
-    for t, target in enumerate(targets.values()):
-        labels = target.labels.cpu()
-        for s, net in enumerate(nets):
-            right = labels[predict(net, target.images, see) == labels]
-            counts[t, s, 0] = right.bincount(minlength=data.C)
-            counts[t, s, 1] = labels.bincount(minlength=data.C)
-    return counts, history["accuracy"][-1]
-
-# %% ../nbs/21_evaluate.ipynb #c4d5e6f7
-def _chain(first: Callable, second: Callable, batch: Batch, net: nn.Module, dice: Any) -> Batch:
-    "Two transforms as one."
-    return second(first(batch, net, dice), net, dice)
-
-
-def _plugs(train_set: Any, recipe: Recipe, transform: Any, loss: Any, hooks: Sequence) -> dict:
-    "What was given, else what the recipe names; the transfer network of a set comes first."
-    if transform is None and recipe.transform is not None:
-        transform = make_plug("transform", recipe.transform)
-    if getattr(train_set, "transfer", None):
-        name = train_set.transfer_name
-        if name not in PLUGS["transform"]:  # a file must not choose what is imported
-            raise ValueError(f"The set needs the transform {name!r}: import what adds it to PLUGS.")
-        own = make_plug("transform", {"name": name, "state": train_set.transfer})
-        transform = own if transform is None else partial(_chain, own, transform)
-    hooks = [*hooks, *(make_plug("hook", hook) for hook in recipe.hooks)]
-    loss = make_plug("loss", recipe.loss) if loss is None else loss
-    return {"transform": transform, "loss": loss, "hooks": hooks}
-
-# %% ../nbs/21_evaluate.ipynb #b52d4cc3
-def _run(job: Callable, groups: list, workers: int, progress: bool | Callable) -> list:
-    "The job of every group of seeds, in order, here or in worker processes."
-    results: Iterator = map(job, groups)
-    if workers > 1:
-        import joblib
-
-        threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers))
-        pool = joblib.Parallel(workers, backend="loky", return_as="generator")
-        results = pool(joblib.delayed(job)(group, threads=threads) for group in groups)
-    if progress is True:
-        from tqdm.auto import tqdm
-
-        results = tqdm(results, total=len(groups), desc="networks", leave=False)
-    done = []
-    for result in results:
-        done.append(result)
-        if callable(progress):
-            progress(len(done), len(groups))
-    return done
-
 # %% ../nbs/21_evaluate.ipynb #8e3ab876
+def _with_transfer(made: DistilledSet, recipe: Recipe) -> Recipe:
+    "The recipe whose transform begins with the transfer network of a set."
+    if made.transfer_name not in PLUGS["transform"]:  # a file must not choose what is imported
+        name = made.transfer_name
+        raise ValueError(f"The set needs the transform {name!r}: import what adds it to PLUGS.")
+    own = make_plug("transform", {"name": made.transfer_name, "state": made.transfer})
+    then = recipe.transform
+
+    def both(batch: Batch, net: nn.Module, dice: torch.Generator) -> Batch:
+        return then(own(batch, net, dice), net, dice)
+
+    return replace(recipe, transform=both if then else own)
+
+
 def evaluate(
     train_set: DistilledSet | MultiDomain,  # hard or soft labels; all its images
     target: MultiDomain | Mapping[str, MultiDomain],  # unseen; several by name
@@ -182,53 +100,79 @@ def evaluate(
     progress: bool | Callable = False,  # a bar, or a function of (networks done, all)
 ) -> Scores | dict[str, Scores]:  # a dict where `target` is one
     "Train networks from scratch on a set; accuracy on the unseen target after the last epoch."
-    named = target if isinstance(target, Mapping) else {"": target}
+    import joblib
+
+    single = ", ".join(getattr(target, "domain_names", ()))  # what one target is called
+    targets = target if isinstance(target, Mapping) else {single: target}
+    distilled = isinstance(train_set, DistilledSet)
+    known = distilled or isinstance(train_set, MultiDomain)
+    if not known or not all(isinstance(part, MultiDomain) for part in targets.values()):
+        raise TypeError("Train on a DistilledSet or a MultiDomain, and score on a MultiDomain.")
+    for part in targets.values():
+        if tuple(train_set.classes) != tuple(part.classes):
+            a, b = ", ".join(train_set.classes), ", ".join(part.classes)
+            raise ValueError(f"Trained on the classes {a}, target has {b}; make the lists equal.")
+        if (size := train_set.size) != part.size:
+            raise ValueError(f"Training images are {size}, target {part.size}; resize one of them.")
     seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError("Give at least one network seed, and every seed only once.")
     if workers < 1 or (together and workers > 1):
         raise ValueError("Networks in worker processes go one by one: drop together, or workers.")
-    for part in named.values():
-        _check_sets(train_set, part)
-    if "" in named:
-        named = {", ".join(target.domain_names): target}
+
     where, recipe = pick_device(device), get_recipe(recipe)
     recipe = replace(recipe, augment=strategy_for(recipe.augment, train_set.classes))
-    if isinstance(train_set, DistilledSet):
-        tensors, see, inside = train_set.decoded(), train_set.normalisation, None
-    else:
-        tensors, see = train_set, train_set.normalisation()
-        inside = see  # uint8 images are normalised batch by batch
-    data = Batch(tensors.images, tensors.labels, tensors.domains, tensors.K, tensors.C).to(where)
-    options = {"classes": data.C, "size": train_set.size, "width": width, "depth": depth}
-    options = {key: value for key, value in options.items() if value is not None}
-    plugs = _plugs(train_set, recipe, transform, loss, hooks) | {"normalise": inside}
-    plain = replace(recipe, transform=None, loss="cross-entropy", hooks=())  # they are in `plugs`
-    build, threads = partial(_build, network, options), torch.get_num_threads()
-    job = partial(
-        _train_and_count,
-        data=data,
-        build=build,
-        recipe=plain,
-        targets=named,
-        see=see,
-        threads=threads,
-        **plugs,
-    )
+    ready = with_plugs(recipe, loss, transform, hooks)  # here, so that workers need no registry
+    if distilled and train_set.transfer:
+        ready = _with_transfer(train_set, ready)
+    see = train_set.normalisation if distilled else train_set.normalisation()
+    x = train_set.decoded() if distilled else train_set  # uint8 is normalised batch by batch
+    data = Batch(x.images, x.labels, x.domains, x.K, x.C).to(where)
+    sizes = {"classes": data.C, "size": train_set.size, "width": width, "depth": depth}
+    threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers))
+
+    def build(seed: int) -> nn.Module:
+        if isinstance(network, nn.Module):
+            return copy.deepcopy(network)
+        seed = derive_seed(seed, "evaluate-network")
+        named = isinstance(network, str)
+        return build_network(network, **sizes, seed=seed) if named else network(seed)
+
+    def job(group: Sequence[int]) -> list[tuple[float, list[torch.Tensor]]]:
+        "For each network: accuracy in training, and for each target which answers are right."
+        torch.set_num_threads(threads)
+        nets = [build(seed).to(where) for seed in group]
+        history = train(nets, data, ready, group, normalise=None if distilled else see)
+        right = [
+            [predict(n, p.images, see) == p.labels.cpu() for p in targets.values()] for n in nets
+        ]
+        return list(zip(history["accuracy"][-1], right))
+
     together = where.type == "cuda" and workers == 1 if together is None else together
-    found = _run(job, [seeds] if together else [(s,) for s in seeds], workers, progress)
-    counts = torch.cat([counts for counts, _ in found], dim=1).double().numpy()  # (T, S, 2, C)
-    learned = np.array([accuracy for _, group in found for accuracy in group])
-    name = network if isinstance(network, str) else type(network).__name__
-    used = asdict(recipe) | {"network": {"name": name, **options}}
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: the target lacks the class
-        per_class = 100 * counts[:, :, 0] / counts[:, :, 1]
-    values = 100 * counts[:, :, 0].sum(-1) / counts[:, :, 1].sum(-1)
-    scores = {
-        n: Scores(values[t], per_class[t], seeds, n, train_set.classes, used, learned)
-        for t, n in enumerate(named)
-    }
-    return scores if isinstance(target, Mapping) else scores[next(iter(scores))]
+    groups = [seeds] if together else [(seed,) for seed in seeds]
+    pool = joblib.Parallel(workers, backend="loky", return_as="generator")
+    results = pool(joblib.delayed(job)(group) for group in groups)
+    if progress is True:
+        from tqdm.auto import tqdm
+
+        results = tqdm(results, total=len(groups), desc="networks", leave=False)
+    found = []
+    for networks in results:
+        found += networks
+        if callable(progress):
+            progress(len(found), len(seeds))
+
+    kind = network if isinstance(network, str) else type(network).__name__
+    used = asdict(recipe) | {"network": {"name": kind, **sizes}}
+    learned, scores = np.array([accuracy for accuracy, _ in found]), {}
+    for t, (name, part) in enumerate(targets.items()):
+        right = torch.stack([answers[t] for _, answers in found]).double()  # (S, N)
+        mine = nn.functional.one_hot(part.labels.cpu(), data.C).double()  # (N, C)
+        values = 100 * right.sum(1) / len(part)
+        per_class = 100 * (right @ mine) / mine.sum(0)  # 0 / 0 is NaN: the target lacks the class
+        how = seeds, name, train_set.classes, used, learned
+        scores[name] = Scores(values.numpy(), per_class.numpy(), *how)
+    return scores if isinstance(target, Mapping) else scores[name]
 
 # %% ../nbs/21_evaluate.ipynb #aa0f956d
 def network_seeds(
@@ -257,21 +201,21 @@ def summarise(
 
     lines, targets = [], list(rows["target"].unique())
     for target in [*targets, None] if len(targets) > 1 else targets:
-        chosen = rows if target is None else rows[rows["target"] == target]
-        for method in chosen["method"].unique():
+        methods = rows["method"][rows["target"].isin(targets if target is None else [target])]
+        for method in methods.unique():
             cells = _cells(rows, method, target)
             means = cells["mean"].unstack("target").dropna().mean(axis=1)  # by seed
             cells = cells.loc[means.index]
             line = {"method": method, "target": target or "average", "mean": means.mean()}
             line |= {"std_seeds": means.std(), "std_networks": cells["var"].mean() ** 0.5}
             line |= {"seeds": len(means), "networks": cells["count"].min() if len(cells) else 0}
-            if baseline in (b for b in chosen["method"].unique() if b != method):
+            if baseline != method and baseline in methods.values:
                 d = paired_difference(rows, method, baseline, target)
                 line |= {"difference": d.mean, "low": d.low, "high": d.high, "verdict": d.verdict}
             lines.append(line)
     return pd.DataFrame(lines)
 
-# %% ../nbs/21_evaluate.ipynb #23649397
+# %% ../nbs/21_evaluate.ipynb #3c18913b
 def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     "Student's t-interval of the mean of independent values; NaN for a single one."
     from scipy import stats
@@ -281,7 +225,7 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[floa
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
-# %% ../nbs/21_evaluate.ipynb #3c18913b
+
 NEEDED = 5, 10  # distillation seeds, and networks for each, that it takes to claim a difference
 
 
@@ -338,17 +282,16 @@ def paired_difference(
     level: float = 0.95,  # of the interval
 ) -> Difference:
     "Mean of a - b with Student's t-interval; each distillation seed is compared with itself."
-    where = {"left_index": True, "right_index": True, "suffixes": ("", "_b")}
-    both = _cells(rows, a, target).merge(_cells(rows, b, target), **where)
+    first, second = _cells(rows, a, target), _cells(rows, b, target)
+    both = (first["mean"] - second["mean"]).dropna()
     if both.empty:
         raise ValueError(f"{a} and {b} share no distillation seed and target; run both alike.")
-    values = (both["mean"] - both["mean_b"]).unstack("target").dropna().mean(axis=1)  # by seed
-    both = both.loc[values.index]
+    values = both.unstack("target").dropna().mean(axis=1)  # by seed
+    counts = np.minimum(first["count"], second["count"])[both.index].loc[values.index]
     used = rows[rows["method"].isin([a, b]) & rows["distillation_seed"].isin(values.index)]
-    anew = used[["distillation_seed", "network_seed"]].drop_duplicates()["network_seed"].is_unique
-    networks = int(both[["count", "count_b"]].min(axis=None))
-    ends = student_interval(values, level)
-    return Difference(a, b, tuple(values.tolist()), *ends, networks, bool(anew), level)
+    used = used[["distillation_seed", "network_seed"]].drop_duplicates()
+    anew, ends = used["network_seed"].is_unique, student_interval(values, level)
+    return Difference(a, b, tuple(values), *ends, int(counts.min()), anew, level)
 
 # %% ../nbs/21_evaluate.ipynb #b753b060
 @dataclass(frozen=True, eq=False)
@@ -366,58 +309,45 @@ def by_domain(data: MultiDomain) -> dict[str, MultiDomain]:
     return {name: data.only(name) for name in there}
 
 
-def _held_out(data: MultiDomain) -> dict[str, MultiDomain]:
-    "Images that training never sees: split test, else all but train; none without splits."
+def _learnt_and_held(data: MultiDomain) -> tuple[MultiDomain, dict[str, MultiDomain]]:
+    "The split train, and by domain what it does not see: test, else all the rest; none: all."
     names = list(data.split_names)
     if "train" not in names:
-        return {}
-    chosen = data.splits == (names.index("test") if "test" in names else -1)
-    chosen = chosen if chosen.any() else data.splits != names.index("train")
-    return by_domain(data.select(chosen)) if chosen.any() else {}
-
-# %% ../nbs/21_evaluate.ipynb #7bf1e0f8
-def in_domain(data: MultiDomain, names: Sequence[str] | None = None, seed: int = 0) -> Task:
-    "ID: train on some domains (None: all), score on other images of the same domains."
-    data = data.only(*(names or data.domain_names))
-    name, targets = "+".join(data.domain_names), _held_out(data)
-    if targets:
-        return Task(name, data.split("train"), targets)
-    source, rest = data.hold_out(seed=seed)
-    return Task(name, source, by_domain(rest))
+        return data, {}
+    held = data.splits == (names.index("test") if "test" in names else -1)
+    held = held if held.any() else data.splits != names.index("train")
+    return data.split("train"), by_domain(data.select(held)) if held.any() else {}
 
 
 def single_source(data: MultiDomain, name: str) -> Task:
     "SDG: learn from one domain alone, score on each of the others."
-    source = data.only(name)
-    source = source.split("train") if "train" in source.split_names else source
-    return Task(name, source, {n: data.leave_out(n)[1] for n in data.domain_names if n != name})
+    others = [other for other in data.domain_names if other != name]
+    source, _ = _learnt_and_held(data.only(name))
+    return Task(name, source, {other: data.leave_out(other)[1] for other in others})
 
-# %% ../nbs/21_evaluate.ipynb #2f171ef9
-def one_task(
-    data: MultiDomain,  # all splits, at least two domains
-    setting: str,  # "ID", "MDG" or "SDG"
-    name: str,  # the domain left out, or the one source of SDG
-) -> Task:  # known domains among the targets too, where the data hold images out
+
+def one_task(data: MultiDomain, setting: str, name: str) -> Task:
     """MDG trains on the others and scores on `name`; ID trains on the others and scores on their
-    held-out images; SDG trains on `name` alone and scores on the others."""
+    held-out images; SDG trains on `name` alone and scores on the others. All score known domains
+    too, where the data hold images out."""
     number_of("setting", setting, ("ID", "MDG", "SDG"))
     number_of("domain", name, data.domain_names)
     if data.K == 1:
         raise ValueError(f"{name!r} is the only domain; {setting} needs at least two.")
-    if setting == "SDG":
-        task = single_source(data, name)
-        return replace(task, targets=task.targets | _held_out(data.only(name)))
     others = [other for other in data.domain_names if other != name]
-    if setting == "ID":
-        return replace(in_domain(data, others), name=name)
-    source, unseen = data.leave_out(name)
-    return Task(name, source, {name: unseen, **_held_out(data.only(*others))})
+    source, held = _learnt_and_held(data.only(*([name] if setting == "SDG" else others)))
+    if setting == "ID" and not held:
+        source, rest = source.hold_out()
+        held = by_domain(rest)
+    unseen = {"ID": [], "MDG": [name], "SDG": others}[setting]
+    return Task(name, source, {n: data.leave_out(n)[1] for n in unseen} | held)
 
-
+# %% ../nbs/21_evaluate.ipynb #2f171ef9
 def leave_one_out(
     data: MultiDomain,  # all splits, at least two domains
     setting: str = "MDG",  # "ID", "MDG" or "SDG"
-) -> Iterator[Task]:  # one task per domain
-    "The task of each domain in turn, see `one_task`."
+) -> Iterator[Task]:  # one task per domain: its name, its source, its targets by name
+    """The task of each domain in turn. MDG leaves it out and learns from the others; ID learns from
+    the others too, and scores on other images of them; SDG learns from it alone."""
     for name in data.domain_names:
         yield one_task(data, setting, name)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from .augment import apply, draw, strategy_for
 from .data import Batch, unknown_name
@@ -26,13 +27,9 @@ from .files import derive_seed, generator, load_settings
 from .networks import ConvNet, has_batch_norm
 
 # %% auto #0
-__all__ = ['Plug', 'RECIPES', 'PLUGS', 'Recipe', 'make_plug', 'get_recipe', 'learning_rates', 'train', 'predict',
-           'check_training']
+__all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'train', 'predict', 'check_training']
 
 # %% ../nbs/20_train.ipynb #e2b9f670
-Plug = str | dict[str, Any]  # a name of `PLUGS`, "module:name", or a table with "name" and settings
-
-
 @dataclass(frozen=True)
 class Recipe:
     "How a network is trained; the last epoch counts (ValueError for what cannot be)."
@@ -68,20 +65,32 @@ RECIPES = {
 }
 
 # %% ../nbs/20_train.ipynb #a1c0e781
+def _drop(steps: int, per_epoch: int) -> tuple[np.ndarray, int]:
+    "A tenth after half the epochs, and a new optimiser."
+    first = ((steps // per_epoch - 1) // 2 + 2) * per_epoch  # 1001 epochs: number 502 of 0 to 1000
+    return np.where(np.arange(steps) < first, 1, 0.1), first
+
+
 PLUGS: dict[str, dict[str, Callable]] = {  # what a recipe can name, by kind; add your own
     "optimiser": {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW},
-    "schedule": {},  # (steps, steps per epoch) -> factors of the rate (steps,), step of a restart
+    "schedule": {  # (steps, steps per epoch) -> factors of the rate (steps,), step of a restart
+        "drop": _drop,
+        "cosine": lambda steps, _: ((1 + np.cos(np.pi * np.arange(steps) / steps)) / 2, None),
+        "constant": lambda steps, _: (np.ones(steps), None),
+    },
     "loss": {"cross-entropy": functional.cross_entropy},  # (logits, targets) -> scalar
     "transform": {},  # (batch, net, dice) -> batch
     "hook": {},  # (net, step) -> None
 }
 
+# %% ../nbs/20_train.ipynb #b2d1f892
+Plug = str | dict[str, Any]  # a name of `PLUGS`, "module:name", or a table with "name" and settings
 
-def make_plug(
-    kind: str,  # a key of `PLUGS`
-    plug: Plug,  # a name, "module:name", or a table
-) -> Callable:
+
+def make_plug(kind: str, plug: Plug | Callable | None) -> Any:
     "What a name stands for: a class is made with the settings, a function gets them bound."
+    if plug is None or callable(plug):
+        return plug
     options = dict(plug) if isinstance(plug, Mapping) else {"name": plug}
     name = str(options.pop("name", ""))
     found = PLUGS[kind].get(name)
@@ -95,11 +104,30 @@ def make_plug(
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"The {kind} {name!r} cannot be made ({error}); check it.") from None
 
-# %% ../nbs/20_train.ipynb #b2d1f892
+
+def with_plugs(recipe: Recipe, loss: Any = None, transform: Any = None, hooks: Any = ()) -> Recipe:
+    "The recipe with things in the place of names; what is given goes before what it names."
+    return replace(
+        recipe,
+        schedule=make_plug("schedule", recipe.schedule),
+        optimiser=make_plug("optimiser", recipe.optimiser),
+        loss=make_plug("loss", loss or recipe.loss),
+        transform=make_plug("transform", transform or recipe.transform),
+        hooks=(*hooks, *(make_plug("hook", hook) for hook in recipe.hooks)),
+    )
+
+
+def learning_rates(recipe: Recipe, per_epoch: int) -> tuple[np.ndarray, int | None]:
+    "Learning rate of every step, (steps,), and where the momentum is forgotten (never: None)."
+    steps = recipe.epochs * per_epoch
+    if recipe.max_steps is not None and recipe.max_steps < steps:  # whole epochs if there is one
+        steps = recipe.max_steps // per_epoch * per_epoch or recipe.max_steps
+    factors, restart = make_plug("schedule", recipe.schedule)(steps, per_epoch)
+    return recipe.lr * factors, restart
+
+# %% ../nbs/20_train.ipynb #d4f3bab4
 def get_recipe(
-    recipe: str
-    | Recipe
-    | Mapping,  # a name of `RECIPES`, a recipe, or a table of a name and changes
+    recipe: str | Recipe | Mapping,  # a name of `RECIPES`, or a table of a name and changes
     **changes: Any,  # fields to replace, for example `epochs=10`
 ) -> Recipe:
     "A recipe by name, some fields replaced; ValueError or TypeError for what it cannot be."
@@ -111,42 +139,13 @@ def get_recipe(
             raise unknown_name("recipe", recipe, list(RECIPES))
         recipe = RECIPES[recipe]
     recipe = load_settings(Recipe, asdict(recipe), **changes) if changes else recipe
-    for kind in ("schedule", "optimiser", "loss", "transform"):
-        if getattr(recipe, kind) is not None:
-            make_plug(kind, getattr(recipe, kind))
-    for hook in recipe.hooks:
-        make_plug("hook", hook)
+    with_plugs(recipe)  # names a plug that does not exist
     return recipe
-
-# %% ../nbs/20_train.ipynb #d4f3bab4
-def _drop(steps: int, per_epoch: int) -> tuple[np.ndarray, int]:
-    "A tenth after half the epochs, and a new optimiser."
-    first = ((steps // per_epoch - 1) // 2 + 2) * per_epoch  # 1001 epochs: number 502 of 0 to 1000
-    return np.where(np.arange(steps) < first, 1, 0.1), first
-
-
-PLUGS["schedule"] |= {
-    "drop": _drop,
-    "cosine": lambda steps, _: ((1 + np.cos(np.pi * np.arange(steps) / steps)) / 2, None),
-    "constant": lambda steps, _: (np.ones(steps), None),
-}
-
-
-def learning_rates(
-    recipe: Recipe,  # of the training
-    per_epoch: int,  # steps of an epoch
-) -> tuple[np.ndarray, int | None]:
-    "Learning rate of every step, (steps,), and where the momentum is forgotten (never: None)."
-    steps = recipe.epochs * per_epoch
-    if recipe.max_steps is not None and recipe.max_steps < steps:  # whole epochs if there is one
-        steps = recipe.max_steps // per_epoch * per_epoch or recipe.max_steps
-    factors, restart = make_plug("schedule", recipe.schedule)(steps, per_epoch)
-    return recipe.lr * factors, restart
 
 # %% ../nbs/20_train.ipynb #c9e80a09
 def _batch_sizes(images: int, batch: int, net: nn.Module) -> list[int]:
     "Images in each batch of an epoch; with batch norm a lone last one joins the batch before."
-    sizes = [batch] * (images // batch) + [images % batch] * (images % batch > 0)
+    sizes = [min(batch, images - start) for start in range(0, images, batch)]
     if has_batch_norm(net) and sizes[-1] == 1:
         if sizes[0] == 1:
             raise ValueError("Batch norm cannot learn from one image: raise the recipe's batch.")
@@ -154,8 +153,27 @@ def _batch_sizes(images: int, batch: int, net: nn.Module) -> list[int]:
     return sizes
 
 
-def _feed(
-    data: Batch, sizes: list[int], recipe: Recipe, seed: int, normalise, transform, net: nn.Module
+def _looked_at(before: Batch, after: Any, what: str = "The transform") -> Batch:
+    "What a transform returned, or a sentence about how it breaks its contract (ValueError)."
+    x, y, k = (getattr(after, name, None) for name in ("images", "labels", "domains"))
+    if not all(isinstance(part, Tensor) for part in (x, y, k)):
+        seen = f"{what} returns {type(after).__name__}, not a Batch of tensors"
+        raise ValueError(f"{seen}: use dataclasses.replace on its batch.")
+    if not 0 < len(x) == len(y) == len(k):
+        numbers = f"{len(x)} images, {len(y)} labels and {len(k)} domains"
+        raise ValueError(f"{what} returns {numbers}: give each image both.")
+    old, new = (f"{tuple(t.shape[1:])} {t.dtype} on {t.device}" for t in (before.images, x))
+    if old != new or {y.device, k.device} != {x.device}:
+        raise ValueError(f"{what} changes images from {old} to {new}: keep shape, type and device.")
+    soft = y.is_floating_point() and y.shape[1:] == (before.C,)
+    if not soft and (y.dtype != torch.int64 or y.ndim != 1):
+        seen = f"{tuple(y.shape)} {y.dtype}"
+        raise ValueError(f"{what} returns labels {seen}: use int64 (N,) or float (N, {before.C}).")
+    return after
+
+
+def _batches(
+    data: Batch, sizes: list[int], recipe: Recipe, seed: int, normalise, net: nn.Module
 ) -> Iterator[Batch]:
     "Endless batches: a new order each epoch; one DSA operation per batch, parameters per image."
     order, noise, extra = (generator(seed, f"evaluate-{s}") for s in ("order", "augment", "extra"))
@@ -166,46 +184,11 @@ def _feed(
             if recipe.augment != "none":
                 x = apply(x, draw(recipe.augment, len(x), x.shape[-2:], noise, same_op=True), None)
             batch = replace(data, images=x, labels=data.labels[index], domains=data.domains[index])
-            if transform is not None:
-                changed = transform(batch, net, extra)
-                if fault := _batch_fault(batch, changed):
-                    raise ValueError(f"The transform {fault}.")
-                batch = changed
+            if recipe.transform is not None:
+                batch = _looked_at(batch, recipe.transform(batch, net, extra))
             yield batch
 
-# %% ../nbs/20_train.ipynb #a7cae665
-def _batch_fault(before: Batch, after: Any) -> str:
-    "How a transform breaks its contract, in half a sentence; empty: it does not."
-    if not isinstance(after, Batch):
-        return f"returns {type(after).__name__}, not a Batch: use dataclasses.replace on its batch"
-    x, y, k = after.images, after.labels, after.domains
-    if not all(isinstance(part, Tensor) for part in (x, y, k)):
-        return "loses images, labels or domains: all three must stay tensors"
-    if not len(x) or not len(x) == len(y) == len(k):
-        return (
-            f"returns {len(x)} images, {len(y)} labels and {len(k)} domains: give each image both"
-        )
-    if x.shape[1:] != before.images.shape[1:] or x.dtype != before.images.dtype:
-        old, new = (f"{tuple(t.shape[1:])} {t.dtype}" for t in (before.images, x))
-        return f"changes images from {old} to {new}: keep shape and type"
-    if not (y.ndim == 1 and y.dtype == torch.int64) and not (
-        y.ndim == 2 and y.is_floating_point() and y.shape[1] == before.C
-    ):
-        return f"returns labels {tuple(y.shape)} {y.dtype}: use int64 (N,) or float (N, {before.C})"
-    if {t.device for t in (x, y, k)} != {before.images.device}:
-        return f"moves tensors to another device: keep them on {before.images.device}"
-    return ""
-
-
-def _loss_fault(value: Any) -> str:
-    "How a loss breaks its contract, in half a sentence; empty: it does not."
-    if not isinstance(value, Tensor):
-        return f"returns {type(value).__name__}, not a tensor: no .item(), no float()"
-    if value.ndim:
-        return f"returns shape {tuple(value.shape)}, not one number: take its mean"
-    return "" if value.requires_grad else "has no graph to the logits: no detach, no argmax"
-
-# %% ../nbs/20_train.ipynb #f2b13d3c
+# %% ../nbs/20_train.ipynb #c5e4606f
 def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]:
     "Stacked parameters, `forward` (S, B, 3, H, W) -> (S, B, C), and `unstack` to write back."
     if len(nets) == 1:
@@ -222,50 +205,43 @@ def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]
 
     return list(parameters.values()), lambda x: torch.vmap(one)(parameters, buffers, x), unstack
 
-# %% ../nbs/20_train.ipynb #c5e4606f
-def _fit(
-    nets: Sequence[nn.Module], feeds: list[Iterator], sizes: list[int], recipe: Recipe, loss, hooks
-) -> dict:
-    "The training loop: the same lines for one network and for several at once."
+
+def _loss_looked_at(value: Any, what: str = "The loss") -> Tensor:
+    "What a loss returned, or a sentence about how it breaks its contract (ValueError)."
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{what} returns a {type(value).__name__}: no .item(), no float().")
+    if value.ndim:
+        raise ValueError(f"{what} has shape {tuple(value.shape)}, not one number: take its mean.")
+    if not value.requires_grad:
+        raise ValueError(f"{what} has no graph to the logits: no detach, no argmax.")
+    return value
+
+
+def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, restart) -> Tensor:
+    "The same lines for one network and for several; loss, right and all: (steps, 3, S)."
     parameters, forward, unstack = _stack([net.train() for net in nets])
-    make, record = make_plug("optimiser", recipe.optimiser), []
-    options = {"weight_decay": recipe.weight_decay}
-    if "momentum" in inspect.signature(make).parameters:
+    options, record = {"weight_decay": recipe.weight_decay}, []
+    if "momentum" in inspect.signature(recipe.optimiser).parameters:
         options["momentum"] = recipe.momentum
-    rates, restart = learning_rates(recipe, len(sizes))
     for step, (rate, batches) in enumerate(zip(rates.tolist(), zip(*feeds))):
         if step in (0, restart):
-            optimiser = make(parameters, lr=rate, **options)
+            optimiser = recipe.optimiser(parameters, lr=rate, **options)
         optimiser.param_groups[0]["lr"] = rate
         x, y = (torch.stack([getattr(b, name) for b in batches]) for name in ("images", "labels"))
         logits = forward(x)
-        losses = [loss(a, b) for a, b in zip(logits, y)]
-        if step == 0 and (fault := _loss_fault(losses[0])):
-            raise ValueError(f"The loss {fault}.")
-        losses = torch.stack(losses)
+        losses = torch.stack([_loss_looked_at(recipe.loss(a, b)) for a, b in zip(logits, y)])
         optimiser.zero_grad()
         losses.sum().backward()
         optimiser.step()
-        for hook in hooks:
+        for hook in recipe.hooks:
             hook(nets[0], step)
         hard = y if y.ndim == 2 else y.argmax(-1)
-        record.append(torch.stack([losses.detach(), (logits.argmax(-1) == hard).float().sum(-1)]))
+        right = (logits.argmax(-1) == hard).float().sum(-1)
+        record.append(torch.stack([losses.detach(), right, torch.full_like(right, y.shape[1])]))
     unstack()
-    return _history(torch.stack(record).cpu(), sizes, rates)
-
-
-def _history(record: Tensor, sizes: list[int], rates: np.ndarray) -> dict:
-    "From steps (steps, 2, S) to epochs; each image counts the same, a lone image too."
-    if not record.isfinite().all():
-        step = int((~record.isfinite()).flatten(1).any(1).int().argmax())
-        raise ValueError(f"Training diverged at step {step}: lower the recipe's learning rate.")
-    steps, per_epoch = len(record), len(sizes)
-    size = torch.tensor(sizes).repeat(math.ceil(steps / per_epoch))[:steps, None].double()
-    epochs = [slice(start, start + per_epoch) for start in range(0, steps, per_epoch)]
-    loss, right = record[:, 0].double() * size, 100 * record[:, 1].double()
-    per_image = [[v[e].sum(0) / size[e].sum() for e in epochs] for v in (loss, right)]
-    loss, accuracy = (torch.stack(values).tolist() for values in per_image)  # (epochs, S)
-    return {"loss": loss, "accuracy": accuracy, "lr": rates[::per_epoch].tolist()}
+    for hook in recipe.hooks:
+        getattr(hook, "end", lambda net: None)(nets[0])
+    return torch.stack(record)
 
 # %% ../nbs/20_train.ipynb #d6f57170
 def train(
@@ -280,28 +256,30 @@ def train(
     hooks: Sequence[Callable] = (),  # (net, step) after each step, beside the recipe's
 ) -> dict:  # "loss", "accuracy" (%) and "lr" per epoch; with several networks a list per epoch
     "Train by the recipe to its last epoch; the seed decides all, no global generator moves."
-    recipe = get_recipe(recipe)
+    recipe = with_plugs(get_recipe(recipe), loss, transform, hooks)
     recipe = replace(recipe, augment=strategy_for(recipe.augment))
-    nets, seeds = ([net], [seed]) if isinstance(net, nn.Module) else (list(net), list(seed))
-    loss = loss or make_plug("loss", recipe.loss)
-    if transform is None and recipe.transform is not None:
-        transform = make_plug("transform", recipe.transform)
-    hooks = [*hooks, *(make_plug("hook", hook) for hook in recipe.hooks)]
-    alone = transform is not None or bool(hooks)  # they may look into the network
+    several = not isinstance(net, nn.Module)
+    nets, seeds = (list(net), list(seed)) if several else ([net], [seed])
     sizes, found = _batch_sizes(len(data), recipe.batch, nets[0]), []
-    for group in [[i] for i in range(len(nets))] if alone else [list(range(len(nets)))]:
-        feeds = [_feed(data, sizes, recipe, seeds[i], normalise, transform, nets[i]) for i in group]
+    rates, restart = learning_rates(recipe, len(sizes))
+    alone = recipe.transform is not None or recipe.hooks  # they may look into the network
+    for i in range(0, len(nets), at_once := 1 if alone else len(nets)):
+        group, dice = nets[i : i + at_once], seeds[i : i + at_once]
+        feeds = [_batches(data, sizes, recipe, s, normalise, n) for s, n in zip(dice, group)]
         with torch.random.fork_rng(range(torch.cuda.device_count())):  # some layers know no dice
-            torch.manual_seed(derive_seed(seeds[group[0]], "evaluate-layers"))
-            found.append(_fit([nets[i] for i in group], feeds, sizes, recipe, loss, hooks))
-        for hook in hooks:
-            getattr(hook, "end", lambda net: None)(nets[group[0]])
-    both = {
-        k: [sum(rows, []) for rows in zip(*(f[k] for f in found))] for k in ("loss", "accuracy")
-    }
-    if isinstance(net, nn.Module):
-        both = {key: [row[0] for row in rows] for key, rows in both.items()}
-    return both | {"lr": found[0]["lr"]}
+            torch.manual_seed(derive_seed(dice[0], "evaluate-layers"))
+            found.append(_loop(group, feeds, recipe, rates, restart))
+    record = torch.cat(found, dim=2).cpu().double()  # (steps, 3, S)
+    if not (fine := record.isfinite().flatten(1).all(1)).all():
+        step = int(fine.int().argmin())
+        raise ValueError(f"Training diverged at step {step}: lower the recipe's learning rate.")
+    history = {"loss": [], "accuracy": []}
+    for epoch in record.split(len(sizes)):
+        losses, right, images = epoch.unbind(1)
+        for key, sums in (("loss", losses * images), ("accuracy", 100 * right)):
+            mean = (sums.sum(0) / images.sum(0)).tolist()
+            history[key].append(mean if several else mean[0])
+    return history | {"lr": rates[:: len(sizes)].tolist()}
 
 # %% ../nbs/20_train.ipynb #a9c8a4a3
 @torch.no_grad()
@@ -344,39 +322,39 @@ class EMA:
     def __init__(self, decay: float = 0.999):
         self.decay = decay
 
-    @torch.no_grad()
     def __call__(self, net: nn.Module, step: int) -> None:
-        state = net.state_dict()
+        def mean(old: Tensor, new: Tensor, steps: Tensor) -> Tensor:
+            return old.lerp(new, 1 - min(self.decay, float(steps / (steps + 1))))  # first plain
+
         if step == 0:  # a training begins
-            self.average = {name: value.clone() for name, value in state.items()}
-        share = 1 - min(self.decay, step / (step + 1))  # a plain mean while there are few steps
-        for name, value in state.items():
-            mean = self.average[name]
-            mean.lerp_(value, share) if mean.is_floating_point() else mean.copy_(value)
+            self.average = AveragedModel(net, avg_fn=mean)
+        self.average.update_parameters(net)
 
     def end(self, net: nn.Module) -> None:
-        net.load_state_dict(self.average)
+        net.load_state_dict(self.average.module.state_dict())
 
 
 PLUGS["hook"]["ema"] = EMA
 
-# %% ../nbs/20_train.ipynb #b8dbf776
-def _attempt(what: str, call: Callable, *tensors: Tensor) -> tuple[Any, list[str]]:
-    "What a call gives, and sentences: it fails, draws from global generators, changes its input."
+# %% ../nbs/20_train.ipynb #b8dbf777
+def _attempt(what: str, call: Callable, *tensors: Tensor) -> list[str]:
+    "Sentences about a call: it fails, rolls global dice, changes its input, differs when repeated."
     numpy = np.random.get_state  # noqa: NPY002
     dice = lambda: (random.getstate(), numpy()[1].tolist(), torch.get_rng_state().tolist())  # noqa: E731
-    before, states, said = [t.detach().clone() for t in tensors], dice(), []
+    before, states = [t.detach().clone() for t in tensors], dice()
     try:
-        result = call()
+        first, second = call(), call()
     except Exception as error:
-        return None, [f"{what} fails ({type(error).__name__}: {error})."]
+        known = str(error).startswith(what)  # a sentence about the contract
+        return [str(error) if known else f"{what} fails ({type(error).__name__}: {error})."]
     if dice() != states:
-        said.append(f"{what} draws from a global generator: use the dice it is given.")
+        return [f"{what} draws from a global generator: use the dice it is given."]
     if not all(map(torch.equal, before, tensors)):
-        said.append(f"{what} changes its input in place: work on a copy.")
-    return result, said
+        return [f"{what} changes its input in place: work on a copy."]
+    same = not isinstance(first, Tensor) or torch.equal(first, second)
+    return [] if same else [f"{what} differs for equal dice: draw from nothing else."]
 
-# %% ../nbs/20_train.ipynb #b8dbf777
+
 def check_training(
     *,
     transform: Callable | None = None,  # (batch, net, dice) -> batch
@@ -391,26 +369,19 @@ def check_training(
         batch = Batch(torch.randn(n, 3, 16, 16, generator=generator(0, "x")), labels, domains, 2, 3)
         if transform is not None:
             what = f"The transform of a batch of {n}"
-            three = batch.images, labels, domains
-            calls = [partial(transform, batch, net, generator(n, "dice")) for _ in range(2)]
-            (first, faults), (second, _) = (_attempt(what, call, *three) for call in calls)
-            if not faults and (fault := _batch_fault(batch, first)):
-                faults = [f"{what} {fault}."]
-            elif not faults and not torch.equal(first.images, second.images):
-                faults = [f"{what} differs for equal dice: draw from nothing else."]
-            said += faults
+            made = lambda: transform(batch, net, generator(n, "dice"))  # noqa: B023, E731
+            call = lambda: _looked_at(batch, made(), what).images  # noqa: B023, E731
+            said += _attempt(what, call, batch.images, labels, domains)
         for targets in (labels, functional.one_hot(labels, 3).float()) if loss else ():
             what = f"The loss of {n} {'soft' if targets.ndim > 1 else 'hard'} labels"
             logits = torch.randn(n, 3, generator=generator(n, "logits")).requires_grad_() * 1
-            value, faults = _attempt(what, partial(loss, logits, targets), logits, targets)
-            if not faults and (fault := _loss_fault(value)):
-                faults = [f"{what} {fault}."]
-            said += faults
-    for step in range(2) if hook else ():
-        said += _attempt("The hook", partial(hook, net, step))[1]
+            call = lambda: _loss_looked_at(loss(logits, targets), what)  # noqa: B023, E731
+            said += _attempt(what, call, logits, targets)
+    if hook is not None:
+        steps = iter(range(2))
+        said += _attempt("The hook", lambda: hook(net, next(steps)))
         if not net.training:
             said.append("The hook leaves the network in evaluation mode: call net.train().")
         if not all(p.isfinite().all() and p.requires_grad for p in net.parameters()):
             said.append("The hook spoils the weights: keep them finite and trainable.")
-        net.train()
     return list(dict.fromkeys(said))

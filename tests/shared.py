@@ -1,10 +1,13 @@
 """Golden files and real images: found through DGDD_SHARED (default ../shared beside the repository), skipped where absent."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 import tarfile
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -60,3 +63,19 @@ def unpacked(folder: str, archive: str, into: Path, keep: tuple[str, ...] = ()) 
         members = [m for m in tar if not keep or any(f"/{name}/" in m.name for name in keep)]
         tar.extractall(into, members=members, filter="data")
     return into / folder
+
+
+def loaded(name: str, path: Path) -> ModuleType:
+    "A script as a module of this name."
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def tool(name: str) -> ModuleType:
+    "A script of tools/ as a module; another name, as one is called like a module of Python itself."
+    if str(ROOT / "tools") not in sys.path:
+        sys.path.append(str(ROOT / "tools"))  # they import each other
+    return loaded(f"tools_{name}", ROOT / "tools" / f"{name}.py")

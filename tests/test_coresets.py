@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dgdd_nb.coresets import herd, herding, k_center, random, spread_out, train_encoder, whole
+from dgdd_nb.coresets import find_features, herd, herding, k_center, random, spread_out, whole
 from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.files import generator
 
@@ -52,8 +52,9 @@ def test_features_by_default_come_from_an_encoder_trained_on_the_source(source):
     found = k_center(tiny, 3)
     assert found.recipe["features"] == "ConvNet trained on the source, recipe quick"
     assert found.recipe["method"] == "k-center"
-    given = k_center(tiny, 3, features=train_encoder(tiny))
-    assert found.recipe["index"] == given.recipe["index"]
+    features = find_features(tiny)[0]
+    assert found.recipe["index"] == k_center(tiny, 3, features=features).recipe["index"]
+    assert not torch.equal(features, find_features(tiny, seed=1)[0])
     assert herding(tiny, 2, features="pixels").recipe["features"] == "pixels"
     for wrong in ("pixel", torch.zeros(3, 2)):
         with pytest.raises(ValueError, match="Features must"):

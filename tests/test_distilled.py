@@ -15,6 +15,8 @@ from dgdd_nb.data import Normalisation
 from dgdd_nb.distilled import DistilledSet, assign_domains, decode, images_per_class
 from dgdd_nb.files import read_json, save_tensors
 
+FACTS = ("classes", "domain_names", "normalisation", "recipe", "decode_factor")
+
 
 @pytest.fixture
 def made() -> DistilledSet:
@@ -51,9 +53,6 @@ def test_tiles_against_cutting_by_hand():
         assert torch.equal(decode(sheets, f), hand)
     small = sheets[:1, :, :4, :4].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda s: decode(s, 2), small)
-    for f in (0, 5):
-        with pytest.raises(ValueError, match="equal tiles"):
-            decode(sheets, f)
 
 
 WRONG = {
@@ -93,7 +92,7 @@ def test_what_can_be_read_off(made):
     assert torch.equal(replace(made, images=made.normalisation(pixels)).pictures(), pixels)
 
 
-def test_soft_labels_tiles_and_a_transfer_network(made):
+def test_soft_labels_tiles_and_a_transfer_network_come_back_as_they_were(made, tmp_path):
     teacher = 0.9 * torch.eye(10)[made.labels] + 0.01
     state = {"scale": torch.ones(3, 16), "blocks/0": torch.zeros(2)}
     rich = replace(made, labels=teacher, decode_factor=2, transfer=state, transfer_name="styler")
@@ -103,17 +102,12 @@ def test_soft_labels_tiles_and_a_transfer_network(made):
     assert torch.equal(rich.decoded().domains[4:8], made.domains[[1] * 4])
     assert torch.equal(images[4:8], decode(made.images[1:2], 2))
     assert rich.bytes == made.images.nbytes + 100 * 10 * 4 + 4 * (48 + 2)
-
-
-def test_a_set_comes_back_as_it_was(made, tmp_path):
-    state = {"scale": torch.ones(3, 16), "blocks/0": torch.zeros(2)}
-    made = replace(made, transfer=state, transfer_name="styler")
-    again = DistilledSet.load(made.save(tmp_path / "set"))
+    again = DistilledSet.load(rich.save(tmp_path / "set"))
     for name in ("images", "labels", "domains"):
-        assert torch.equal(getattr(again, name), getattr(made, name))
-    for name in ("classes", "domain_names", "normalisation", "recipe", "decode_factor"):
-        assert getattr(again, name) == getattr(made, name)
-    assert torch.equal(again.history["loss"], made.history["loss"])
+        assert torch.equal(getattr(again, name), getattr(rich, name))
+    for name in FACTS:
+        assert getattr(again, name) == getattr(rich, name)
+    assert torch.equal(again.history["loss"], rich.history["loss"])
     assert again.history["note"] == "a run" and again.transfer_name == "styler"
     assert again.transfer.keys() == state.keys()
     assert torch.equal(again.transfer["scale"], state["scale"])
@@ -122,8 +116,7 @@ def test_a_set_comes_back_as_it_was(made, tmp_path):
 def test_a_file_of_the_first_layout_is_read(made, tmp_path):
     """Sets stored before there were transfer networks have no word about them."""
     tensors = {name: getattr(made, name) for name in ("images", "labels", "domains")}
-    facts = ("classes", "domain_names", "normalisation", "recipe", "decode_factor")
-    meta = {"kind": "distilled set", **{name: getattr(made, name) for name in facts}}
+    meta = {"kind": "distilled set", **{name: getattr(made, name) for name in FACTS}}
     save_tensors(tmp_path / "distilled.safetensors", tensors, meta | {"history": None})
     again = DistilledSet.load(tmp_path)
     assert torch.equal(again.images, made.images)
@@ -137,14 +130,8 @@ def test_pictures_and_card(made, tmp_path):
         for number, picture in enumerate(stored):
             path = folder / "pictures" / str(c) / f"{made.domain_names[k]}_{number:03d}.png"
             assert np.array_equal(np.asarray(Image.open(path)).transpose(2, 0, 1), picture)
-    soft = replace(
-        made,
-        labels=torch.full((100, 10), 0.1),
-        domains=made.domains - 1,
-        history=None,
-        decode_factor=2,
-        domain_names=("a", "b"),
-    )
+    other = {"labels": torch.full((100, 10), 0.1), "decode_factor": 2, "history": None}
+    soft = replace(made, domains=made.domains - 1, domain_names=("a", "b"), **other)
     soft.save(folder)  # replaces the set, its pictures and its card
     assert [path.name for path in (folder / "pictures").iterdir()] == ["0"]
     assert len(list((folder / "pictures" / "0").glob("none_*.png"))) == 34

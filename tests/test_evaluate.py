@@ -45,18 +45,15 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def test_workers_give_the_same_numbers(one_thread):
-    options = {"seeds": (3, 1, 2), "recipe": SHORT, "width": 8, "device": "cpu"}
+def test_workers_give_the_same_numbers_and_need_no_registry(one_thread, monkeypatch):
+    monkeypatch.setitem(PLUGS["schedule"], "ours", lambda steps, _: (np.ones(steps), None))
+    recipe = get_recipe(SHORT, schedule="ours")
+    options = {"seeds": (3, 1, 2), "recipe": recipe, "width": 8, "device": "cpu"}
     alone = evaluate(toy(24), toy(40), **options)
     shared = evaluate(toy(24), toy(40), workers=2, **options)
     assert np.array_equal(alone.values, shared.values)
     assert np.array_equal(alone.train_accuracy, shared.train_accuracy)
     assert alone.seeds == shared.seeds == (3, 1, 2)
-
-
-def test_workers_and_one_loop_exclude_each_other():
-    with pytest.raises(ValueError, match="one by one"):
-        evaluate(toy(24), toy(40), workers=2, together=True, device="cpu")
 
 
 @pytest.mark.parametrize("network", ["convnet", "convnet-bn", "resnet18"])
@@ -68,14 +65,6 @@ def test_one_loop_agrees_with_one_by_one(network):
     sets = toy(24, size), toy(80, size)
     apart, stacked = evaluate(*sets, **options), evaluate(*sets, together=True, **options)
     assert np.abs(apart.values - stacked.values).max() <= 2.5
-
-
-def test_global_random_state_is_left_alone():
-    torch_state = torch.random.get_rng_state()
-    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
-    evaluate(toy(24), toy(40), seeds=1, recipe=SHORT, width=8, device="cpu")
-    assert torch.equal(torch.random.get_rng_state(), torch_state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
 
 
 @pytest.mark.parametrize(
@@ -186,20 +175,16 @@ def test_shared_networks_make_no_claim():
     assert paired_difference(table(equal), "a", "b").verdict == "no difference shown"
 
 
-def test_scores_become_rows():
-    scores = evaluate(
-        toy(24), toy(40), seeds=network_seeds(2, 3), recipe=SHORT, width=8, device="cpu"
-    )
+def test_scores_become_rows_and_global_random_state_is_left_alone():
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    seeds = network_seeds(2, 3)
+    scores = evaluate(toy(24), toy(40), seeds=seeds, recipe=SHORT, width=8, device="cpu")
     rows = scores.rows("DM", 3)
-    assert list(rows.columns) == [
-        "method",
-        "target",
-        "distillation_seed",
-        "network_seed",
-        "accuracy",
-    ]
-    assert rows["network_seed"].tolist() == [3000, 3001]
+    columns = ["method", "target", "distillation_seed", "network_seed", "accuracy"]
+    assert list(rows.columns) == columns and rows["network_seed"].tolist() == [3000, 3001]
     assert rows["accuracy"].tolist() == scores.values.tolist()
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
 def test_a_network_can_be_a_module_or_a_function():

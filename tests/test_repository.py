@@ -5,48 +5,26 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import json
 import re
-import subprocess
-import sys
 import tokenize
-from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
+from shared import ROOT, python, tool
 
 import dgdd_nb
 
-ROOT = Path(__file__).resolve().parent.parent
+books = tool("books")
 NBS, LIB = ROOT / "nbs", ROOT / "dgdd_nb"
-NOTEBOOKS = [
-    path
-    for path in sorted(NBS.rglob("*.ipynb"))
-    if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)
-]
 MODULES = sorted(path.stem for path in LIB.glob("*.py") if not path.stem.startswith("_"))
 TREES = {name: ast.parse((LIB / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES}
 LAZY = {"matplotlib", "sklearn", "pandas", "scipy", "ipywidgets", "anywidget", "typer", "umap"}
 LAZY |= {"joblib", "ray", "dask", "timm", "tabulate"}
-MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|Users|mnt|var)/[\w./-]+")
 by_module = pytest.mark.parametrize("module", MODULES)
-by_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+by_notebook = pytest.mark.parametrize("path", books.notebooks(), ids=lambda path: path.stem)
 
 
-def cells(path: Path, kind: str = "code") -> list[str]:
-    """The sources of a notebook's cells of one kind."""
-    nb = json.loads(path.read_text(encoding="utf-8"))
-    return ["".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == kind]
-
-
-def module_of(path: Path) -> str | None:
-    """The module a notebook exports, from its default_exp directive."""
-    found = re.search(r"^#\|\s*default_exp\s+(\S+)", "\n".join(cells(path)), flags=re.M)
-    return found and found.group(1)
-
-
-NUMBERED = [path for path in NOTEBOOKS if path.name[:2].isdigit()]
-NUMBER = {module_of(path): int(path.name[:2]) for path in NUMBERED}
+NUMBERED = [path for path in books.notebooks() if path.name[:2].isdigit()]
+NUMBER = {books.module_of(path): int(path.name[:2]) for path in NUMBERED}
 
 
 def imported(source: str) -> tuple[set[str], set[str]]:
@@ -71,11 +49,9 @@ def imported(source: str) -> tuple[set[str], set[str]]:
 
 
 def loaded(module: str) -> set[str]:
-    """The packages in sys.modules after importing one module in a fresh Python."""
+    """The packages in sys.modules after importing modules in a fresh Python."""
     code = f"import sys, {module}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return set(python(code).split())
 
 
 def exported(module: str) -> list[tuple[str, ast.AST]]:
@@ -97,7 +73,7 @@ def exported(module: str) -> list[tuple[str, ast.AST]]:
 def test_imports_are_lazy():
     assert not loaded("dgdd_nb") & (LAZY | {"torch", "pydantic"})
     assert not loaded("dgdd_nb.cli") & (LAZY - {"typer"} | {"torch", "torchvision"})
-    assert not (loaded("dgdd_nb.study") | loaded("dgdd_nb.explore")) & LAZY
+    assert not loaded("dgdd_nb.study, dgdd_nb.explore") & LAZY
 
 
 def test_a_name_of_the_package_is_the_thing_and_not_the_module():
@@ -140,9 +116,9 @@ def test_public_names_are_documented(module):
 
 @pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
 def test_notebook_imports_only_lower_numbers(path):
-    own, number = module_of(path), int(path.name[:2])
+    own, number = books.module_of(path), int(path.name[:2])
     assert own == path.stem[3:]
-    used = set().union(*(imported(source)[0] for source in cells(path)))
+    used = set().union(*(imported(source)[0] for source in books.cells(path)))
     late = {name for name in used - {own} if NUMBER[name] >= number}
     assert not late, f"{path.name} imports {', '.join(sorted(late))}"
 
@@ -153,27 +129,18 @@ def test_each_module_has_its_notebook():
 
 
 @by_notebook
-def test_notebook_is_quiet(path):
-    nb = json.loads(path.read_text(encoding="utf-8"))
-    assert path.stat().st_size < 900_000, "above 900 kB: fewer or smaller figures"
-    assert "widgets" not in nb["metadata"], "widget state: run tools/refresh.py"
-    ids = [cell["id"] for cell in nb["cells"]]
+def test_notebook_is_in_order(path):
+    """What tools/refresh.py asks for, a title with a quoted line, and cells that can be told apart."""
+    pytest.importorskip("nbdev")
+    refresh = tool("refresh")
+    assert refresh.unclean(path) == []
+    cells = books.read(path)["cells"]
+    ids = [cell["id"] for cell in cells]
     assert len(ids) == len(set(ids)), "two cells share an id"
     assert "colab" not in ids, "the set-up for Colab stands in nbs/index.ipynb alone"
-    for cell in nb["cells"]:
-        texts = ["".join(cell["source"])]
-        for out in cell.get("outputs", []):
-            assert out["output_type"] != "error", "an error is stored"
-            texts.append("".join(out.get("text", "")))
-            shown = out.get("data", {}).items()
-            texts += ["".join(value) for kind, value in shown if kind.startswith("text/")]
-        for text in texts:
-            assert not MACHINE_PATH.search(text), MACHINE_PATH.search(text).group(0)
-
-
-@by_notebook
-def test_notebook_has_a_title_and_a_line(path):
-    first = cells(path, "markdown")[0]
+    for source in (books.joined(cell["source"]) for cell in cells):
+        assert not refresh.MACHINE_PATH.search(source)
+    first = books.cells(path, "markdown")[0]
     assert first.startswith("# ") and re.search(r"^> \S", first, flags=re.M), "title, quoted line"
 
 
@@ -188,8 +155,6 @@ def test_readme_is_short_and_has_the_commands():
 
 
 def test_version_stands_in_one_place():
-    config = ConfigParser(delimiters=["="])
-    config.read(ROOT / "settings.ini", encoding="utf-8")
-    version = config["DEFAULT"]["version"]
+    version = books.settings()["version"]
     assert version == dgdd_nb.__version__
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

@@ -6,8 +6,6 @@ import csv
 import json
 import math
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -300,36 +298,3 @@ def test_stored_results_can_be_read(path):
     assert len(rows) and f"{rows.attrs['study']['name']}: " in what_ran(path)
     assert rows.attrs["study"]["baseline"] in set(rows.method)
     assert (ROOT / "benchmarks" / "results" / path.name).is_file() and render(rows)
-
-
-def test_results_of_earlier_versions_are_converted(tmp_path):
-    """Names and words change, numbers do not; a run of the same study finds its trials done."""
-    old = {"name": "SGS", "make": "distill", "objective": "DM", "prepare": None}
-    old |= {"options": {}, "choose": {}}
-    plain = {**old, "name": "DM", "surgery": None}
-    methods = [plain, {**old, "surgery": {"name": "SGS", "alpha": 2.0}}]
-    judge = {"networks": 1, "recipe": "quick", "architectures": ["convnet"]}
-    grid = {"data": "mini_digits", "setting": "MDG", "distill": {"steps": 3}, "threads": 1}
-    grid["evaluate"] = {**judge, "width": None, "depth": None}
-    rest = {"rows": [["convnet", "street", 0, 41.5]], "bytes": 76900}
-    rest["seconds"] = {"make": 1, "score": 1}
-    cells = [{**grid, "target": "street", "ipc": 10, "seed": 0, "method": x} for x in methods]
-    cells = [{"kind": "dgdd_nb cell", "cell": cell, **rest} for cell in cells]
-    grid |= {"methods": methods, "name": "old", "targets": ["street"], "ipc": [10], "seeds": 1}
-    grid["cells"] = 2
-    source, out = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
-    source.write_text("\n".join(map(json.dumps, [grid, *cells])), encoding="utf-8")
-    tool = ROOT / "tools" / "convert_results.py"
-    subprocess.run([sys.executable, tool, source, out], check=True, capture_output=True)
-    rows = read_results(out)
-    assert rows.accuracy.tolist() == [41.5, 41.5] and rows.method.tolist() == ["DM", "SGS"]
-    from dgdd_nb.study import stored, trials
-
-    study = Study(
-        targets=("street",),
-        seeds=1,
-        distill={"steps": 3},
-        evaluations=(Evaluation(networks=1),),
-        methods=(Method("DM"), Method("SGS", "DM+SGS", {"alpha": 2.0})),
-    )
-    assert [x.settings for x in trials(study)] == [x["trial"] for x in stored(out)[1]]

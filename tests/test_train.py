@@ -1,5 +1,6 @@
 """The training loop: bounds in steps, lone images, plugs by name, hooks, and the checker's sentences."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -108,10 +109,12 @@ def test_every_plug_can_be_named():
     assert not all(map(torch.equal, named.parameters(), default.parameters()))
 
 
-def test_a_plug_of_ones_own_by_registered_name(monkeypatch):
+def test_a_recipe_by_name_by_table_and_with_a_plug_of_ones_own(monkeypatch):
+    assert get_recipe("quick") is RECIPES["quick"]
+    assert get_recipe({"name": "quick", "epochs": 3}) == get_recipe("quick", epochs=3)
     monkeypatch.setitem(PLUGS["transform"], "halve", halve)
-    assert make_plug("transform", "halve") is halve
     assert get_recipe("quick", transform="halve").transform == "halve"
+    assert make_plug("transform", "halve") is halve
 
 
 REFUSED = {
@@ -139,57 +142,42 @@ def test_recipes_are_checked_before_anything_runs(words):
         REFUSED[words]()
 
 
-def test_recipes_of_ready_names():
-    assert RECIPES["long"].max_steps == 4000
-    assert get_recipe({"name": "quick", "epochs": 3}) == get_recipe("quick", epochs=3)
-    assert get_recipe("quick") is RECIPES["quick"]
+def turned(change) -> dict:
+    "A transform that changes some fields of a batch."
+    return {"transform": lambda batch, net, dice: replace(batch, **change(batch))}
 
 
-WRONG = {
-    "not a Batch": {"transform": lambda batch, net, dice: (batch.images, batch.labels)},
-    "give each image both": {
-        "transform": lambda batch, net, dice: replace(batch, labels=batch.labels[1:])
-    },
-    "all three must stay tensors": {
-        "transform": lambda batch, net, dice: replace(batch, labels=None)
-    },
-    "keep shape and type": {
-        "transform": lambda batch, net, dice: replace(batch, images=batch.images.double())
-    },
-    "another device": {
-        "transform": lambda batch, net, dice: replace(batch, images=batch.images.to("meta"))
-    },
-    "int64": {"transform": lambda batch, net, dice: replace(batch, labels=batch.labels.float())},
+WRONG = {  # named at the first step, and by the checker
+    "not a Batch of tensors": {"transform": lambda batch, net, dice: (batch.images, batch.labels)},
+    "give each image both": turned(lambda b: {"labels": b.labels[1:]}),
+    "keep shape, type and device": turned(lambda b: {"images": b.images.double()}),
+    "meta: keep": turned(lambda b: {"images": b.images.to("meta")}),
+    "int64": turned(lambda b: {"labels": b.labels.float()}),
     "no .item()": {"loss": lambda a, b: functional.cross_entropy(a, b).item()},
     "take its mean": {"loss": lambda a, b: functional.cross_entropy(a, b, reduction="none")},
     "no graph": {"loss": lambda a, b: functional.cross_entropy(a.detach(), b)},
 }
-
-
-@pytest.mark.parametrize("words", WRONG)
-def test_a_broken_plug_gets_a_sentence_at_the_first_step_and_from_the_checker(words):
-    with pytest.raises(ValueError, match=words):
-        train(small_net(), toy(8), SHORT, **WRONG[words])
-    assert words in check_training(**WRONG[words])[0]
-
-
-LOOKED_AT = {
-    "in place": {"transform": lambda b, net, dice: replace(b, images=b.images.mul_(2))},
-    "global generator": {
-        "transform": lambda b, net, dice: replace(b, images=b.images + torch.rand(1))
-    },
-    "a batch of 1 fails": {
-        "transform": lambda b, net, dice: replace(b, images=b.images[[1] * len(b)])
-    },
+LOOKED_AT = {  # only by the checker
+    "in place": turned(lambda b: {"images": b.images.mul_(2)}),
+    "global generator": turned(lambda b: {"images": b.images + torch.rand(1)}),
+    "differs for equal dice": turned(lambda b: {"images": b.images + next(COUNT)}),
+    "a batch of 1 fails": turned(lambda b: {"images": b.images[[1] * len(b)]}),
     "soft labels fails": {"loss": lambda a, b: functional.nll_loss(a.log_softmax(1), b)},
     "evaluation mode": {"hook": lambda net, step: net.eval()},
     "trainable": {"hook": lambda net, step: net.requires_grad_(False)},
 }
+COUNT = itertools.count()
 
 
-@pytest.mark.parametrize("words", LOOKED_AT)
+@pytest.mark.parametrize("words", WRONG)
+def test_a_broken_plug_gets_a_sentence_at_the_first_step(words):
+    with pytest.raises(ValueError, match=words):
+        train(small_net(), toy(8), SHORT, **WRONG[words])
+
+
+@pytest.mark.parametrize("words", WRONG | LOOKED_AT)
 def test_the_checker_looks_closer(words):
-    said = check_training(**LOOKED_AT[words])
+    said = check_training(**(WRONG | LOOKED_AT)[words])
     assert any(words in sentence for sentence in said), said
     assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in said)
 

@@ -10,25 +10,16 @@ section "In Colab" of nbs/index.ipynb.
 
 from __future__ import annotations
 
-import argparse
 import json
 import posixpath
 import re
 import sys
-from configparser import ConfigParser
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from books import ROOT, command_line, joined, notebooks, read, settings, write
+
 LATER = "Colab: after publication"
 LINE = re.compile(r"\n*^(?:Colab: after|\[Open in Colab\])[^\n]*$\n*", flags=re.M)
 HEAD = re.compile(r"# [^\n]+(?:\n+>[^\n]*)*")
-
-
-def settings() -> dict[str, str]:
-    """settings.ini, as nbdev reads it."""
-    config = ConfigParser(delimiters=["="])
-    config.read(ROOT / "settings.ini", encoding="utf-8")
-    return dict(config["DEFAULT"])
 
 
 def badge(place: str, cfg: dict[str, str]) -> str:
@@ -55,18 +46,12 @@ def dressed(text: str, place: str, cfg: dict[str, str]) -> str:
 
 def main() -> int:
     """Write or compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    check, cfg, different = parser.parse_args().check, settings(), 0
-    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
-        place = path.relative_to(ROOT)
-        if any(part.startswith((".", "_")) for part in place.parts):
-            continue
-        nb = json.loads(path.read_text(encoding="utf-8"))
-        title = next(c for c in nb["cells"] if "".join(c["source"]).lstrip().startswith("# "))
-        before = "".join(title["source"])
+    check = command_line(__doc__, check="write nothing, compare").parse_args().check
+    cfg, different = settings(), 0
+    for path in notebooks():
+        place, nb = path.relative_to(ROOT), read(path)
+        title = next(c for c in nb["cells"] if joined(c["source"]).lstrip().startswith("# "))
+        before = joined(title["source"])
         after = dressed(before, place.as_posix(), cfg)
         if before == after:
             continue
@@ -74,8 +59,7 @@ def main() -> int:
         print(f"{'differs' if check else 'written'}: {place}")
         if not check:
             title["source"] = after.splitlines(keepends=True)
-            text = json.dumps(nb, ensure_ascii=False, indent=1) + "\n"
-            path.write_text(text, encoding="utf-8", newline="\n")
+            write(path, json.dumps(nb, ensure_ascii=False, indent=1) + "\n")
     print(f"{different} notebooks {'differ' if check else 'written'}")
     return 1 if check and different else 0
 

@@ -17,7 +17,6 @@ bits everywhere and whose end is compared. --home DIR keeps the environments (5 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import re
@@ -27,10 +26,10 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from configparser import ConfigParser
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from books import ROOT, command_line, settings
+
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 CORE = "10_matching 11_domain_gradients 12_fourier 13_resultant 14_surgery 15_engine".split()
 SMALL = "--steps 5 --seeds 1 --networks 1 --train 100 --ipc 1 --jobs 1".split()
@@ -58,11 +57,9 @@ save_file({"start": sets[0].contiguous(), "end": sets[1].contiguous()}, sys.argv
 
 def requirements() -> dict[str, list[str]]:
     """The lines of settings.ini that name requirements, split."""
-    config = ConfigParser(delimiters=["="])
-    config.read(ROOT / "settings.ini", encoding="utf-8")
-    kinds = ("notebooks", "nbdev", "cluster", "dev")
-    lines = {kind: config["DEFAULT"][f"{kind}_requirements"].split() for kind in kinds}
-    return {"package": config["DEFAULT"]["requirements"].split(), **lines}
+    cfg, kinds = settings(), ("notebooks", "nbdev", "cluster", "dev")
+    lines = {kind: cfg[f"{kind}_requirements"].split() for kind in kinds}
+    return {"package": cfg["requirements"].split(), **lines}
 
 
 def floors() -> list[str]:
@@ -229,19 +226,19 @@ def table(environments: list[Environment]) -> str:
 
 def main() -> int:
     """Build, run, print one table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_line(
+        __doc__,
+        list="only say which can be built here",
+        short="the core only",
+        write="put the table into CONTRIBUTING.md",
     )
     names = ("floors", *PYTHONS, "hosted")
     parser.add_argument("names", nargs="*", help=f"of: {' '.join(names)}")
-    parser.add_argument("--list", action="store_true", help="only say which can be built here")
-    parser.add_argument("--short", action="store_true", help="the core only")
     parser.add_argument("--home", type=Path, help="folder that keeps the environments")
     parser.add_argument("--jobs", type=int, default=1, help="environments at the same time")
     parser.add_argument(
         "--workers", type=int, default=2, help="notebooks, or files of tests, at the same time"
     )
-    parser.add_argument("--write", action="store_true", help="put the table into CONTRIBUTING.md")
     args = parser.parse_args()
     if unknown := set(args.names) - set(names):
         parser.error(f"unknown environment {' '.join(unknown)}, known: {' '.join(names)}")

@@ -7,7 +7,6 @@ Each line says: same bits, same within rounding (and how far), different on purp
 Bits depend on the version of torch and on the processor; where the frozen ones are other ones, the line says so.
 """
 
-import argparse
 import hashlib
 import platform
 import sys
@@ -16,6 +15,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from books import ROOT, command_line
 
 from dgdd_nb.coresets import herding, random
 from dgdd_nb.data import MultiDomain
@@ -25,9 +25,9 @@ from dgdd_nb.files import load_tensors, save_tensors
 from dgdd_nb.matching import DM
 from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.pseudo_domains import pseudo_domains
+from dgdd_nb.results import render
 from dgdd_nb.surgery import SGS, MatchedDM, OwnDomain
 
-ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "tests" / "referee.safetensors"
 ON_PURPOSE = {
     "table": "the rows of the matched control were run again with the projected one",
@@ -47,24 +47,10 @@ def uneven(source: MultiDomain) -> MultiDomain:
 def resumed(source: MultiDomain) -> torch.Tensor:
     "Two steps, a checkpoint, three more."
     with tempfile.TemporaryDirectory() as folder:
-        options = {
-            "ipc": 1,
-            "seed": 4,
-            "momentum": 0.9,
-            "checkpoint": Path(folder) / "run.safetensors",
-        }
-        distill(source, DM(), SGS(), steps=2, checkpoint_every=2, progress=False, **options)
-        return distill(source, DM(), SGS(), steps=5, progress=False, **options).images
-
-
-def table() -> str:
-    "The stored main table, as Markdown."
-    path = ROOT / "benchmarks" / "results" / "main_mini.jsonl"
-    try:
-        from dgdd_nb.results import render
-    except ImportError:
-        from dgdd_nb.tables import render
-    return render(path)
+        options = {"ipc": 1, "seed": 4, "momentum": 0.9, "progress": False}
+        options["checkpoint"] = Path(folder) / "run.safetensors"
+        distill(source, DM(), SGS(), steps=2, checkpoint_every=2, **options)
+        return distill(source, DM(), SGS(), steps=5, **options).images
 
 
 def cases() -> dict[str, torch.Tensor]:
@@ -96,7 +82,8 @@ def cases() -> dict[str, torch.Tensor]:
     ):
         scores = evaluate(made, target, seeds=2, recipe="quick", device="cpu", workers=1)
         found[f"scores of {name}"] = torch.tensor(scores.values, dtype=torch.float64)
-    digest = hashlib.sha256(table().encode()).digest()
+    table = render(ROOT / "benchmarks" / "results" / "main_mini.jsonl")
+    digest = hashlib.sha256(table.encode()).digest()
     found["table of main_mini.jsonl"] = torch.tensor(list(digest), dtype=torch.uint8)
     return {name: value.detach().cpu().contiguous() for name, value in found.items()}
 
@@ -115,19 +102,14 @@ def verdict(name: str, now: torch.Tensor, before: torch.Tensor) -> tuple[str, bo
     if now.shape != before.shape or not now.is_floating_point():
         return "DIFFERENT", False
     off = float((now.double() - before.double()).abs().max() / before.double().abs().max())
+    words = f"({off:.1e} of the largest entry)"
     return (
-        (f"same within rounding ({off:.1e} of the largest entry)", True)
-        if off < ROUNDING
-        else (f"DIFFERENT ({off:.1e} of the largest entry)", False)
+        (f"same within rounding {words}", True) if off < ROUNDING else (f"DIFFERENT {words}", False)
     )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--freeze", action="store_true", help="write the reference anew")
-    freeze = parser.parse_args().freeze
+    freeze = command_line(__doc__, freeze="write the reference anew").parse_args().freeze
     torch.set_num_threads(1)
     now = cases()
     if freeze:
@@ -140,11 +122,9 @@ def main() -> int:
         print(f"Frozen with {there}, here {where()}: bits may differ.")
     wrong = 0
     for name in {**before, **now}:
-        words, fine = (
-            ("missing", False)
-            if name not in now or name not in before
-            else verdict(name, now[name], before[name])
-        )
+        words, fine = "missing", False
+        if name in now and name in before:
+            words, fine = verdict(name, now[name], before[name])
         print(f"{name:28s} {words}")
         wrong += not fine
     print(f"{len(before) - wrong} of {len(before)} as before or different on purpose")

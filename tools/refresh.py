@@ -14,7 +14,6 @@ Cells flagged `slow`, `gpu` or `data` are skipped and never store an output, wit
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import os
@@ -24,17 +23,12 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-NBS = ROOT / "nbs"
+from books import NBS, ROOT, command_line, joined, notebooks, read, write
+
 FLAGS = ("slow", "gpu", "data")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|Users|mnt|var)/[\w./-]+")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-def joined(text: str | list[str]) -> str:
-    """A notebook stores text as one string or as a list of lines."""
-    return text if isinstance(text, str) else "".join(text)
 
 
 def directives(source: str) -> dict[str, str]:
@@ -67,14 +61,11 @@ def runs(cell: dict, flags: set[str]) -> bool:
 
 def find(words: list[str]) -> list[Path]:
     """The notebooks whose names contain one of the words (all of them without a word)."""
-    everything = [
+    chosen = [
         path
-        for path in sorted(NBS.rglob("*.ipynb"))
-        if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)
+        for path in notebooks()
+        if not words or any(Path(word).stem in path.stem for word in words)
     ]
-    if not words:
-        return everything
-    chosen = [path for path in everything if any(Path(word).stem in path.stem for word in words)]
     if not chosen:
         sys.exit(f"No notebook in {NBS.name}/ has a name with {' or '.join(words)} in it.")
     return chosen
@@ -156,11 +147,7 @@ def refresh(
     if not store:
         return path, "", "ran", time.perf_counter() - start
     text = tidy(nb)
-    changed = text != path.read_text(encoding="utf-8")
-    if changed:
-        part = path.with_name(path.name + ".tmp")
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
+    changed = write(path, text)
     if re.search("[Ww]arning", noise):
         print(f"{path.name} warned its reader (not stored):\n{noise[-1500:]}", file=sys.stderr)
     return path, "", "changed" if changed else "same", time.perf_counter() - start
@@ -168,18 +155,13 @@ def refresh(
 
 def unclean(path: Path) -> list[str]:
     """What is wrong with a committed notebook, without running it."""
-    text = path.read_text(encoding="utf-8")
-    nb, wrong = json.loads(text), []
+    text, nb, wrong = path.read_text(encoding="utf-8"), read(path), []
     if WIDGET_VIEW in text or "widgets" in nb["metadata"]:
         wrong.append("holds widget state")
     code = [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
     for number, cell in enumerate(code):
-        shown = "".join(
-            joined(out.get("text", ""))
-            + joined(out.get("data", {}).get("text/plain", ""))
-            + joined(out.get("data", {}).get("text/html", ""))
-            for out in cell["outputs"]
-        )
+        parts = [pair for out in cell["outputs"] for pair in (out | out.get("data", {})).items()]
+        shown = "\n".join(joined(value) for kind, value in parts if kind.startswith("text"))
         if any(out["output_type"] == "error" for out in cell["outputs"]):
             wrong.append(f"code cell {number} holds an error")
         if MACHINE_PATH.search(shown):
@@ -196,14 +178,10 @@ def unclean(path: Path) -> list[str]:
 
 def main() -> int:
     """Read the command line, refresh or check, print one line per notebook and a closing line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_line(
+        __doc__, check="execute nothing, report what is unclean", run="execute, store nothing"
     )
     parser.add_argument("words", nargs="*", help="parts of notebook names; without: all")
-    parser.add_argument(
-        "--check", action="store_true", help="execute nothing, report what is unclean"
-    )
-    parser.add_argument("--run", action="store_true", help="execute, store nothing")
     parser.add_argument("--flags", default="", help=f"flags to run as well, of: {' '.join(FLAGS)}")
     parser.add_argument("--workers", type=int, default=1, help="notebooks at the same time")
     parser.add_argument("--limit", type=int, default=600, help="seconds for one cell")

@@ -12,7 +12,6 @@ no request) and pages are finished for phones and keyboards. Quarto reads the sa
 
 from __future__ import annotations
 
-import argparse
 import ast
 import html
 import json
@@ -25,15 +24,15 @@ import tempfile
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from configparser import ConfigParser
 from functools import cache
 from html.parser import HTMLParser
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-ROOT = Path(__file__).resolve().parent.parent
-NBS, SITE, PREPARED = ROOT / "nbs", ROOT / "_docs", ROOT / "_proc"
+from books import NBS, ROOT, cells, command_line, joined, module_of, notebooks, read, settings
+
+SITE, PREPARED = ROOT / "_docs", ROOT / "_proc"
 PLACEHOLDER = "OWNER"
 # first digit, or the whole number, of a notebook
 THEMES = {
@@ -57,29 +56,9 @@ FIRST = (
 )  # order inside a folder; others follow by name
 
 
-def settings() -> dict[str, str]:
-    """settings.ini, as nbdev reads it."""
-    config = ConfigParser(delimiters=["="])
-    config.read(ROOT / "settings.ini", encoding="utf-8")
-    return dict(config["DEFAULT"])
-
-
-def notebooks(folder: Path) -> list[Path]:
-    """Every notebook of a folder, checkpoints and built copies apart."""
-    return [
-        path
-        for path in sorted(folder.rglob("*.ipynb"))
-        if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    ]
-
-
 def title(path: Path) -> str:
     """The first heading of a notebook."""
-    nb = json.loads(path.read_text(encoding="utf-8"))
-    text = "\n".join(
-        "".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "markdown"
-    )
-    found = re.search(r"^# (.+)$", text, flags=re.M)
+    found = re.search(r"^# (.+)$", "\n".join(cells(path, "markdown")), flags=re.M)
     return found.group(1).strip() if found else path.stem
 
 
@@ -88,35 +67,31 @@ def sidebar(folder: Path) -> dict:
     """The sidebar: sections by the first digit, then by subfolder; a new notebook appears by itself."""
     entries, sections = [], {}
     for path in notebooks(folder):
-        inside = path.relative_to(folder)
-        name = FOLDERS.get(inside.parts[0], inside.parts[0].replace("_", " ").capitalize())
-        if len(inside.parts) == 1:
-            name = (
-                THEMES.get(path.name[:2], THEMES.get(path.name[0], ""))
-                if path.name[:2].isdigit()
-                else ""
-            )
-        entry = {
-            "text": "Start" if inside.as_posix() == "index.ipynb" else title(path),
-            "href": inside.as_posix(),
-        }
-        if path.name[:2].isdigit():
-            entry["text"] = f"{path.name[:2]}  {entry['text']}"
+        inside, number = path.relative_to(folder), path.name[:2]
+        entry = {"text": title(path), "href": inside.as_posix()}
+        if len(inside.parts) > 1:
+            name = FOLDERS.get(inside.parts[0], inside.parts[0].replace("_", " ").capitalize())
+        elif number.isdigit():
+            name = THEMES.get(number, THEMES.get(number[0], ""))
+            entry["text"] = f"{number}  {entry['text']}"
+        else:
+            name = ""
         (sections.setdefault(name, []) if name else entries).append(entry)
+        if inside.as_posix() == "index.ipynb":
+            entry["text"] = "Start"
 
     def place(entry: dict) -> tuple:
         stem = Path(entry["href"]).stem
         return (FIRST.index(stem) if stem in FIRST else len(FIRST), entry["href"])
 
     order = ["Tutorials", *THEMES.values(), "Results"]
-    names = sorted(
-        sections, key=lambda name: (order.index(name) if name in order else len(order), name)
-    )
+    ranked = {name: order.index(name) if name in order else len(order) for name in sections}
     entries.sort(key=lambda entry: entry["href"] != "index.ipynb")
-    contents = entries + [
-        {"section": name, "contents": sorted(sections[name], key=place)} for name in names
+    entries += [
+        {"section": name, "contents": sorted(sections[name], key=place)}
+        for name in sorted(sections, key=lambda name: (ranked[name], name))
     ]
-    return {"website": {"sidebar": {"contents": contents}}}
+    return {"website": {"sidebar": {"contents": entries}}}
 
 
 def owner_file(cfg: dict[str, str]) -> dict:
@@ -135,40 +110,30 @@ def owner_file(cfg: dict[str, str]) -> dict:
 
 def folded(source: str) -> str:
     """The directives under which an exported cell stays on the page, '' for imports alone."""
-    try:
-        nodes = [
-            node
-            for node in ast.parse(source).body
-            if not isinstance(node, (ast.Import, ast.ImportFrom, ast.If))
+    with suppress(SyntaxError):
+        imports = (ast.Import, ast.ImportFrom, ast.If)
+        nodes = [node for node in ast.parse(source).body if not isinstance(node, imports)]
+        names = [
+            getattr(node, "name", "") or ast.unparse(getattr(node, "targets", [node])[0])
+            for node in nodes
         ]
-    except SyntaxError:
-        return ""
-    if not nodes:
-        return ""
-    names = [
-        getattr(node, "name", "") or ast.unparse(getattr(node, "targets", [node])[0])
-        for node in nodes
-    ]
-    names = [name for name in names if name.isidentifier()]
-    fields = any(
-        "NamedTuple" in ast.unparse(base)
-        for node in nodes
-        if isinstance(node, ast.ClassDef)
-        for base in node.bases
-    )
-    summary = "Source" + (f": {', '.join(names)}" if 0 < len(names) < 4 else "")
-    return f'#| exports\n#| code-fold: {"show" if fields else "true"}\n#| code-summary: "{summary}"'
+        names = [name for name in names if name.isidentifier()]
+        bases = [base for node in nodes for base in getattr(node, "bases", [])]
+        fold = "show" if any("NamedTuple" in ast.unparse(base) for base in bases) else "true"
+        summary = "Source" + (f": {', '.join(names)}" if 0 < len(names) < 4 else "")
+        if nodes:
+            return f'#| exports\n#| code-fold: {fold}\n#| code-summary: "{summary}"'
+    return ""
 
 
 def split_title(cell: dict) -> list[dict]:
     """nbdev reads title and quoted line from the title cell and drops the rest: give the rest its own cell."""
-    found = re.match(r"\s*# [^\n]+\n+(?:>[^\n]*\n?)+", "".join(cell["source"]))
+    source = joined(cell["source"])
+    found = re.match(r"\s*# [^\n]+\n+(?:>[^\n]*\n?)+", source)
     if cell["cell_type"] != "markdown" or not found:
         return [cell]
-    rest = "".join(cell["source"])[found.end() :].strip()
-    return [{**cell, "source": found.group(0)}] + (
-        [{**cell, "id": "after-title", "source": rest}] if rest else []
-    )
+    rest = {**cell, "id": "after-title", "source": source[found.end() :].strip()}
+    return [{**cell, "source": found.group(0)}] + ([rest] if rest["source"] else [])
 
 
 def stage(folder: Path, cfg: dict[str, str]) -> None:
@@ -178,61 +143,45 @@ def stage(folder: Path, cfg: dict[str, str]) -> None:
     shutil.copyfile(ROOT / "settings.ini", folder / "settings.ini")
     nbs = folder / cfg["nbs_path"]
     shutil.copytree(NBS, nbs, ignore=shutil.ignore_patterns(".*", "_proc", "_docs", "__pycache__"))
+    last = {"cell_type": "markdown", "id": "last", "metadata": {}, "source": ""}
     for path in notebooks(nbs):
-        nb = json.loads(path.read_text(encoding="utf-8"))
+        nb = read(path)
         nb["metadata"].pop("widgets", None)
         nb["cells"] = [part for cell in nb["cells"] for part in split_title(cell)]
-        nb["cells"].append(
-            {"cell_type": "markdown", "id": "last", "metadata": {}, "source": ""}
-        )  # nbdev looks one further
+        nb["cells"].append(last)  # nbdev looks one further
         for cell in nb["cells"]:
-            source = "".join(cell["source"])
+            source = joined(cell["source"])
             exported = re.search(r"^#\|\s*export\s*$", source, flags=re.M)
             if cell["cell_type"] == "code" and exported and (fold := folded(source)):
                 cell["source"] = source[: exported.start()] + fold + source[exported.end() :]
         path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
     for name, content in (("nbdev.yml", owner_file(cfg)), ("sidebar.yml", sidebar(nbs))):
-        (nbs / name).write_text(
-            yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
-        )
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        (nbs / name).write_text(text, encoding="utf-8")
 
 
 def exported(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """Every exported name -> the notebooks that document it, with the anchor there ('' for constants)."""
     names: dict[str, list[tuple[str, str]]] = {}
+
+    def add(name: str, anchor: str) -> None:
+        names.setdefault(name, []).append((page, anchor))
+
     for path in notebooks(folder):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        module = next(
-            (
-                found.group(1)
-                for source in sources
-                if (found := re.search(r"^#\|\s*default_exp\s+(\S+)", source, flags=re.M))
-            ),
-            "",
-        )
-        page = path.relative_to(folder).as_posix()
-        for source in sources:
-            if not re.search(r"^#\|\s*exports?\s*$", source, flags=re.M):
+        module, page = module_of(path), path.relative_to(folder).as_posix()
+        sources = [x for x in cells(path) if re.search(r"^#\|\s*exports?\s*$", x, flags=re.M)]
+        for node in (node for source in sources for node in ast.parse(source).body):
+            for target in getattr(node, "targets", []):
+                if isinstance(target, ast.Name) and target.id.isupper() and target.id[0] != "_":
+                    add(target.id, "")
+            name = getattr(node, "name", "_")
+            if name.startswith("_"):
                 continue
-            for node in ast.parse(source).body:
-                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith(
-                    "_"
-                ):
-                    anchor = node.name.lower()
-                    for name in (node.name, f"{module}.{node.name}"):
-                        names.setdefault(name, []).append((page, anchor))
-                    for sub in node.body if isinstance(node, ast.ClassDef) else []:
-                        if isinstance(sub, ast.FunctionDef) and not sub.name.startswith("_"):
-                            names.setdefault(f"{node.name}.{sub.name}", []).append((page, anchor))
-                elif isinstance(node, ast.Assign):
-                    for target in node.targets:
-                        if (
-                            isinstance(target, ast.Name)
-                            and target.id.isupper()
-                            and target.id[0] != "_"
-                        ):
-                            names.setdefault(target.id, []).append((page, ""))
+            add(name, name.lower())
+            add(f"{module}.{name}", name.lower())
+            for sub in node.body if isinstance(node, ast.ClassDef) else []:
+                if isinstance(sub, ast.FunctionDef) and not sub.name.startswith("_"):
+                    add(f"{name}.{sub.name}", name.lower())
     return names
 
 
@@ -265,33 +214,27 @@ def linked(
         if not places or not own and (len(places) > 1 or (word and not module)):
             return found.group(0)
         target, anchor = (own or places)[0]
-        address = (
-            "" if target == page else posixpath.relpath(target, posixpath.dirname(page) or ".")
-        )
-        if not address and not anchor:
-            return found.group(0)
-        return f"[{found.group(0)}]({address}{'#' + anchor if anchor else ''})"
+        here = posixpath.dirname(page) or "."
+        address = "" if target == page else posixpath.relpath(target, here)
+        address += f"#{anchor}" if anchor else ""
+        return f"[{found.group(0)}]({address})" if address else found.group(0)
 
-    text = ANCHOR.sub(
-        lambda found: found.group(1) + found.group(2).lower(), text
-    )  # Jupyter keeps capitals
+    # Jupyter keeps capitals in anchors
+    text = ANCHOR.sub(lambda found: found.group(1) + found.group(2).lower(), text)
     parts = UNTOUCHED.split(text)
-    return "".join(
-        part if number % 2 else CODE_NAME.sub(one, part) for number, part in enumerate(parts)
-    )
+    parts[::2] = [CODE_NAME.sub(one, part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def imports(path: Path) -> dict[str, str]:
     """The names a notebook imports from the package -> the module they come from."""
     found = {}
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code":
-            with suppress(SyntaxError):  # magics
-                for node in ast.walk(ast.parse("".join(cell["source"]))):
-                    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                        "dgdd_nb."
-                    ):
-                        found |= {alias.name: node.module.partition(".")[2] for alias in node.names}
+    for source in cells(path):
+        with suppress(SyntaxError):  # magics
+            for node in ast.walk(ast.parse(source)):
+                package, _, module = (getattr(node, "module", "") or "").partition(".")
+                if isinstance(node, ast.ImportFrom) and package == "dgdd_nb" and module:
+                    found |= {alias.name: module for alias in node.names}
     return found
 
 
@@ -301,45 +244,32 @@ def link_names(prepared: Path) -> None:
     names, kinds = exported(nbs), classes(nbs)
     for path in notebooks(prepared):
         page = path.relative_to(prepared).as_posix()
-        nb, known = json.loads(path.read_text(encoding="utf-8")), imports(nbs / page)
+        nb, known = read(path), imports(nbs / page)
         for cell in nb["cells"]:
-            source = "".join(cell["source"])
+            source = joined(cell["source"])
             if cell["cell_type"] == "raw":
                 cell["source"] = re.sub(r"^output-file:.*\n", "", source, flags=re.M)
             elif cell["cell_type"] == "markdown":
                 cell["source"] = linked(source, page, names, known)
-            for out in cell.get("outputs", []):
-                data = out.get("data", {})
-                if "text/markdown" in data:
-                    data["text/markdown"] = linked(
-                        documented("".join(data["text/markdown"]), kinds), page, names, known
-                    )
-                if "show_doc(" in source and "text/plain" in data:
-                    data["text/plain"] = linked(
-                        documented("".join(data["text/plain"]), kinds), page, names, known
-                    )
+            kept = ("text/markdown", "text/plain") if "show_doc(" in source else ("text/markdown",)
+            for data in (out.get("data", {}) for out in cell.get("outputs", [])):
+                for kind in (kind for kind in kept if kind in data):
+                    text = documented(joined(data[kind]), kinds)
+                    data[kind] = linked(text, page, names, known)
         path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
 
 
 def classes(folder: Path) -> set[str]:
     """The names of all classes that a code cell defines."""
-    found = set()
-    for path in notebooks(folder):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            if cell["cell_type"] == "code":
-                found |= set(re.findall(r"^class (\w+)", "".join(cell["source"]), flags=re.M))
-    return found
+    sources = [source for path in notebooks(folder) for source in cells(path)]
+    return set(re.findall(r"^class (\w+)", "\n".join(sources), flags=re.M))
 
 
 def documented(text: str, kinds: Collection[str] = ()) -> str:
     """What `show_doc` wrote, without its link to a repository (the source stands below), with `class` for classes."""
     text = re.sub(r"\[source\]\([^)\n]*\)\{[^}\n]*\}\n*", "", text)
-    return re.sub(
-        r"^def (\w+)(?=\()",
-        lambda found: f"class {found[1]}" if found[1] in kinds else found[0],
-        text,
-        flags=re.M,
-    )
+    kind = lambda found: f"{'class' if found[1] in kinds else 'def'} {found[1]}"  # noqa: E731
+    return re.sub(r"^def (\w+)(?=\()", kind, text, flags=re.M)
 
 
 def forgiving(signature: Callable) -> Callable:
@@ -369,19 +299,12 @@ def process(folder: Path) -> Path:
 
         def begin(self):
             super().begin()
-            module = next(
-                (
-                    found.group(1)
-                    for cell in self.nb.cells
-                    if cell.cell_type == "code"
-                    if (found := re.search(r"^#\|\s*default_exp\s+(\S+)", cell.source, flags=re.M))
-                ),
-                None,
-            )
+            source = "\n".join(cell.source for cell in self.nb.cells if cell.cell_type == "code")
+            module = re.search(r"^#\|\s*default_exp\s+(\S+)", source, flags=re.M)
             if module and hasattr(self, "k"):
                 self.k.run_cell(  # a module may bear the name of its function
                     "import importlib\n"
-                    f"globals().update(vars(importlib.import_module('dgdd_nb.{module}')))"
+                    f"globals().update(vars(importlib.import_module('dgdd_nb.{module[1]}')))"
                 )
 
         def __call__(self, cell):
@@ -396,20 +319,16 @@ def process(folder: Path) -> Path:
 
         def begin(self):
             super().begin()
+            runs = groupby(self.nb.cells, lambda cell: bool(getattr(cell, "has_sd", False)))
             self.nb.cells[:] = [
-                cell
-                for added, run in groupby(
-                    self.nb.cells, lambda cell: bool(getattr(cell, "has_sd", False))
-                )
-                for cell in (reversed(list(run)) if added else run)
+                cell for added, run in runs for cell in (reversed(list(run)) if added else run)
             ]
 
     class Procs(FilterDefaults):
         def base_procs(self):
             own = {exec_show_docs: Document, add_show_docs: InOrder}
-            return [
-                own.get(proc, proc) for proc in super().base_procs() if proc.__name__ != "add_links"
-            ]
+            procs = [proc for proc in super().base_procs() if proc.__name__ != "add_links"]
+            return [own.get(proc, proc) for proc in procs]
 
     nbdev.serve.FilterDefaults = Procs
     before = Path.cwd()
@@ -430,50 +349,21 @@ TEX = [
     (r"\\mathbb\{1\}", "\U0001d7d9"),
     (r"\\textstyle", ""),
 ]
-SEARCH = """
-window.siteSearch = (index, query, limit) => {
-  const words = query.toLowerCase().split(/\\s+/).filter(Boolean);
-  const scored = [];
-  for (const entry of index) {
-    const title = entry.title.toLowerCase(), section = entry.section.toLowerCase(), text = entry.text.toLowerCase();
-    let score = 0;
-    for (const word of words) {
-      const times = text.split(word).length - 1;
-      const one = (title.includes(word) ? 8 : 0) + (section === word ? 40 : section.includes(word) ? 12 : 0) + Math.min(times, 5);
-      if (!one) { score = 0; break; }
-      score += one;
-    }
-    if (score) scored.push([score, entry]);
-  }
-  return scored.sort((a, b) => b[0] - a[0]).slice(0, limit).map((pair) => pair[1]);
-};
-"""
+SEARCH = Path(__file__).with_name("site_search.js")
 LOAD = """if (!window.siteIndex) await new Promise((done, fail) => {
         const script = document.createElement("script");
         script.src = offset + "search.js"; script.onload = done; script.onerror = fail;
         document.head.append(script);
       });
       index = window.siteIndex;"""
-
-
-RANGES = [
-    (0x20, 0x7E),
-    (0xA0, 0xFF),
-    (0x131, 0x131),
-    (0x237, 0x237),
-    (0x2C6, 0x2DD),
-    (0x300, 0x36F),
-    (0x370, 0x3FF),
-    (0x2010, 0x2063),
-    (0x20D0, 0x20E1),
-    (0x2100, 0x214F),
-    (0x2190, 0x21FF),
-    (0x2200, 0x22FF),
-    (0x2308, 0x230B),
-    (0x23B4, 0x23E1),
-    (0x27E6, 0x27EF),
-    (0x1D400, 0x1D7FF),
-]
+SWAPS = {  # in the script of the renderer, which is pinned to one version
+    'const r = await fetch(offset + "search.json");\n      index = await r.json();': LOAD,
+    "const hits = fuse ?": "const hits = window.siteSearch ? window.siteSearch(index, q, limit) : fuse ?",
+    "0.299 * r + 0.587 * g + 0.114 * b < 128;": 'document.documentElement.dataset.scheme === "alternate";',
+}
+# of the characters in formulas
+RANGES = """20-7E A0-FF 131-131 237-237 2C6-2DD 300-36F 370-3FF 2010-2063 20D0-20E1 2100-214F
+    2190-21FF 2200-22FF 2308-230B 23B4-23E1 27E6-27EF 1D400-1D7FF"""
 
 
 def formula_font(path: Path) -> None:
@@ -482,17 +372,14 @@ def formula_font(path: Path) -> None:
     from fontTools.subset import Options, Subsetter
     from fontTools.ttLib import TTFont
 
-    font = TTFont(
-        Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf", recalcTimestamp=False
-    )
-    chosen = Subsetter(
-        Options(layout_features=["*"], name_IDs=["*"], hinting=False, notdef_outline=True)
-    )
-    chosen.populate(unicodes=[code for first, last in RANGES for code in range(first, last + 1)])
+    source = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+    font = TTFont(source, recalcTimestamp=False)
+    options = {"layout_features": ["*"], "name_IDs": ["*"], "notdef_outline": True}
+    chosen = Subsetter(Options(hinting=False, **options))
+    ends = [[int(end, 16) for end in pair.split("-")] for pair in RANGES.split()]
+    chosen.populate(unicodes=[code for first, last in ends for code in range(first, last + 1)])
     chosen.subset(font)
-    for record in font[
-        "name"
-    ].names:  # a part of the font goes by another name; copyright and licence stay
+    for record in font["name"].names:  # a part goes by another name; copyright and licence stay
         if record.nameID in (1, 3, 4, 6, 16, 18, 20, 21, 25):
             record.string = "Formulas"
     font.flavor = "woff"
@@ -500,20 +387,60 @@ def formula_font(path: Path) -> None:
     font.save(path)
 
 
-def swapped(text: str, old: str, new: str) -> str:
-    """Replace a text that must be there: the renderer is pinned to one version."""
-    if old not in text:
-        raise RuntimeError(
-            f"smalldocs wrote something else than expected (wanted: {old!r}); use smalldocs==0.5.4."
-        )
-    return text.replace(old, new)
-
-
-def script(letter: str) -> str:
+def script(found: re.Match) -> str:
     """A capital script letter; browsers no longer read `mathvariant`."""
-    return dict(zip("BEFHILMR", "\u212c\u2130\u2131\u210b\u2110\u2112\u2133\u211b")).get(
-        letter, chr(0x1D49C + ord(letter) - 65)
-    )
+    special = dict(zip("BEFHILMR", "\u212c\u2130\u2131\u210b\u2110\u2112\u2133\u211b"))
+    return f"<mi>{special.get(found[1], chr(0x1D49C + ord(found[1]) - 65))}</mi>"
+
+
+MATHML = (
+    ("<mo minsize=", '<mo stretchy="true" symmetric="true" minsize='),
+    (
+        r"<mo((?:(?!space=)[^>])*)>(\||\u2016|&#x0007C;|&#x02016;)</mo>",
+        r'<mo\1 lspace="0" rspace="0">\2</mo>',
+    ),
+    (
+        r"<msup>(<mo [^>]*minsize[^>]*>[^<]*</mo>)<mn>",
+        r'\1<msup><mspace width="0" height="1.3em"/><mn>',
+    ),
+    (r'<mi mathvariant="script">([A-Z])</mi>', script),
+    ("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>"),
+)
+PAGE = (  # no foreign address, no search library
+    (r'<link[^>]*href="https://cdn[^>]*>|<script[^>]*src="https://cdn[^>]*></script>', ""),
+    (r'<script src="[^"]*fuse\.min\.js"></script>', ""),
+)
+KEYBOARD = (  # buttons that a keyboard reaches; a heading may be called Title
+    (
+        r'<a (class="sidebar-item-toggle[^>]*?) role="navigation"([^>]*)>(.*?)</a>',
+        r'<button type="button" \1\2>\3</button>',
+    ),
+    (
+        r'<a class="sidebar-item-text[^>]*data-bs-toggle[^>]*>(.*?)</a>',
+        r'<span class="sidebar-item-text sidebar-section-title">\1</span>',
+    ),
+    (r'(<a href="#[^"]*") id="toc-[^"]*"(?= class="nav-link")', r"\1"),
+    (
+        'title="Toggle dark mode"',
+        'title="Light or dark" aria-label="Light or dark" role="button"',
+    ),
+    (
+        r'<p>(Colab: after publication|<a href="https://colab\.[^"]*">[^<]*</a>)</p>',
+        r'<p class="colab">\1</p>',
+    ),
+    (
+        r"(?s)\A(.*?<body[^>]*>)",  # the first: explorers stand in frames
+        r'\1<a class="skip" href="#quarto-document-content">Skip to the text</a>',
+    ),
+    ("<!-- WARNING: THIS FILE WAS AUTOGENERATED! DO NOT EDIT! -->", ""),
+)
+
+
+def changed(text: str, table: Collection[tuple]) -> str:
+    """A text after several replacements."""
+    for pattern, replacement in table:
+        text = re.sub(pattern, replacement, text)
+    return text
 
 
 def mathml(found: re.Match) -> str:
@@ -522,27 +449,9 @@ def mathml(found: re.Match) -> str:
 
     kind, tex = found.group(1), html.unescape(found.group(2)).strip()
     number = re.search(r"\\tag\{([^}]*)\}", tex)
-    tex = re.sub(r"\\tag\{[^}]*\}", "", tex)
-    for old, new in TEX:
-        tex = re.sub(old, lambda _, new=new: new, tex)
-    code = convert(tex.strip(), display="block" if kind == "display" else "inline")
-    code = code.replace("<mo minsize=", '<mo stretchy="true" symmetric="true" minsize=')
-    code = re.sub(
-        r"<mo((?:(?!space=)[^>])*)>(\||\u2016|&#x0007C;|&#x02016;)</mo>",
-        r'<mo\1 lspace="0" rspace="0">\2</mo>',
-        code,
-    )
-    code = re.sub(
-        r"<msup>(<mo [^>]*minsize[^>]*>[^<]*</mo>)<mn>",
-        r'\1<msup><mspace width="0" height="1.3em"/><mn>',
-        code,
-    )
-    code = re.sub(
-        r'<mi mathvariant="script">([A-Z])</mi>',
-        lambda found: f"<mi>{script(found.group(1))}</mi>",
-        code,
-    )
-    code = code.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
+    tex = changed(tex, [(r"\\tag\{[^}]*\}", ""), *TEX]).strip()
+    code = convert(tex, display="block" if kind == "display" else "inline")
+    code = changed(code, MATHML)
     if kind == "inline":
         return f'<span class="math inline">{code}</span>'
     tag = f'<span class="eq-number">({number.group(1)})</span>' if number else ""
@@ -576,65 +485,28 @@ COLUMNS = re.compile(r"^\s*[|\u2500-\u257f]|^(?:tensor|array)\(|^\s+\[|\S {2,}\S
 def wrapped(found: re.Match) -> str:
     """A printed output: lines in columns stay whole and scroll, all other lines wrap."""
     runs = []
-    for whole, lines in groupby(
-        found.group(2).split("\n"), lambda line: bool(COLUMNS.search(html.unescape(line)))
-    ):
-        lines = list(lines)
-        alone = whole and len(lines) == 1  # one line has nothing to stand under
-        runs.append(
-            "\n".join(lines)
-            if whole and not alone
-            else f'<span class="wraps">{chr(10).join(lines)}</span>'
-        )
+    lines = found.group(2).split("\n")
+    for columns, run in groupby(lines, lambda line: bool(COLUMNS.search(html.unescape(line)))):
+        run = list(run)
+        text = "\n".join(run)
+        alone = len(run) == 1  # one line has nothing to stand under
+        runs.append(text if columns and not alone else f'<span class="wraps">{text}</span>')
     return found.group(1) + "\n".join(runs)
 
 
 def finish_page(text: str) -> str:
     """One rendered page: formulas without scripts, buttons that a keyboard reaches, no foreign address."""
-    text = re.sub(
-        r'<link[^>]*href="https://cdn[^>]*>|<script[^>]*src="https://cdn[^>]*></script>', "", text
-    )
-    text = re.sub(r'<script src="[^"]*fuse\.min\.js"></script>', "", text)
-    text = PRINTED.sub(wrapped, table_of_contents(MATH.sub(mathml, text)))
-    text = re.sub(
-        r'<a (class="sidebar-item-toggle[^>]*?) role="navigation"([^>]*)>(.*?)</a>',
-        r'<button type="button" \1\2>\3</button>',
-        text,
-    )
-    text = re.sub(
-        r'<a class="sidebar-item-text[^>]*data-bs-toggle[^>]*>(.*?)</a>',
-        r'<span class="sidebar-item-text sidebar-section-title">\1</span>',
-        text,
-    )
-    text = re.sub(
-        r'(<a href="#[^"]*") id="toc-[^"]*"(?= class="nav-link")', r"\1", text
-    )  # a heading may be called Title
-    text = text.replace(
-        'title="Toggle dark mode"', 'title="Light or dark" aria-label="Light or dark" role="button"'
-    )
-    text = re.sub(
-        r'<p>(Colab: after publication|<a href="https://colab\.[^"]*">[^<]*</a>)</p>',
-        r'<p class="colab">\1</p>',
-        text,
-    )
-    text = re.sub(
-        r"(<body[^>]*>)",
-        r'\1<a class="skip" href="#quarto-document-content">Skip to the text</a>',
-        text,
-        count=1,
-    )
-    return text.replace("<!-- WARNING: THIS FILE WAS AUTOGENERATED! DO NOT EDIT! -->", "")
+    text = table_of_contents(MATH.sub(mathml, changed(text, PAGE)))
+    return changed(PRINTED.sub(wrapped, text), KEYBOARD)
 
 
 def finish(site: Path) -> None:
     """All rendered pages, styles and scripts: complete in themselves, readable from a folder too."""
     for path in site.rglob("*.html"):
         path.write_text(finish_page(path.read_text(encoding="utf-8")), encoding="utf-8")
-    for path in (site / "site_libs").rglob("*.css"):
-        text = re.sub(
-            r"@import\s+url\(https?:[^)]*\);", "", path.read_text(encoding="utf-8")
-        )  # fonts
-        path.write_text(text, encoding="utf-8")
+    for path in (site / "site_libs").rglob("*.css"):  # no fonts from elsewhere
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r"@import\s+url\(https?:[^)]*\);", "", text), encoding="utf-8")
     formula_font(site / "site_libs" / "formulas" / "formulas.woff")
     with (site / "site_libs" / "smalldocs.css").open("a", encoding="utf-8") as file:
         file.write(
@@ -643,28 +515,20 @@ def finish(site: Path) -> None:
         )
     script = site / "site_libs" / "smalldocs.js"
     text = script.read_text(encoding="utf-8")
-    text = swapped(
-        text, 'const r = await fetch(offset + "search.json");\n      index = await r.json();', LOAD
-    )
-    text = swapped(
-        text,
-        "const hits = fuse ?",
-        "const hits = window.siteSearch ? window.siteSearch(index, q, limit) : fuse ?",
-    )
-    text = swapped(
-        text,
-        "const dark = 0.299 * r + 0.587 * g + 0.114 * b < 128;",
-        'const dark = document.documentElement.dataset.scheme === "alternate";',
-    )  # not by the background
+    for old, new in SWAPS.items():
+        if old not in text:
+            raise RuntimeError(
+                f"smalldocs wrote something else than expected (wanted: {old!r}); use smalldocs==0.5.4."
+            )
+        text = text.replace(old, new)
     script.write_text(text, encoding="utf-8")
     entries = json.loads((site / "search.json").read_text(encoding="utf-8"))
     for entry in entries:
-        entry |= {
-            key: re.sub(r"\\[()\[\]]|\\(?=[a-zA-Z])", "", entry[key])
-            for key in ("title", "section", "text")
-        }
+        for key in ("title", "section", "text"):
+            entry[key] = re.sub(r"\\[()\[\]]|\\(?=[a-zA-Z])", "", entry[key])
     entries = json.dumps(entries, ensure_ascii=False).replace("</", "<\\/")
-    (site / "search.js").write_text(f"window.siteIndex = {entries};{SEARCH}", encoding="utf-8")
+    search = f"window.siteIndex = {entries};{SEARCH.read_text(encoding='utf-8')}"
+    (site / "search.js").write_text(search, encoding="utf-8")
     (site / "search.json").unlink()
     shutil.rmtree(site / "site_libs" / "fuse", ignore_errors=True)
     (site / ".nojekyll").touch()
@@ -690,14 +554,17 @@ def build(site: Path = SITE) -> Path:
 
 
 # ------------------------------------------------------------------ checking
+LOADERS = "img script iframe source video audio embed object track".split()
+TEXT_MARKS = (r"\(", r"\[", ":::", "{{<", "#|", "$$")
+
+
 class Page(HTMLParser):
     """What a page links to, shows, and can be linked at."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
         self.ids, self.links, self.loads, self.problems = set(), [], [], []
-        self.headings, self.raw, self.figure, self.caption = [], [], 0, False
-        self.inside, self.main = [], False
+        self.inside, self.main, self.figure, self.caption = [], False, 0, False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
@@ -717,36 +584,22 @@ class Page(HTMLParser):
         if tag == "link" and given.get("rel") not in ("canonical", "alternate"):
             self.loads.append(given.get("href", ""))
         for key in ("src", "poster", "data"):
-            if given.get(key) and tag in (
-                "img",
-                "script",
-                "iframe",
-                "source",
-                "video",
-                "audio",
-                "embed",
-                "object",
-                "track",
-            ):
+            if given.get(key) and tag in LOADERS:
                 self.loads.append(given[key])
         if given.get("srcset"):
             self.loads += [part.split()[0] for part in given["srcset"].split(",") if part.split()]
         if given.get("srcdoc"):
-            self.loads += [
-                link for link in Page(given["srcdoc"]).loads if not link.startswith("data:")
-            ]
-            self.problems += styles(given["srcdoc"])
-        if "style" in given:
-            self.problems += styles(given["style"])
+            inside = Page(given["srcdoc"]).loads
+            self.loads += [link for link in inside if not link.startswith("data:")]
+        self.problems += styles(given.get("srcdoc", "") + given.get("style", ""))
         if tag == "figure":
             self.figure, self.caption = self.figure + 1, False
         if tag == "figcaption":
             self.caption = True
         if tag == "img" and self.main:
             if not given.get("alt", "").strip():
-                self.problems.append(
-                    f"a picture has no alternative text: {given.get('src', '')[:60]}"
-                )
+                source = given.get("src", "")[:60]
+                self.problems.append(f"a picture has no alternative text: {source}")
             if not self.figure and given.get("src", "").startswith("data:"):
                 self.problems.append(f"a figure has no caption: {given.get('alt', '')[:80]}")
 
@@ -763,78 +616,69 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.inside and self.inside[-1] == "style":
             self.problems += styles(data)
-        if self.main and not self.inside:
-            for mark in (r"\(", r"\[", ":::", "{{<", "#|", "$$"):
-                if mark in data:
-                    self.problems.append(f"markup shows as text: {data.strip()[:80]!r}")
+        if self.main and not self.inside and any(mark in data for mark in TEXT_MARKS):
+            self.problems.append(f"markup shows as text: {data.strip()[:80]!r}")
 
 
 def styles(text: str) -> list[str]:
     """Addresses that a style would fetch."""
-    return [
-        f"a style loads {found}"
-        for found in re.findall(r"(?:@import\s*|url\()\s*[\"']?\s*((?:https?:)?//[^\"')\s]+)", text)
-    ]
+    address = r"(?:@import\s*|url\()\s*[\"']?\s*((?:https?:)?//[^\"')\s]+)"
+    return [f"a style loads {found}" for found in re.findall(address, text)]
 
 
 def check(site: Path = SITE) -> list[str]:
     """Everything wrong with a built site, one sentence each: links, anchors, pictures, requests, leftovers."""
-    files = sorted(site.rglob("*.html"))
-    pages = {
-        path.relative_to(site).as_posix(): Page(path.read_text(encoding="utf-8")) for path in files
+    texts = {
+        path.relative_to(site).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(site.rglob("*"))
+        if path.suffix in (".html", ".css", ".js")
     }
+    pages = {name: Page(text) for name, text in texts.items() if name.endswith(".html")}
     wrong = [] if "index.html" in pages else ["there is no index.html"]
     for name, page in pages.items():
         wrong += [f"{name}: {problem}" for problem in page.problems]
-        for link in page.loads:
-            if re.match(r"(?:[a-z]+:)?//", link):
-                wrong.append(f"{name}: loads {link}")
-        for link in page.links + [link for link in page.loads if not link.startswith("data:")]:
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc:
-                if parts.scheme in ("http", "https") and (
-                    not parts.netloc or "." not in parts.netloc or " " in link
-                ):
-                    wrong.append(f"{name}: {link} is not an address")
-                if PLACEHOLDER in link:
-                    wrong.append(f"{name}: {link} points at nobody's page")
-                continue
-            target = (
-                posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
-                if parts.path
-                else name
-            )
-            if target.startswith("..") or not (site / target).is_file():
-                wrong.append(f"{name}: {link} leads nowhere")
-            elif (
-                parts.fragment
-                and target in pages
-                and unquote(parts.fragment) not in pages[target].ids
-            ):
-                wrong.append(f"{name}: {link} has no such place on its page")
-    for path in sorted(site.rglob("*.css")):
         wrong += [
-            f"{path.relative_to(site).as_posix()}: {problem}"
-            for problem in styles(path.read_text(encoding="utf-8"))
+            f"{name}: loads {link}" for link in page.loads if re.match(r"(?:[a-z]+:)?//", link)
         ]
-    for path in sorted(site.rglob("*.js")):
-        text = path.read_text(encoding="utf-8")
-        if path.name != "search.js" and re.search(
-            r"(?:fetch|import|importScripts)\s*\(?\s*[\"'`]https?:", text
-        ):
-            wrong.append(f"{path.relative_to(site).as_posix()}: loads a foreign address")
+        for link in page.links + [link for link in page.loads if not link.startswith("data:")]:
+            if problem := link_problem(site, name, link, pages):
+                wrong.append(f"{name}: {link} {problem}")
+    for name, text in texts.items():
+        if name.endswith(".css"):
+            wrong += [f"{name}: {problem}" for problem in styles(text)]
+        fetched = re.search(r"(?:fetch|import|importScripts)\s*\(?\s*[\"'`]https?:", text)
+        if name.endswith(".js") and name != "search.js" and fetched:
+            wrong.append(f"{name}: loads a foreign address")
     return list(dict.fromkeys(wrong))
+
+
+def link_problem(site: Path, name: str, link: str, pages: dict[str, Page]) -> str:
+    """What is wrong with one link of a page, or ''."""
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        if PLACEHOLDER in link:
+            return "points at nobody's page"
+        bad = "." not in parts.netloc or " " in link
+        return "is not an address" if parts.scheme in ("http", "https") and bad else ""
+    target = name
+    if parts.path:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
+    if target.startswith("..") or not (site / target).is_file():
+        return "leads nowhere"
+    if parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+        return "has no such place on its page"
+    return ""
 
 
 def undocumented(site: Path = SITE) -> list[str]:
     """Exported functions and classes that have no place on their page."""
-    wrong = []
+    wrong, texts = [], {}
     for name, places in exported(NBS).items():
         for notebook, anchor in places if "." not in name else []:
             page = site / Path(notebook).with_suffix(".html")
-            if anchor and (
-                not page.exists() or f'id="{anchor}"' not in page.read_text(encoding="utf-8")
-            ):
+            if page not in texts:
+                texts[page] = page.read_text(encoding="utf-8") if page.exists() else ""
+            if anchor and f'id="{anchor}"' not in texts[page]:
                 wrong.append(f"{page.name}: {name} is exported and not documented")
     return wrong
 
@@ -844,9 +688,8 @@ def serve(site: Path) -> None:
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=site)
-    ) as server:
+    shown = partial(SimpleHTTPRequestHandler, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), shown) as server:
         print(f"http://127.0.0.1:{server.server_port} (Ctrl-C ends it)", flush=True)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
@@ -854,15 +697,12 @@ def serve(site: Path) -> None:
 
 def main() -> int:
     """Read the command line; build, then check or serve."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="check the built site; exit 1 if something is wrong"
-    )
-    parser.add_argument("--serve", action="store_true", help="show it afterwards")
-    parser.add_argument("--prepare", action="store_true", help="only write _proc/, for Quarto")
-    args = parser.parse_args()
+    args = command_line(
+        __doc__,
+        check="check the built site; exit 1 if something is wrong",
+        serve="show it afterwards",
+        prepare="only write _proc/, for Quarto",
+    ).parse_args()
     start = time.perf_counter()
     if args.prepare:
         with tempfile.TemporaryDirectory(prefix="dgdd_site.") as work:
@@ -874,9 +714,8 @@ def main() -> int:
     site = build()
     pages = list(site.rglob("*.html"))
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
-    print(
-        f"{site.name}/index.html: {len(pages)} pages, {size / 1e6:.1f} MB, {time.perf_counter() - start:.0f} s"
-    )
+    seconds = time.perf_counter() - start
+    print(f"{site.name}/index.html: {len(pages)} pages, {size / 1e6:.1f} MB, {seconds:.0f} s")
     wrong = check(site) + undocumented(site) if args.check else []
     for sentence in wrong:
         print(sentence)

@@ -14,7 +14,6 @@ tools/refresh.py strips the pages, so that a second run gives the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -24,9 +23,9 @@ from pathlib import Path
 
 import nbformat
 import refresh
+from books import ROOT, command_line, joined, write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-ROOT = Path(__file__).resolve().parent.parent
 WORKSHOP = ROOT / "workshop"
 BLANK = re.compile(
     r"^(?P<indent> *)# BLANK: (?P<what>.+)\n(?P<body>(?:.*\n)*?) *# END *\n", flags=re.M
@@ -43,15 +42,12 @@ def split_cells(text: str) -> list[tuple[str, str]]:
     pieces = re.split(r"^# %%(.*)\n", text, flags=re.M)[1:]
     cells = []
     for mark, body in zip(pieces[::2], pieces[1::2]):
-        kind = "markdown" if mark.strip() == "[markdown]" else "code"
-        if kind == "markdown":
-            found = re.fullmatch(r'r?"""(.*)"""', body.strip(), flags=re.S)
-            if not found:
-                raise ValueError(
-                    f"a [markdown] cell is one string in triple quotes, not: {body[:60]!r}"
-                )
-            body = found.group(1)
-        cells.append((kind, body.strip("\n")))
+        if mark.strip() != "[markdown]":
+            cells.append(("code", body.strip("\n")))
+        elif found := re.fullmatch(r'r?"""(.*)"""', body.strip(), flags=re.S):
+            cells.append(("markdown", found.group(1).strip("\n")))
+        else:
+            raise ValueError(f"a [markdown] cell is one string in triple quotes: {body[:60]!r}")
     return cells
 
 
@@ -61,13 +57,8 @@ def with_blanks(code: str) -> str:
     def empty(found: re.Match) -> str:
         indent = found["indent"]
         first, *rest = textwrap.wrap(found["what"], 84 - len(indent))
-        return "".join(
-            [
-                f"{indent}# your code: {first}\n",
-                *(f"{indent}#   {line}\n" for line in rest),
-                f"{indent}...\n",
-            ]
-        )
+        lines = [f"# your code: {first}", *(f"#   {line}" for line in rest), "..."]
+        return "".join(f"{indent}{line}\n" for line in lines)
 
     return BLANK.sub(empty, code + "\n").rstrip("\n")
 
@@ -82,34 +73,24 @@ def code_cells(text: str) -> list[dict]:
     return [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
 
 
-def with_outputs(cells: list[dict], before: list[dict]) -> None:
-    """Give code cells the outputs that they had before, down to the first one that has changed."""
-    for cell, old in zip(cells, before):
-        if cell.source != refresh.joined(old["source"]):
-            break
-        cell.outputs = nbformat.from_dict(old["outputs"])
-
-
 def cleared(text: str) -> str:
     """A notebook without its outputs."""
     nb = json.loads(text)
-    nb["cells"] = [
-        cell | {"outputs": []} if cell["cell_type"] == "code" else cell for cell in nb["cells"]
-    ]
+    for cell in nb["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = []
     return json.dumps(nb, sort_keys=True)
 
 
 def notebook(source: Path, solution: bool, before: list[dict] = ()) -> str:
     """The text of one notebook; `before`: the code cells of the stored one, whose outputs are kept."""
-    number = source.stem.split("_")[0]
-    cells, up = [], solution
+    number, up, cells = source.stem.split("_")[0], UP if solution else "", []
     for i, (kind, text) in enumerate(split_cells(source.read_text(encoding="utf-8"))):
         key = f"{'solution' if solution else 'exercise'}-{number}-{i:02d}"
         if kind == "markdown":
-            text = re.sub(r"\A# (.+)", r"# \1: solution", text) if solution and i == 0 else text
-            text = (
-                text.replace("](../", "](../../") if solution else text
-            )  # one folder further down
+            if solution:  # one folder further down
+                text = text.replace("](../", "](../../")
+                text = re.sub(r"\A# (.+)", r"# \1: solution", text) if i == 0 else text
             cells.append(new_markdown_cell(text, id=key))
             continue
         text = solved(text) if solution else with_blanks(text)
@@ -117,9 +98,12 @@ def notebook(source: Path, solution: bool, before: list[dict] = ()) -> str:
             raise ValueError(
                 f"{source.name}: a BLANK without END, or an END without BLANK, in {text[:60]!r}"
             )
-        cells.append(new_code_cell((UP if up else "") + text, id=key))
-        up = False
-    with_outputs([cell for cell in cells if cell.cell_type == "code"], before)
+        cells.append(new_code_cell(up + text, id=key))
+        up = ""
+    for cell, old in zip([cell for cell in cells if cell.cell_type == "code"], before):
+        if cell.source != joined(old["source"]):
+            break
+        cell.outputs = nbformat.from_dict(old["outputs"])
     nb = new_notebook(cells=cells, metadata=METADATA, nbformat_minor=5)
     nbformat.validate(nb)
     return nbformat.writes(nb) + "\n"
@@ -132,20 +116,14 @@ def executed(path: Path) -> list[dict]:
     return code_cells(refresh.tidy(refresh.execute(path, set(), 600)[0]))
 
 
-def write(path: Path, text: str) -> bool:
-    """Write a file, first under another name; whether it has changed."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)
-    return True
-
-
-def comparable(path: Path, text: str) -> str:
-    """What of a notebook follows from its source: all of an exercise, all but the outputs of a solution."""
-    return cleared(text) if path.parent.name == "solutions" else text
+def differs(path: Path, text: str) -> bool:
+    """Whether a stored notebook is not what its source makes; outputs of a solution do not count."""
+    if not path.exists():
+        return True
+    before = path.read_text(encoding="utf-8")
+    if path.parent.name == "solutions":
+        before, text = cleared(before), cleared(text)
+    return before != text
 
 
 def wanted() -> dict[Path, str]:
@@ -161,27 +139,14 @@ def wanted() -> dict[Path, str]:
 
 def main() -> int:
     """Write or compare the notebooks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument(
-        "--run", action="store_true", help="execute the solutions, store their outputs"
-    )
-    args, texts = parser.parse_args(), wanted()
+    args = command_line(
+        __doc__, check="write nothing, compare", run="execute the solutions, store their outputs"
+    ).parse_args()
+    texts = wanted()
     if args.check:
-        old = [
-            path
-            for folder in (WORKSHOP, WORKSHOP / "solutions")
-            for path in folder.glob("*.ipynb")
-            if path not in texts
-        ]
-        different = [
-            path
-            for path, text in texts.items()
-            if not path.exists()
-            or comparable(path, path.read_text(encoding="utf-8")) != comparable(path, text)
-        ]
+        there = [*WORKSHOP.glob("*.ipynb"), *(WORKSHOP / "solutions").glob("*.ipynb")]
+        old = [path for path in there if path not in texts]
+        different = [path for path, text in texts.items() if differs(path, text)]
         for path in different:
             print(f"{path.relative_to(ROOT)} differs from its source: run tools/workshop.py")
         for path in old:
