@@ -106,6 +106,7 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "out": (Path, Path("distilled"), "folder for the result, and for what a resume needs"),
     "evaluate out": (Path, None, "folder for scores.csv [default: that of the first set]"),
     "show out": (Path, None, "the file to write [default: overview.png in the folder]"),
+    "methods": (str, "random,DM,DM-matched,DM+SGS", "what to compare, with commas between"),
     "compare out": (Path, None, "folder for the results [default: compare-TARGET]"),
     "run out": (Path, None, "folder [default: results/STUDY]", "--results", "--out"),
     "plot out": (Path, None, "the file to write [default: beside the results]"),
@@ -395,8 +396,8 @@ def show_command(made: Path, per_class: int, out: Path | None) -> None:
 # %% ../nbs/61_cli.ipynb #b898cf19
 @command(
     "compare",
-    "data target size domains classes ipc steps seeds networks recipe out jobs resume dry_run "
-    "config",
+    "data target methods size domains classes ipc steps seeds networks recipe out jobs resume "
+    "dry_run config",
     "pictures --target sketch --size 32 --jobs 2",
 )
 def compare_command(
@@ -406,14 +407,16 @@ def compare_command(
     domains: str | None,
     classes: str | None,
     steps: int,
+    methods: str,
     out: Path | None,
     **how: Any,
 ) -> None:
     """Does it help on your images? A paired table on the domain that is left out.
 
     Compared are random real images, DM (distribution matching), DM with a step as long as that of SGS
-    ("matched step"), and DM + SGS (spectral gradient surgery). DM minus random says what distillation gives,
-    DM + SGS minus the matched step what SGS gives. A trial is one set, made and scored.
+    ("matched step"), and DM + SGS (spectral gradient surgery), or what --methods names, such as whole: all
+    real images. DM minus random says what distillation gives, DM + SGS minus the matched step what SGS
+    gives. A trial is one set, made and scored.
     """
     say("Loading, a few seconds ...")
     from dgdd_nb.study import compare
@@ -423,10 +426,11 @@ def compare_command(
     chosen = classes or (domains and ":" in data)  # by what a plug cannot say
     source = images_of(*asked) if chosen else plug_of(*asked[:3])
     out = out or Path(f"compare-{target}")
-    rows = compare(source, target, folder=out, distill={"steps": steps}, **how)
+    how |= {"distill": {"steps": steps}, "methods": methods.split(",")}
+    rows = compare(source, target, folder=out, **how)
     if rows is not None:
-        more = f'dgdd table {out}   or   dgdd table {out} --baseline "DM, matched step"'
-        typer.echo(f"All numbers: {more}")
+        more = f'   or   dgdd table {out} --baseline "DM, matched step"'
+        typer.echo(f"All numbers: dgdd table {out}" + more * ("DM-matched" in methods))
 
 # %% ../nbs/61_cli.ipynb #e0c49cfa
 @command(

@@ -8,21 +8,19 @@ __all__ = ['METHODS', 'Work', 'register', 'make_set', 'check_method']
 # %% ../nbs/23_methods.ipynb #m-imports
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 import torch
 
-from .coresets import by_features, herding, k_center, random, whole
-from .data import MultiDomain, number_of
+from .coresets import by_features, herd, random, spread_out, whole
+from .data import MultiDomain, did_you_mean, number_of
 from .distill import distill
 from .distilled import DistilledSet
 from .engine import EngineSettings
-from .files import did_you_mean
 from .train import Plug
 
 # %% ../nbs/23_methods.ipynb #m-find
@@ -46,14 +44,18 @@ def find(name: str) -> Any:
     "What a name of a part stands for; ValueError with a suggestion."
     where = PARTS.get(name, name)
     if ":" not in where:
-        hint = did_you_mean(name, list(PARTS)) or f": there are {', '.join(PARTS)}"
-        raise ValueError(f"There is no part {name!r}{hint}; your own are written module:name.")
+        raise _none_of("part", name, PARTS)
     try:
         return resolve_name(where)
     except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{name!r} cannot be imported ({error}): check it, and install it where it is to run."
-        ) from None
+        advice = "check it, and install it where it is to run"
+        raise ValueError(f"{name!r} cannot be imported ({error}): {advice}.") from None
+
+
+def _none_of(kind: str, name: str, known: dict) -> ValueError:
+    "The error that suggests a name."
+    hint = did_you_mean(name, list(known)) or f": there are {', '.join(known)}"
+    return ValueError(f"There is no {kind} {name!r}{hint}; your own are written module:name.")
 
 
 def bound(made: Callable, name: str, *values: Any, **options: Any) -> partial:
@@ -104,21 +106,19 @@ def distilled(
     **options: Any,
 ) -> DistilledSet:
     "Distillation by parts with names; options that the surgery has go to it, others to `distill`."
-    known: list[str] = []
+    own = inspect.signature(distill).parameters.values()
+    known = [x.name for x in own if x.kind is x.KEYWORD_ONLY]
+    known += [x.name for x in fields(EngineSettings)]
     if surgery is not None:
         plug = dict(surgery) if isinstance(surgery, dict) else {"name": surgery}
-        known = list(inspect.signature(find(plug["name"])).parameters) if "name" in plug else []
-        plug |= {key: options.pop(key) for key in known if key in options}
-        surgery = build(plug)
+        of_it = [*inspect.signature(find(plug["name"])).parameters] if "name" in plug else []
+        surgery = build({**plug, **{key: options.pop(key) for key in of_it if key in options}})
+        known += of_it
+    for key in options:
+        number_of("option of distillation", key, known)
     if encoders is not None and not callable(encoders):  # `distill` calls it with (build, seed)
         call = later(encoders, None, seed)
         encoders = partial(call.func, **call.keywords)
-    own = [
-        x.name for x in inspect.signature(distill).parameters.values() if x.kind is x.KEYWORD_ONLY
-    ]
-    every = [*own, *map(attrgetter("name"), fields(EngineSettings)), *known]
-    for key in options:
-        number_of("option of distillation", key, every)
     if work.moved is not None:
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
     options = {"device": work.device, "progress": False, "encoders": encoders, **options}
@@ -131,16 +131,11 @@ def everything(source: MultiDomain, ipc: int | None, seed: int, work: Work) -> D
     return whole(source)
 
 
-def _coreset(rule: Callable) -> Callable:
-    "A coreset as a method."
-    known = list(inspect.signature(random if rule is random else by_features).parameters)
-
-    def chosen(source: MultiDomain, ipc: int, seed: int, work: Work, **options: Any):
-        for key in options:
-            number_of(f"option of {rule.__name__}", key, known)
-        return rule(source, ipc, seed=seed, **options)
-
-    return chosen
+def coreset(
+    source: MultiDomain, ipc: int, seed: int, work: Work, *, rule: Callable, **options: Any
+) -> DistilledSet:
+    "Real images chosen by a rule; its options are checked by name."
+    return bound(rule, "a coreset", source, ipc, seed, **options)()
 
 # %% ../nbs/23_methods.ipynb #m-register
 METHODS: dict[str, tuple[Callable | str, dict[str, Any]]] = {}  # name -> what makes it, options
@@ -156,9 +151,9 @@ def register(
 
 
 register("whole", everything)
-register("random", _coreset(random))
-register("herding", _coreset(herding))
-register("k_center", _coreset(k_center))
+register("random", coreset, rule=random)
+register("herding", coreset, rule=partial(by_features, "herding", herd))
+register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
@@ -169,8 +164,7 @@ def resolve(name: str) -> tuple[Callable, dict[str, Any]]:
     if name not in METHODS and ":" in name:
         return find(name), {}
     if name not in METHODS:
-        hint = did_you_mean(name, list(METHODS)) or f": there are {', '.join(METHODS)}"
-        raise ValueError(f"There is no method {name!r}{hint}; your own are written module:name.")
+        raise _none_of("method", name, METHODS)
     make, options = METHODS[name]
     if isinstance(make, str):
         make, inner = resolve(make)
@@ -216,27 +210,25 @@ def check_method(
             again = make_set(method, source, ipc, 1, **options)
         except Exception as error:
             return [f"It stops with {type(error).__name__}: {error}"]
-    same = first.images.shape == again.images.shape and torch.equal(first.images, again.images)
     counts = {len(first) / first.C} if first.soft else set(first.ipc.values())
-    free = not callable(method) and resolve(method)[0] is everything
+    if not callable(method) and resolve(method)[0] is everything:
+        counts = {ipc}
+    like = f"It makes {sorted(counts)} images per class where {ipc} are asked for."
     found = {
-        "It moves torch's global dice: draw from files.generator(seed, name).": moved,
-        "The same seed gives another set: let the seed decide everything random.": not same,
-        "It changes the images of the source: work on a copy.": not torch.equal(
-            before, source.images
+        "It moves torch's global dice: draw from files.generator(seed, name).": not moved,
+        "The same seed gives another set: let the seed decide everything random.": torch.equal(
+            first.images, again.images
         ),
-        "Its classes are not those of the source.": tuple(first.classes) != tuple(source.classes),
-        f"It makes {sorted(counts)} images per class where {ipc} are asked for.": counts != {ipc}
-        and not free,
-        "It makes NaN or infinite pixels.": not bool(first.images.isfinite().all()),
+        "It changes the images of the source: work on a copy.": torch.equal(before, source.images),
+        "Its classes are not those of the source.": tuple(first.classes) == tuple(source.classes),
+        like: counts == {ipc},
+        "It makes NaN or infinite pixels.": bool(first.images.isfinite().all()),
     }
-    return [sentence for sentence, wrong in found.items() if wrong]
+    return [sentence for sentence, fine in found.items() if not fine]
 
 # %% ../nbs/23_methods.ipynb #m-shuffled
 def shuffled_domains(source: MultiDomain, seed: int = 0, K: int | None = None) -> MultiDomain:
     "Domains of the images (or K pseudo-domains by style) dealt out anew within each class."
-    from dataclasses import replace
-
     source = source if K is None else build("pseudo_domains", source, K, seed=seed)
     dice, domains = torch.Generator().manual_seed(seed), source.domains.clone()
     for c in range(source.C):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .data import did_you_mean, number_of
-from .evaluate import Difference, paired_difference, summarise
+from .evaluate import Difference, paired_difference, student_interval, summarise
 from .files import read_json, replace_atomically
 from .study import networks_of, stored, tidy
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 # %% ../nbs/25_results.ipynb #r-read
 def read_results(
-    path: str | Path,  # folder of a study, or a file of `pack`
+    results: "str | Path | DataFrame",  # folder of a study, a file of `pack`, or rows read before
 ) -> "DataFrame":  # a row per network and domain; attrs["study"] holds the settings
     "All finished trials as one tidy table; ValueError where a file is damaged."
-    return tidy(*stored(path))
+    return tidy(*stored(results)) if isinstance(results, (str, Path)) else results
 
 # %% ../nbs/25_results.ipynb #r-paired
 def paired(
@@ -37,25 +37,26 @@ def paired(
     "Paired differences with Student's 95 % interval over distillation seeds."
     if "seen" in rows:
         rows = networks_of(rows, *next(iter(_tables(rows).values())))
-    names = [*rows.target.unique()]
-    found = {target: paired_difference(rows, method, baseline, target) for target in names}
-    return found | (
-        {"average": paired_difference(rows, method, baseline)} if len(names) > 1 else {}
-    )
+    targets = rows.target.unique()
+    found = {target: paired_difference(rows, method, baseline, target) for target in targets}
+    if len(found) > 1:
+        found["average"] = paired_difference(rows, method, baseline)
+    return found
 
 
 def _tables(rows: "DataFrame") -> dict[str, tuple[int | None, str]]:
     "The tables that a study makes, title -> (ipc, evaluation)."
     sizes = sorted(rows.ipc.dropna().unique().tolist()) or [None]
-    ways = list(rows.evaluation.unique())
-    both = [(ipc, way) for ipc in sizes for way in ways]
-    alone = len(ways) == 1, len(sizes) == 1 and len(ways) > 1
-    title = lambda ipc, way: ", ".join([f"ipc {ipc}"][alone[1] :] + [way][alone[0] :])  # noqa: E731
-    return {title(*one): one for one in both}
+    ways, found = list(rows.evaluation.unique()), {}
+    for ipc in sizes:
+        for way in ways:
+            title = [f"ipc {ipc}"] if len(sizes) > 1 or len(ways) == 1 else []
+            found[", ".join(title + [way] * (len(ways) > 1))] = ipc, way
+    return found
 
 # %% ../nbs/25_results.ipynb #r-published
 _ROWS = ("whole", "random", "herding", "DM", "DM + SGS")  # of the paper that are built here
-_PAPER = {  # SGS paper: accuracy in per cent, mean over the targets, in the order of `_ROWS`
+_PAPER = {  # SGS paper: accuracy in per cent in the order of `_ROWS`, mean over the targets, or one
     ("digits_dg", "MDG", 10): (83.1, 36.3, 49.8, 65.1, 67.7),
     ("digits_dg", "MDG", 20): (83.1, 48.9, 56.8, 67.9, 69.3),
     ("pacs", "MDG", 10): (49.7, 27.8, 29.9, 35.6, 38.6),
@@ -67,6 +68,10 @@ _PAPER = {  # SGS paper: accuracy in per cent, mean over the targets, in the ord
     ("pacs", "SDG", 10): (None, None, None, 28.6, 31.2),
     ("pacs", "SDG", 20): (None, None, None, 29.7, 30.3),
     ("digits_dg", "ID", 10): (None, None, None, 79.1, 78.9),
+    ("pacs", "MDG", 10, "photo"): (None, None, None, 48.0, 53.8),
+    ("pacs", "MDG", 10, "art_painting"): (None, None, None, 27.9, 28.4),
+    ("pacs", "MDG", 10, "cartoon"): (None, None, None, 33.8, 35.1),
+    ("pacs", "MDG", 10, "sketch"): (None, None, None, 32.6, 37.2),
 }
 _STUDIES = {  # SGS paper, Digits-DG, MDG, ipc 10: parts of the step, and where the images start
     "g_cls only": 64.9,
@@ -77,129 +82,90 @@ _STUDIES = {  # SGS paper, Digits-DG, MDG, ipc 10: parts of the step, and where 
     "DM + SGS, random": 66.2,
     "DM + SGS, uniform": 67.7,
 }
-_PACS = {  # SGS paper, PACS, MDG, ipc 10, one target each: DM, DM + SGS
-    "photo": (48.0, 53.8),
-    "art_painting": (27.9, 28.4),
-    "cartoon": (33.8, 35.1),
-    "sketch": (32.6, 37.2),
-}
 
 
 def published(
     paper: str | None, setting: str, ipc: int | None, method: str, target: str = "average"
 ) -> float | None:
     "Accuracy in the SGS paper, per cent; None where it has no such number."
-    where = paper, setting, ipc
-    if target != "average":
-        known = _PACS.get(target, ()) if where == ("pacs", "MDG", 10) else ()
-        return dict(zip(("DM", "DM + SGS"), known)).get(method)
-    more = _STUDIES if where == ("digits_dg", "MDG", 10) else {}
-    return {**dict(zip(_ROWS, _PAPER.get(where, ()))), **more}.get(method)
+    where = (paper, setting, ipc) if target == "average" else (paper, setting, ipc, target)
+    known = dict(zip(_ROWS, _PAPER.get(where, ())))
+    return (known | (_STUDIES if where == ("digits_dg", "MDG", 10) else {})).get(method)
 
 # %% ../nbs/25_results.ipynb #r-lines
 def lines(
-    results: "str | Path | DataFrame",  # of `read_results`, or where they are
+    results: "str | Path | DataFrame",  # see `read_results`
     baseline: str | None = None,  # method to compare with; None: what the study says
 ) -> "DataFrame":  # a line per table, target and method
     "Means, spreads, differences, gap and price; an average only where every target is there."
     from pandas import DataFrame
 
-    rows = _rows(results)
-    study, made = rows.attrs["study"], []
-    baseline = _baseline(rows, baseline)
+    rows, made = read_results(results), []
+    study, others = rows.attrs["study"], _others(rows, baseline)
+    fixed = set(rows[rows.fixed.astype(bool)].method)
     for title, (ipc, way) in _tables(rows).items():
         unseen, seen = (networks_of(rows, ipc, way, flag) for flag in (False, True))
-        targets = list(unseen.target.unique())
-        known = {(x.method, x.target): x.mean for x in _summary(seen)}
-        for one in _summary(unseen):
-            method, target = one.method, one.target
-            if (
-                target == "average"
-                and len(targets) != unseen[unseen.method == method].target.nunique()
-            ):
-                continue
-            convnet = _network(study, way) == "convnet" and (
-                target != "average" or len(targets) == 4
-            )
-            here = study.get("paper") if convnet else None
+        targets, count = unseen.target.nunique(), unseen.groupby("method").target.nunique()
+        found = [
+            one
+            for one in summarise(unseen).itertuples()
+            if one.target != "average" or count[one.method] == targets
+        ]
+        mean = {(one.method, one.target): one.mean for one in found}
+        known = {(one.method, one.target): one.mean for one in summarise(seen).itertuples()}
+        network = next(x["network"] for x in study["evaluations"] if x["name"] == way)
+        for one in found:
+            method, target = where = one.method, one.target
             line = {"table": title, "method": method, "target": target, "accuracy": one.mean}
-            line |= {
-                key: getattr(one, key) for key in "std_seeds std_networks seeds networks".split()
-            }
-            for key, other in (("baseline", baseline), ("random", _chance(study))):
-                line |= _against(rows, unseen, method, other, target, key)
-            line["gap"] = known.get((method, target), float("nan")) - one.mean
-            line |= _price(rows, method, ipc)
-            line["published"] = published(here, study["setting"], ipc, method, target)
+            line |= {"std_seeds": one.std_seeds, "std_networks": one.std_networks}
+            line |= {"seeds": one.seeds, "networks": one.networks}
+            for key, other in others.items():
+                difference = dict.fromkeys(("minus", "low", "high", "pairs")) | {"verdict": ""}
+                if other != method and (other, target) in mean:
+                    difference |= _against(unseen, mean, fixed, where, other)
+                line[f"minus_{key}"] = difference.pop("minus")
+                line |= {f"{key}_{name}": value for name, value in difference.items()}
+            line["gap"] = known.get(where, float("nan")) - one.mean
+            mine = rows[(rows.method == method) & (rows.ipc.isna() | (rows.ipc == (ipc or 0)))]
+            sets = mine.drop_duplicates(["target", "distillation_seed"])
+            whole = sets[~sets.resumed.astype(bool)]  # nothing interrupted them
+            line["kilobytes"] = sets.kilobytes.median()
+            line["seconds"] = (whole if len(whole) else sets).seconds.median()
+            alike = network == "convnet" and (target != "average" or targets == 4)
+            paper = study.get("paper") if alike else None
+            line["published"] = published(paper, study["setting"], ipc, method, target)
             made.append(line)
     return DataFrame(made)
 
 
-def _rows(results: "str | Path | DataFrame") -> "DataFrame":
-    "Rows, read if need be."
-    return read_results(results) if isinstance(results, (str, Path)) else results
-
-
-def _baseline(rows: "DataFrame", name: str | None) -> str | None:
-    "The method to compare with; ValueError with a suggestion."
+def _others(rows: "DataFrame", baseline: str | None) -> dict[str, str | None]:
+    "What all are compared with: the baseline, and a choice at random, as many of each domain."
     study = rows.attrs["study"]
-    if name is not None:
-        number_of("method", name, [method["name"] for method in study["methods"]])
-    return name or study.get("baseline")
+    if baseline is not None:
+        number_of("method", baseline, [method["name"] for method in study["methods"]])
+    known = [x for x in study["methods"] if x["make"] == "random"]
+    drawn = [x["name"] for x in known if x["options"].get("per_domain", True)]
+    return {"baseline": baseline or study.get("baseline"), "random": next(iter(drawn), None)}
 
 
-def _summary(rows: "DataFrame") -> list:
-    "Lines of `summarise`, with names."
-    return list(summarise(rows).itertuples()) if len(rows) else []
-
-
-def _network(study: dict, way: str) -> str:
-    "Name of the network of an evaluation."
-    return next(x["network"] for x in study["evaluations"] if x["name"] == way)
-
-
-def _chance(study: dict) -> str | None:
-    "The method that chooses at random, the same number of images from each domain."
-    found = [x for x in study["methods"] if x["make"] == "random"]
-    found = [x["name"] for x in found if x["options"].get("per_domain", True)]
-    return found[0] if found else None
-
-
-def _against(rows, unseen, method: str, other: str | None, target: str, key: str) -> dict:
+def _against(unseen: "DataFrame", mean: dict, fixed: set, where: tuple, other: str) -> dict:
     "Difference to another method: paired, or of the plain means where one of them has one set."
-    made = dict.fromkeys((f"minus_{key}", f"{key}_low", f"{key}_high", f"{key}_pairs"))
-    made[f"{key}_verdict"] = ""
-    there = unseen[unseen.method == other]
-    wanted = unseen.target.nunique() if target == "average" else 1
-    there = there if target == "average" else there[there.target == target]
-    if method == other or there.target.nunique() < wanted:
-        return made
-    if rows[rows.method.isin([method, other])].fixed.any():
-        mean = {(x.method, x.target): x.mean for x in _summary(unseen)}
-        difference = mean[method, target] - mean[other, target]
-        return made | {f"minus_{key}": difference, f"{key}_pairs": 0}
+    method, target = where
+    if fixed & {method, other}:
+        return {"minus": mean[where] - mean[other, target], "pairs": 0}
     try:
         d = paired_difference(unseen, method, other, None if target == "average" else target)
     except ValueError:  # no seed in common
-        return made
-    numbers = d.mean, d.low, d.high, d.seeds, d.verdict
-    return dict(zip(made, numbers)) if d.seeds else made
-
-
-def _price(rows: "DataFrame", method: str, ipc: int | None) -> dict[str, float]:
-    "Kilobytes of a set and seconds to make one: medians, of sets that nothing interrupted."
-    mine = rows[(rows.method == method) & (rows.ipc.isna() | (rows.ipc == (ipc or 0)))]
-    sets = mine.drop_duplicates(["target", "distillation_seed"])
-    whole = sets[~sets.resumed.astype(bool)]
-    seconds = (whole if len(whole) else sets).seconds.median()
-    return {"kilobytes": sets.kilobytes.median(), "seconds": seconds}
+        return {}
+    names = {"minus": d.mean, "low": d.low, "high": d.high, "pairs": d.seeds, "verdict": d.verdict}
+    return names if d.seeds else {}
 
 # %% ../nbs/25_results.ipynb #r-render
 _STYLES = {"markdown": "github", "latex": "latex_booktabs"}  # what tabulate calls them
 
 
 def render(
-    results: "str | Path | DataFrame",  # of `read_results`, or where they are
+    results: "str | Path | DataFrame",  # see `read_results`
     form: str = "markdown",  # "markdown", "latex" or "csv"
     baseline: str | None = None,  # None: what the study says
     leave: Sequence[str] = (),  # headings of columns to leave out
@@ -209,41 +175,37 @@ def render(
     from tabulate import tabulate
 
     number_of("format", form, [*_STYLES, "csv"])
-    rows = _rows(results)
-    found, study = lines(rows, baseline), rows.attrs["study"]
+    rows = read_results(results)
+    found = lines(rows, baseline)
     found = found[found.target.isin(targets)] if len(targets) else found
     if found.empty:
         raise ValueError(f"The table has no line for {', '.join(targets)}.")
     if form == "csv":
         return found.to_csv(index=False, lineterminator="\n")
-    text = found[["table", "method", "target"]].rename(columns={"target": _where(study["setting"])})
-    text["accuracy %"] = found.accuracy.map(_number)
-    text["± seeds"] = found.std_seeds.map(_number)
-    text["± networks"] = found.std_networks.map(_number)
+
+    def numbers(column: str, shape: str = ".1f") -> list[str]:
+        return ["" if x != x else format(x, shape) for x in found[column].astype(float)]
+
+    where = _where(rows.attrs["study"]["setting"])
+    text = found[["table", "method", "target"]].rename(columns={"target": where})
+    text["accuracy %"] = numbers("accuracy")
+    text["± seeds"], text["± networks"] = numbers("std_seeds"), numbers("std_networks")
     text["seeds x networks"] = found.seeds.astype(str) + " x " + found.networks.astype(str)
-    for key, name in (("baseline", _baseline(rows, baseline)), ("random", _chance(study))):
+    for key, name in _others(rows, baseline).items():
         if name is not None:
             text[f"minus {name}"] = [_difference(x, key) for x in found.to_dict("records")]
-    text["seen - unseen"] = found.gap.map(_number)
-    text["kB"] = found.kilobytes.map(_number)
-    text["s per set"] = found.seconds.map(lambda x: _number(x, ".3g"))
-    text["paper %"] = found.published.map(_number)
+    text["seen - unseen"], text["kB"] = numbers("gap"), numbers("kilobytes")
+    text["s per set"], text["paper %"] = numbers("seconds", ".3g"), numbers("published")
     single = ["table"] if text.table.nunique() == 1 else []
     text = text.drop(columns=[*single, *(x for x in leave if x in text)])
     text = text.loc[:, (text != "").any()]
-    return tabulate(
-        text, headers="keys", showindex=False, tablefmt=_STYLES[form], disable_numparse=True
-    )
+    look = {"headers": "keys", "showindex": False, "disable_numparse": True}
+    return tabulate(text, tablefmt=_STYLES[form], **look)
 
 
 def _where(setting: str) -> str:
     "What the target of a line is, see `study.SETTINGS`."
     return "target" if setting == "MDG" else "source" if "SDG" in setting else "left out"
-
-
-def _number(value: float | None, form: str = ".1f") -> str:
-    "A number as text; nothing for none."
-    return "" if value is None or value != value else format(value, form)
 
 
 def _difference(line: dict[str, Any], key: str) -> str:
@@ -268,21 +230,18 @@ def what_ran(
     study, found = stored(path)
     each = [one["trial"] for one in found]  # a folder may hold more than its last run asked
     sizes = sorted({*study["ipc"], *(x["ipc"] for x in each)} - {None})
-    count = {"trial": max(study.get("trials", 0), len(each)), "thread": study["threads"]}
-    count["seed"] = max(study["seeds"], len({x["seed"] for x in each}))
-    say = {name: f"{n} {name}{'s' * (n != 1)}" for name, n in count.items()}
+    seeds = max(study["seeds"], len({x["seed"] for x in each}))
     hours = sum(sum(one["seconds"].values()) for one in found) / 3600
     places = sorted({"torch {torch}, {device}".format(**one["ran"]) for one in found})
     ways = [{**way, "name": way["network"], "network": None} for way in study["evaluations"]]
     return "\n".join(
         [
-            f"{study['name']}: {len(each)} of {say['trial']}",
-            f"setting {study['setting']}, {_words(sizes)} image{'s' * (sizes != [1])} per class, "
-            f"{say['seed']}",
+            f"{study['name']}: {len(each)} of {max(study.get('trials', 0), len(each))} trials",
+            f"setting {study['setting']}, ipc {_words(sizes)}, seeds {seeds}",
             f"data: {_words(study['data'])}",
             f"distillation: {_words(study['distill'])}",
             f"evaluation: {_words(ways)}",
-            f"made with {'; '.join(places)}, {say['thread']} per trial, {hours:.1f} hours",
+            f"made with {'; '.join(places)}, threads {study['threads']}, in {hours:.1f} hours",
         ]
     )
 
@@ -290,19 +249,12 @@ def what_ran(
 def _words(value: Any) -> str:
     "A setting as one would write it: name (option value, option value)."
     if isinstance(value, list):
-        words = [_words(part) for part in value]
-        return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+        return ", ".join(map(_words, value))
     if not isinstance(value, dict):
-        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-    options = [
-        f"{key.replace('_', ' ')} {_words(part)}"
-        for key, part in value.items()
-        if key != "name" and part is not None
-    ]
-    inside = ", ".join(options)
-    if "name" not in value:
-        return inside or "defaults"
-    return f"{value['name']} ({inside})" if inside else str(value["name"])
+        return str(value)
+    options = {key: x for key, x in value.items() if key != "name" and x is not None}
+    inside, name = ", ".join(f"{key} {_words(x)}" for key, x in options.items()), value.get("name")
+    return f"{name} ({inside})" if name and inside else name or inside or "defaults"
 
 # %% ../nbs/25_results.ipynb #r-method-plot
 _AXES = {  # what the numbers of a setting mean
@@ -310,38 +262,49 @@ _AXES = {  # what the numbers of a setting mean
     "SDG": "accuracy on unseen domains, by source, %",
     "ID": "accuracy on new images of the same domains, %",
 }
+_HELD_OUT = "accuracy on held-out source images, %"
 
 
 def method_plot(
-    results: "str | Path | DataFrame",  # of `read_results`, or where they are
+    results: "str | Path | DataFrame",  # see `read_results`
     table: str | None = None,  # title of one table; None: the first
     ax: "Axes | None" = None,  # None: new ones
 ) -> "Axes":
-    "Accuracy of each method on each target, and on average with its spread over seeds."
+    "A mark per method and target, the average with its spread; of one target a dot for each seed."
     import matplotlib.pyplot as plt
 
-    from dgdd_nb.plots import domain_styles
+    from dgdd_nb.plots import COLOURS, domain_styles
 
-    rows = _rows(results)
-    found, setting = lines(rows), rows.attrs["study"]["setting"]
-    found = found[found.table == (table or found.table.iloc[0])]
+    rows = read_results(results)
+    setting, tables = rows.attrs["study"]["setting"], _tables(rows)
+    table = table or next(iter(tables))
+    found = lines(rows).query("table == @table")
     methods = list(found.method.unique())
-    height = 1.1 + 0.4 * len(methods)
-    ax = ax or plt.subplots(figsize=(7, height), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=(7, 1.1 + 0.4 * len(methods)), layout="constrained")[1]
     targets = [target for target in found.target.unique() if target != "average"]
-    for target, style in domain_styles(targets).items():
-        mine = found[found.target == target]
-        place = mine.method.map(methods.index)
-        ax.plot(mine.accuracy, place, style.marker, color=style.colour, alpha=0.7, label=target)
-    average = found[found.target == "average"]
-    if len(average):
-        place, spread = average.method.map(methods.index), average.std_seeds.fillna(0)
+    if len(targets) == 1:
+        each = networks_of(rows, *tables[table]).groupby(["method", "distillation_seed"]).accuracy
+        seeds = each.mean().reset_index("method")
+        place = seeds.method.map(methods.index) - 0.2
+        ax.plot(seeds.accuracy, place, "o", color=COLOURS["g_cls"], alpha=0.5, label="one seed")
+        bars, label = found, f"mean on {targets[0]}, 95 % interval"
+        ends = [student_interval(seeds[seeds.method == name].accuracy) for name in bars.method]
+        spread = [(high - low) / 2 for low, high in ends]
+    else:
+        for target, style in domain_styles(targets).items():
+            mine = found[found.target == target]
+            look = {"color": style.colour, "alpha": 0.7, "label": target}
+            ax.plot(mine.accuracy, mine.method.map(methods.index), style.marker, **look)
+        bars, label = found[found.target == "average"], "average ± std over seeds"
+        spread = bars.std_seeds
+    if len(bars):
         look = {"fmt": "D", "color": "black", "markersize": 5, "linewidth": 2, "capsize": 4}
-        label = "average ± std over seeds"
-        ax.errorbar(average.accuracy, place, xerr=spread, label=label, **look)
+        place, spread = bars.method.map(methods.index), [0 if x != x else x for x in spread]
+        ax.errorbar(bars.accuracy, place, xerr=spread, label=label, **look)
+    if (chance := rows.chance.median()) == chance:
+        ax.axvline(chance, color=COLOURS["null"], linestyle="--", linewidth=1, label="chance")
     ax.set_yticks(range(len(methods)), methods)
-    held_out = "accuracy on held-out source images, %"
-    ax.set(xlabel=_AXES.get(setting, held_out), ylim=(len(methods) - 0.4, -0.6))
+    ax.set(xlabel=_AXES.get(setting, _HELD_OUT), ylim=(len(methods) - 0.4, -0.6))
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), title=_where(setting))
     return ax
 
@@ -358,7 +321,7 @@ def paired_plot(
 
 # %% ../nbs/25_results.ipynb #r-sensitivity
 def sensitivity_plot(
-    results: "str | Path | DataFrame",  # of `read_results`, or where they are
+    results: "str | Path | DataFrame",  # see `read_results`
     over: str,  # a number among the options of the methods, such as "alpha" or "prepare.K"
     ax: "Axes | None" = None,  # None: new ones
 ) -> "Axes":
@@ -367,7 +330,7 @@ def sensitivity_plot(
 
     from dgdd_nb.plots import COLOURS
 
-    rows = _rows(results)
+    rows = read_results(results)
     study, found = rows.attrs["study"], lines(rows)
     if found.table.nunique() > 1:
         raise ValueError("A sensitivity plot wants one ipc and one evaluation.")
@@ -378,18 +341,15 @@ def sensitivity_plot(
     if not any(value is not None for value in values.values()):
         every = dict.fromkeys(path for mine in numbers.values() for path in mine)
         varied = [path for path in every if len({x.get(path) for x in numbers.values()}) > 1]
-        raise ValueError(
-            f"No method of the table has a number {over!r}{did_you_mean(over, varied)}: "
-            f"what varies is {', '.join(varied) or 'no number at all'}."
-        )
-    found = found[
-        found.target == ("average" if "average" in set(found.target) else found.target[0])
-    ]
+        hint = f"{did_you_mean(over, varied)}: what varies is {', '.join(varied) or 'no number'}"
+        raise ValueError(f"No method of the table has a number {over!r}{hint}.")
+    several = found[found.target != "average"].target.nunique() > 1
+    found = found[found.target == "average"] if several else found
     level = found[found.method == study.get("baseline")].accuracy
     found = found.assign(value=found.method.map(values)).dropna(subset="value").sort_values("value")
     if found.value.duplicated().any():
         raise ValueError(f"Two methods have the same {over}: vary one number at a time.")
-    if found.empty or rows[~rows.seen].target.nunique() > 1 and set(found.target) != {"average"}:
+    if found.empty:
         raise ValueError(f"No method with {over} has every target so far: let the study finish.")
     ax = ax or plt.subplots(figsize=(6.5, 3))[1]
     look = {"fmt": "o-", "capsize": 4, "color": COLOURS["g_cls"], "label": over}
@@ -397,7 +357,7 @@ def sensitivity_plot(
     ax.set_xticks(range(len(found)), [f"{value:g}" for value in found.value])
     if len(level):
         ax.axhline(level.iloc[0], color=COLOURS["real"], linestyle="--", label=study["baseline"])
-    ax.set(xlabel=over, ylabel=_AXES.get(study["setting"], "accuracy on held-out source images, %"))
+    ax.set(xlabel=over, ylabel=_AXES.get(study["setting"], _HELD_OUT))
     ax.legend()
     return ax
 
@@ -430,7 +390,7 @@ def pack(
 
 
 def save_plot(
-    results: "str | Path | DataFrame",  # of `read_results`, or where they are
+    results: "str | Path | DataFrame",  # see `read_results`
     over: str | None,  # see `sensitivity_plot`; None: all methods
     path: str | Path,  # ending in .png, .svg or .pdf; its folder is made
 ) -> Path:  # the same path
@@ -439,7 +399,7 @@ def save_plot(
 
     from dgdd_nb.plots import use_style
 
-    rows, path = _rows(results), Path(path)
+    rows, path = read_results(results), Path(path)
     titles = [None] if over else list(_tables(rows))
     height = 3.2 if over else len(titles) * (1.1 + 0.4 * rows.method.nunique())
     with plt.rc_context():

@@ -19,21 +19,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from itertools import pairwise, product
 from pathlib import Path
 from statistics import median
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import __version__, methods
+from .coresets import random
 from .data import MultiDomain, number_of
 from .distill import differences, distill, fingerprint
 from .distilled import DistilledSet
-from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, paired_difference
-from .evaluate import summarise
-from .files import json_ready, load_tensors, read_json, save_tensors
-from .files import settings_dict, write_json
+from .evaluate import Task, by_domain, evaluate, network_seeds, one_task
+from .evaluate import paired_difference, summarise
+from dgdd_nb.files import (
+    json_ready,
+    load_tensors,
+    read_json,
+    save_tensors,
+    settings_dict,
+    write_json,
+)
 from .methods import Work, build, distilled, find, is_fixed, make_set, resolve
 from .networks import network
 from .train import Plug, get_recipe
@@ -147,12 +156,11 @@ def task_of(study: Study, name: str) -> Task:
     if not study.setting.endswith("validation"):
         return one_task(data, study.setting, name)
     others = [other for other in data.domain_names if other != name]
-    sources = data.only(*([name] if study.setting.startswith("SDG") else others))
-    for split in ("val", "crossval"):
-        if {"train", split} <= set(sources.split_names):
-            return Task(name, sources.split("train"), by_domain(sources.split(split)))
-    train = sources.split("train") if "train" in sources.split_names else sources
-    train, rest = train.hold_out()
+    source = data.only(*([name] if study.setting.startswith("SDG") else others))
+    splits = source.split_names
+    train = source.split("train") if "train" in splits else source
+    held = [split for split in ("val", "crossval") if {"train", split} <= set(splits)]
+    train, rest = (train, source.split(held[0])) if held else train.hold_out()
     return Task(name, train, by_domain(rest))
 
 
@@ -162,6 +170,9 @@ def stored_images(root: str | Path) -> MultiDomain:
     return MultiDomain(**tensors, **{key: tuple(meta[key]) for key in meta if key != "kind"})
 
 # %% ../nbs/24_study.ipynb #s-trial
+KIND = "dgdd_nb trial"
+
+
 @dataclass(frozen=True)
 class Trial:
     "One training set to make and to score."
@@ -179,7 +190,7 @@ class Trial:
         names = "data domains setting evaluations threads distill".split()
         made = {"target": self.target, "method": settings_dict(self.method), "ipc": self.ipc}
         made |= {name: common[name] for name in names} | {"seed": self.seed}
-        return made | ({} if resolve(self.method.make)[0] is distilled else {"distill": {}})
+        return made | ({} if self.function is distilled else {"distill": {}})
 
     @property
     def stem(self) -> str:
@@ -192,6 +203,22 @@ class Trial:
     def file(self, folder: Path) -> Path:
         "Where its result lies."
         return Path(folder) / "trials" / f"{self.stem}.json"
+
+    @property
+    def function(self) -> Any:
+        "What makes its set."
+        return resolve(self.method.make)[0]
+
+    @property
+    def ours(self) -> bool:
+        "Whether that can be tried in a moment, as everything of this package."
+        return "dgdd_nb" in self.function.__module__
+
+    def make(self, source: MultiDomain, work: Work | None = None, **changes) -> DistilledSet:
+        "Its set; options of the method win over those of the study."
+        options = {**self.settings["distill"], **self.method.options, **changes}
+        source = prepared(self.method, source, self.seed)
+        return make_set(self.method.make, source, self.ipc, self.seed, work, **options)
 
 
 def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
@@ -207,16 +234,8 @@ def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
             method = with_options(method, known.get((method.name, target, ipc), first))
         ipc = None if resolve(method.make)[0] is methods.everything else ipc
         seed = 0 if is_fixed(method.make, method.options) else seed
-        found[target, method.name, ipc, seed] = method
-    return [Trial(study, target, x, ipc, seed) for (target, _, ipc, seed), x in found.items()]
-
-
-def missing(study: Study, folder: Path, selected: Sequence[dict] = ()) -> list[Trial]:
-    "The trials that have no file yet, in the order in which they run."
-    return [trial for trial in trials(study, selected) if not trial.file(folder).exists()]
-
-
-KIND = "dgdd_nb trial"
+        found[target, method.name, ipc, seed] = Trial(study, target, method, ipc, seed)
+    return list(found.values())
 
 
 def prepared(method: Method, source: MultiDomain, seed: int) -> MultiDomain:
@@ -226,13 +245,6 @@ def prepared(method: Method, source: MultiDomain, seed: int) -> MultiDomain:
     table = method.prepare if isinstance(method.prepare, dict) else {"name": method.prepare}
     draws = "name" in table and "seed" in inspect.signature(find(table["name"])).parameters
     return build(table, source, **({"seed": seed} if draws else {}))
-
-
-def made_by(trial: Trial, source: MultiDomain, work: Work | None = None, **changes) -> DistilledSet:
-    "The set of a trial; options of the method win over those of the study."
-    options = {**trial.settings["distill"], **trial.method.options, **changes}
-    source = prepared(trial.method, source, trial.seed)
-    return make_set(trial.method.make, source, trial.ipc, trial.seed, work, **options)
 
 
 def score(way: Evaluation, made: DistilledSet, task: Task, seed: int) -> list[list]:
@@ -270,7 +282,7 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
     task, checkpoint = task_of(study, trial.target), folder / "work" / f"{trial.stem}.safetensors"
     resumed, rows = checkpoint.exists(), []
     with _torch_threads(study.threads):
-        made = made_by(trial, task.source, Work(checkpoint, resume))
+        made = trial.make(task.source, Work(checkpoint, resume))
         middle = time.perf_counter()
         if trial.ipc is not None:
             made.save(folder / "sets" / trial.stem, pictures=False)
@@ -278,35 +290,39 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
             rows += score(way, made, task, trial.seed)
     seconds = {"make": middle - start, "score": time.perf_counter() - middle}
     label_bytes = made.labels.numel() * (4 if made.labels.is_floating_point() else 1)
-    found = {"kind": KIND, "trial": trial.settings, "rows": rows}
-    found |= {"seconds": {name: round(value, 2) for name, value in seconds.items()}}
-    found |= {"images": len(made.images), "bytes": made.images.numel() + label_bytes}  # 8 bit each
-    found |= {"fixed": is_fixed(trial.method.make, trial.method.options)}
-    return found | {"data": data_of(study)[1], "ran": where_it_ran(), "resumed": resumed}
+    return {
+        "kind": KIND,
+        "trial": trial.settings,
+        "rows": rows,
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "images": len(made.images),
+        "bytes": made.images.numel() + label_bytes,  # 8 bit each
+        "fixed": is_fixed(trial.method.make, trial.method.options),
+        "data": data_of(study)[1],
+        "ran": where_it_ran(),
+        "resumed": resumed,
+    }
 
 # %% ../nbs/24_study.ipynb #s-run-trial
-def read_trial(path: Path) -> dict[str, Any]:
-    "A finished trial; ValueError where the file is something else."
+def read_trial(path: Path, study: Study | None = None, here: dict | None = None) -> dict[str, Any]:
+    "A finished trial; ValueError where it is something else, or of other images or versions."
     found = read_json(path)
     if not isinstance(found, dict) or found.get("kind") != KIND:
         raise ValueError(f"{path} is no result of a study: delete it and run the study again.")
-    return found
-
-
-def check_alike(path: Path, study: Study, here: dict | None) -> None:
-    "ValueError for a finished trial of other images, or of other versions (None: they may differ)."
-    found = read_trial(path)
-    if found.get("data") != data_of(study)[1]:
+    if study and found.get("data") != data_of(study)[1]:
         raise ValueError(f"{path.name} was made with other images than now: choose another folder.")
-    if other := differences(found.get("ran", {}), here) if here else "":
+    if here and (other := differences(found.get("ran", {}), here)):
         advice = "choose another folder, or mix them with resume='anyway'"
         raise ValueError(f"{path.name} was made elsewhere ({other}): {advice}.")
+    return found
 
 
 def run_trial(trial: Trial, folder: Path, resume: str = "exact", own: dict | None = None) -> str:
     "Run one trial, write its file: done, there already, busy (elsewhere), or the words of an error."
     from filelock import FileLock, Timeout
+    from tqdm import tqdm
 
+    tqdm.set_lock(RLock())  # not one of processes, which a killed worker would leave behind
     methods.METHODS.update(own or {})  # registered where the run was started
     try:
         path, work = trial.file(folder), Path(folder) / "work"
@@ -315,7 +331,7 @@ def run_trial(trial: Trial, folder: Path, resume: str = "exact", own: dict | Non
             if path.exists():
                 return "there already"
             for other in sorted(path.parent.glob("*.json"))[:1]:  # this may be another machine
-                check_alike(other, trial.study, where_it_ran() if resume == "exact" else None)
+                read_trial(other, trial.study, where_it_ran() if resume == "exact" else None)
             write_json(path, compute(trial, folder, resume))
             (work / f"{trial.stem}.safetensors").unlink(missing_ok=True)  # only now is it safe
             return "done"
@@ -333,14 +349,13 @@ def rehearse(study: Study) -> None:
         how = {"classes": task.source.C, "size": task.source.size, "seed": 0}
         network(way.network, **how, width=way.width, depth=way.depth)
     for trial in (x for x in todo if x.seed == 0 and x.target == task.name):
-        (function, preset), method = resolve(trial.method.make), trial.method
-        if "dgdd_nb" in function.__module__:  # no steps, no networks
-            few = {"steps": 0} if function is distilled else {}
-            few |= {"features": "pixels"} if method.make in ("herding", "k_center") else {}
-            made_by(trial, task.source, **few)
+        method, few = trial.method, {"steps": 0} if trial.function is distilled else {}
+        few |= {"features": "pixels"} if method.make in ("herding", "k_center") else {}
+        if trial.ours:  # no steps, no networks
+            trial.make(task.source, **few)
         else:
-            source, options = prepared(method, task.source, 0), preset | method.options
-            methods.bound(function, method.make, source, trial.ipc, 0, Work(), **options)
+            call = method.make, prepared(method, task.source, 0), trial.ipc, 0, Work()
+            methods.bound(trial.function, *call, **resolve(method.make)[1] | method.options)
 
 # %% ../nbs/24_study.ipynb #s-workers
 BACKENDS = ("loky", "sequential", "dask", "ray")
@@ -352,41 +367,38 @@ def _workers(backend: str = "loky", jobs: int = 1, address: str | None = None) -
     from joblib import parallel_config
 
     with ExitStack() as stack:
-        try:
-            if backend == "dask":
-                from dask.distributed import Client
+        if backend == "dask":
+            from dask.distributed import Client
 
-                local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
-                client = stack.enter_context(Client(address) if address else Client(**local))
+            local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+            client = stack.enter_context(Client(address) if address else Client(**local))
+            try:
                 client.wait_for_workers(1, timeout=60)
-                jobs = max(2, sum(client.nthreads().values()))  # with 1, joblib would work here
-            elif backend == "ray":
-                import ray
-                from ray.util.joblib import register_ray
+            except TimeoutError:
+                text = f"{address} has no worker: start dask worker elsewhere."
+                raise RuntimeError(text) from None
+            jobs = max(2, sum(client.nthreads().values()))  # with 1, joblib would work here
+        elif backend == "ray":
+            import ray
+            from ray.util.joblib import register_ray
 
-                local = {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
-                local |= {"object_store_memory": 10**8, "include_dashboard": False}
-                start = {"address": address} if address else local
-                ray.init(log_to_driver=False, logging_level="ERROR", **start)
-                stack.callback(ray.shutdown)
-                register_ray()
-                jobs = int(ray.cluster_resources().get("CPU", jobs))
-                if address and jobs < 2:  # with 1, joblib works here, in this process
-                    raise RuntimeError(f"The cluster {address} has one core: give it two.")
-        except ModuleNotFoundError as error:
-            if error.name not in ("dask", "distributed", "ray"):
-                raise
-            advice = 'is missing: python -m pip install "dgdd_nb[cluster]".'
-            raise ImportError(f"{backend.title()} {advice}") from None
-        except TimeoutError:
-            raise RuntimeError(f"{address} has no worker: start dask worker elsewhere.") from None
+            local = {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
+            local |= {"object_store_memory": 10**8, "include_dashboard": False}
+            start = {"address": address} if address else local
+            ray.init(log_to_driver=False, logging_level="ERROR", **start)
+            stack.callback(ray.shutdown)
+            register_ray()
+            jobs = int(ray.cluster_resources().get("CPU", jobs))
+            if address and jobs < 2:  # with 1, joblib works here, in this process
+                raise RuntimeError(f"The cluster {address} has one core: give it two.")
+        elif backend == "loky" and jobs > 1:  # idle workers would outlive the run
+            from joblib.externals.loky import get_reusable_executor
+
+            stack.callback(lambda: get_reusable_executor(reuse=True).shutdown())
         stack.enter_context(parallel_config(backend=backend, n_jobs=jobs))
         yield
 
 # %% ../nbs/24_study.ipynb #s-stored
-COLUMNS = "method target ipc distillation_seed evaluation domain seen network_seed accuracy".split()
-
-
 def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     "Settings of a study and its finished trials in the order of the table, from a folder or a pack."
     path = Path(path)
@@ -407,38 +419,37 @@ def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         study = read_json(path / "study.json") if found else {}
     if not found:
         raise ValueError(f"{path} holds no finished trial: run the study first.")
-    names = [method["name"] for method in study["methods"]]
+    rows = {method["name"]: i for i, method in enumerate(study["methods"])}
 
     def place(one: dict) -> tuple:
-        trial = one["trial"]
-        name = trial["method"]["name"]
-        row = names.index(name) if name in names else len(names)
+        trial, name = one["trial"], one["trial"]["method"]["name"]
+        row = rows.get(name, len(rows))
         return row, name, trial["ipc"] or 0, trial["target"], trial["seed"]
 
     found.sort(key=place)
-    for one in (one for one, other in pairwise(found) if place(one) == place(other)):
-        _, method, _, target, seed = place(one)
-        text = f"{path} has two trials of {method} on {target}, seed {seed}"
+    for one in (place(one) for one, other in pairwise(found) if place(one) == place(other)):
+        text = f"{path} has two trials of {one[1]} on {one[3]}, seed {one[4]}"
         raise ValueError(f"{text}: delete those with the old options.")
     return study, found
 
 
 def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
     "One row per trained network and scored domain; `seen` marks other images of source domains."
-    from pandas import DataFrame, concat
+    from pandas import DataFrame
 
-    tables = []
+    made = []
     for one, trial in ((one, one["trial"]) for one in found):
-        table = DataFrame(one["rows"], columns=["evaluation", "domain", "network_seed", "accuracy"])
-        known = {"MDG": table.domain != trial["target"], "SDG": table.domain == trial["target"]}
-        table["seen"] = known.get(trial["setting"], False)
-        table["method"], table["target"] = trial["method"]["name"], trial["target"]
-        table["ipc"], table["distillation_seed"] = trial["ipc"], trial["seed"]
-        table["kilobytes"], table["seconds"] = one["bytes"] / 1000, one["seconds"]["make"]
-        table["resumed"], table["fixed"] = one.get("resumed", False), one.get("fixed", False)
-        tables.append(table.astype({"ipc": "Int64"}))
-    rows = concat(tables, ignore_index=True)
-    rows = rows[[*COLUMNS, *rows.columns.difference(COLUMNS, sort=False)]]
+        about = {"method": trial["method"]["name"], "target": trial["target"]}
+        about |= {"ipc": trial["ipc"], "distillation_seed": trial["seed"]}
+        rest = {"kilobytes": one["bytes"] / 1000, "seconds": one["seconds"]["make"]}
+        rest |= {name: one.get(name, False) for name in ("resumed", "fixed")}
+        rest["chance"] = 100 * (trial["ipc"] or math.nan) / one.get("images", math.nan)
+        for evaluation, domain, seed, accuracy in one["rows"]:
+            known = {"MDG": domain != trial["target"], "SDG": domain == trial["target"]}
+            row = {"evaluation": evaluation, "domain": domain}
+            row |= {"seen": known.get(trial["setting"], False), "network_seed": seed}
+            made.append(about | row | {"accuracy": accuracy} | rest)
+    rows = DataFrame(made).astype({"ipc": "Int64"})
     rows.attrs["study"] = study
     return rows
 
@@ -450,36 +461,21 @@ def networks_of(rows: "DataFrame", ipc: int | None, evaluation: str, seen: bool 
     keys = ["method", "target", "distillation_seed", "network_seed"]
     return mine.groupby(keys, sort=False).accuracy.mean().reset_index()
 
-# %% ../nbs/24_study.ipynb #s-claim
-@contextmanager
-def claim(study: Study, folder: Path, selected: Sequence[dict] = ()) -> Iterator[None]:
-    "Write what the folder holds; ValueError where another study runs in it, or has trials there."
+
+def agreed(
+    study: Study, folder: Path, selected: Sequence[dict] = (), here: dict | None = None
+) -> dict[str, Any]:
+    "Settings of the table of all trials there and to come; ValueError where they do not agree."
     from filelock import FileLock, Timeout
 
-    work = folder / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    first = FileLock(work / "run.lock")  # the first of several runs holds it
-    try:
-        with FileLock(work / "study.lock"):  # two runs may start at the same time
-            with suppress(Timeout):
-                first.acquire(timeout=0)
-            now = _together(study, folder, selected, not first.is_locked)
-            write_json(folder / "study.json", now)
-            if selected:
-                both = [*recorded(folder), *selected]
-                every = {(x["target"], x["method"], x["ipc"]): x for x in both}
-                write_json(folder / "selection.json", list(every.values()))
-        yield
-    finally:
-        first.release()
-
-
-def _together(study: Study, folder: Path, selected: Sequence[dict], shared: bool) -> dict:
-    "Settings of the table of all trials there and to come; ValueError where they differ."
     todo, path = trials(study, selected), folder / "study.json"
-    there = [read_trial(file)["trial"] for file in (folder / "trials").glob("*.json")]
-    now = {**settings_dict(study), "trials": len(todo)}
-    if not path.exists() or not (there or shared):
+    found = sorted((folder / "trials").glob("*.json"))
+    there = [read_trial(file, study, here)["trial"] for file in found]
+    now, running = {**settings_dict(study), "trials": len(todo)}, path.exists()
+    if running:
+        with suppress(Timeout), FileLock(folder / "work" / "run.lock", timeout=0):
+            running = False  # a killed run holds no lock
+    if not path.exists() or not (there or running):
         return now
     before = read_json(path)
     if not isinstance(before, dict) or "evaluations" not in before:
@@ -489,21 +485,43 @@ def _together(study: Study, folder: Path, selected: Sequence[dict], shared: bool
             text = f"{folder} was made with {name} = {past}, this study has {now[name]}"
             raise ValueError(f"{text}: choose another folder.")
     used = [(x["method"], x["target"], x["ipc"]) for x in there]
-    names = {method["name"] for method, *_ in used}
-    kept = [x for x in before["methods"] if shared or x["name"] in names]
+    used += [(x, None, None) for x in before["methods"] if running]
+    wanted = {(x.method.name, x.target, x.ipc): settings_dict(x.method) for x in todo}
     fixed = {x["name"]: x for x in now["methods"] if not x["select"]}
-    mine = {(x.method.name, x.target, x.ipc): settings_dict(x.method) for x in todo}
-    for method, *key in [*((x, None, None) for x in kept), *used]:
-        if mine.get((method["name"], *key), fixed.get(method["name"], method)) != method:
+    for method, *key in used:
+        if wanted.get((method["name"], *key), fixed.get(method["name"], method)) != method:
             text = f"another method called {method['name']!r}, or one with other options than are"
             raise ValueError(f"{folder} has {text} selected now: choose another name or folder.")
-    rows, targets = {x["name"] for x in now["methods"]}, before["targets"] and now["targets"]
-    now["methods"] += [x for x in kept if x["name"] not in rows]
-    now["targets"] = list(dict.fromkeys(before["targets"] + targets)) if targets else []
-    now["ipc"] = list(dict.fromkeys(before["ipc"] + now["ipc"]))
-    now["seeds"] = max(before["seeds"], now["seeds"])
-    now["trials"] = max(before["trials"], now["trials"], len(there))
-    return now
+    rows, kept = {x["name"] for x in now["methods"]}, {method["name"] for method, *_ in used}
+    now["methods"] += [x for x in before["methods"] if x["name"] in kept - rows]
+    for name in ("targets", "ipc"):  # no targets: all
+        both = before[name] + now[name] if before[name] and now[name] else []
+        now[name] = list(dict.fromkeys(both))
+    return now | {name: max(before[name], now[name]) for name in ("seeds", "trials")}
+
+
+@contextmanager
+def claim(
+    study: Study, folder: Path, selected: Sequence[dict] = (), here: dict | None = None
+) -> Iterator[None]:
+    "Write what the folder holds, and hold it: the first of several runs has its lock."
+    from filelock import FileLock, Timeout
+
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    first = FileLock(work / "run.lock")
+    try:
+        with FileLock(work / "study.lock"):  # two runs may start at the same time
+            write_json(folder / "study.json", agreed(study, folder, selected, here))
+            with suppress(Timeout):
+                first.acquire(timeout=0)
+            if selected:
+                both = [*recorded(folder), *selected]
+                every = {(x["target"], x["method"], x["ipc"]): x for x in both}
+                write_json(folder / "selection.json", list(every.values()))
+        yield
+    finally:
+        first.release()
 
 # %% ../nbs/24_study.ipynb #s-selection
 def with_options(method: Method, options: dict[str, Any]) -> Method:
@@ -527,32 +545,28 @@ def candidates(method: Method) -> dict[str, dict[str, Any]]:
     return {f"{method.name}: {text}": one for text, one in zip(words, every)}
 
 
-def selection_study(study: Study) -> Study:
+def selection_study(study: Study) -> Study | None:
     "All candidates on the same data and budget, scored on held-out images of the source domains."
     tried = [(x, *one) for x in study.methods if x.select for one in candidates(x).items()]
     rows = tuple(replace(with_options(x, options), name=name) for x, name, options in tried)
     changes = {"seeds": study.selection_seeds, "evaluations": study.evaluations[:1]}
     changes |= {"setting": "SDG validation" if study.setting == "SDG" else "validation"}
     changes |= {"methods": rows, "baseline": None, "paper": None}
-    return replace(study, name=f"{study.name}: model selection", **changes)
+    return replace(study, name=f"{study.name}: model selection", **changes) if rows else None
 
 
-def select(study: Study, folder: Path, **run: Any) -> list[dict[str, Any]]:
-    "Run the candidates on held-out source images; the best (of equal ones the first) and its lead."
-    open_ones = [method for method in study.methods if method.select]
-    if not open_ones:
-        return []
-    rehearse(study)  # the other methods too, before any candidate runs
-    _run_trials(selection_study(study), folder / "selection", **run)
-    every, made = tidy(*stored(folder / "selection")), []
-    targets = study.targets or data_of(study)[0].domain_names
-    for ipc, method, target in product(study.ipc, open_ones, targets):
+def select(study: Study, rows: "DataFrame") -> list[dict[str, Any]]:
+    "Of each method, target and ipc the best candidate (of equal ones the first), and its lead."
+    made, targets = [], study.targets or data_of(study)[0].domain_names
+    for ipc, method, target in product(study.ipc, study.methods, targets):
+        if not method.select:
+            continue
         tried = candidates(method)
-        rows = networks_of(every, ipc, study.evaluations[0].name)
-        rows = rows[(rows.target == target) & rows.method.isin([*tried])]
-        means = summarise(rows).set_index("method")["mean"].loc[[*tried]]
+        mine = networks_of(rows, ipc, study.evaluations[0].name)
+        mine = mine[(mine.target == target) & mine.method.isin([*tried])]
+        means = summarise(mine).set_index("method")["mean"].loc[[*tried]]
         ranked = means.sort_values(ascending=False, kind="stable").index
-        lead = paired_difference(rows, *ranked[:2]) if len(ranked) > 1 else "no other"
+        lead = paired_difference(mine, *ranked[:2]) if len(ranked) > 1 else "no other"
         found = {"method": method.name, "target": target, "ipc": ipc, "options": tried[ranked[0]]}
         made.append({**found, "accuracy": means.round(3).to_dict(), "margin": str(lead)})
     return made
@@ -562,6 +576,17 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     "What was selected in a folder: method, target, ipc, options, accuracy of all, lead."
     path = Path(folder) / "selection.json"
     return read_json(path) if path.exists() else []
+
+
+def missing(study: Study, folder: Path) -> list[Trial]:
+    "Trials without a file, candidates first; ValueError where the folder or a trial is not fit."
+    folder, open_ones = Path(folder), selection_study(study)
+    selected = recorded(folder)
+    agreed(study, folder, selected)
+    rest = [x for x in trials(study, selected) if not x.file(folder).exists()]
+    if rest:
+        rehearse(study)
+    return (missing(open_ones, folder / "selection") if open_ones else []) + rest
 
 # %% ../nbs/24_study.ipynb #s-forecast
 @dataclass(frozen=True)
@@ -589,21 +614,15 @@ def forecast(
     jobs: int = 1,  # trials at the same time
 ) -> StudyForecast:
     "Number, time and memory of the missing trials, from short measurements (seconds to a minute)."
-    folder, known, scores, unknown, total = Path(folder), {}, {}, [], 0.0
-    todo = missing(study, folder, recorded(folder))
-    if any(method.select for method in study.methods):
-        todo += missing(selection_study(study), folder / "selection")
-    if todo:
-        rehearse(study)
-    for one in map(read_trial, (folder / "trials").glob("*.json")):
+    todo, known, scores, unknown, total = missing(study, Path(folder)), {}, {}, [], 0.0
+    for one in map(read_trial, (Path(folder) / "trials").glob("*.json")):
         key = one["trial"]["method"]["name"], one["trial"]["ipc"]
         known.setdefault(key, []).append(sum(one["seconds"].values()))
     for trial in todo:
         key = trial.method.name.partition(": ")[0], trial.ipc
         if key not in known:
             known[key] = [_measure(trial, scores)]
-            if "dgdd_nb" not in resolve(trial.method.make)[0].__module__:
-                unknown.append(trial.method.name)
+            unknown += [] if trial.ours else [trial.method.name]
         total += median(known[key])
     each = total / len(todo) if todo else 0.0
     return StudyForecast(len(todo), each, total / jobs / 3600, jobs * _peak(), tuple(unknown))
@@ -611,20 +630,18 @@ def forecast(
 
 def _measure(trial: Trial, scores: dict[int, float]) -> float:
     "Seconds of a trial, from a few steps and epochs; `scores` keeps those of the networks by size."
-    study, method, ticks, few, steps = trial.study, trial.method, [], {}, 0
-    task, (function, preset) = task_of(study, trial.target), resolve(method.make)
-    if function is distilled:
-        steps = inspect.signature(distill).parameters["steps"].default
-        steps = {"steps": steps, **preset, **study.distill, **method.options}["steps"]
+    study, task, ticks, few = trial.study, task_of(trial.study, trial.target), [], {}
+    work = Work(moved=lambda *at: ticks.append(time.perf_counter()))
+    if trial.function is distilled:
+        options = resolve(trial.method.make)[1] | study.distill | trial.method.options
+        steps = options.get("steps", inspect.signature(distill).parameters["steps"].default)
         few = {"steps": min(steps, 4)}
     with _torch_threads(study.threads):
-        mine, start = "dgdd_nb" in function.__module__, time.perf_counter()
-        if mine:
-            work = Work(moved=lambda *at: ticks.append(time.perf_counter()))
-            made = made_by(trial, task.source, work, **few)
-        else:
-            made = make_set("random", task.source, trial.ipc)
-        seconds = time.perf_counter() - start if mine else 0.0
+        start = time.perf_counter()
+        made = (
+            trial.make(task.source, work, **few) if trial.ours else random(task.source, trial.ipc)
+        )
+        seconds = time.perf_counter() - start
         if len(ticks) > 1:
             seconds += (steps - len(ticks)) * (ticks[-1] - ticks[0]) / (len(ticks) - 1)
         if len(made.images) not in scores:
@@ -649,68 +666,57 @@ def _peak() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     with suppress(ImportError):  # Windows
-        import resource
+        from resource import RUSAGE_SELF, getrusage
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
+        return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return 0
 
 # %% ../nbs/24_study.ipynb #s-run
 _BUILT_IN = frozenset(methods.METHODS)
 
 
-def _hand_out(todo: Sequence[Trial], folder: Path, resume: str, bar: Any) -> dict[str, str]:
-    "Pass over the trials until no other process has one of them: stem -> what became of it."
-    from joblib import Parallel, delayed
-
-    own = {name: x for name, x in methods.METHODS.items() if name not in _BUILT_IN}
-    left, files = {x.stem: x for x in todo}, {x.stem: x.file(folder) for x in todo}
-    outcomes: dict[str, str] = {}
-
-    class Counted(Parallel):
-        def print_progress(self) -> None:  # called after each trial; the files are the truth
-            bar.update(sum(path.exists() for path in files.values()) - bar.n)
-
-    while left:
-        try:
-            words = Counted()(delayed(run_trial)(x, folder, resume, own) for x in left.values())
-        except Exception as error:
-            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            advice = "run the same again; if a worker died for lack of memory, with fewer jobs"
-            text = f"The workers stopped ({why}). Finished trials are kept: {advice}."
-            raise RuntimeError(text) from error
-        outcomes |= zip(left, words)
-        if any(word == "done" and not files[stem].exists() for stem, word in outcomes.items()):
-            raise RuntimeError(f"Nothing came to {folder}: give a folder that all workers share.")
-        left = {stem: trial for stem, trial in left.items() if outcomes[stem] == "busy"}
-        time.sleep(1.0 if left else 0)
-    return outcomes
-
-
 def _run_trials(
     study: Study, folder: Path, selected: Sequence = (), resume="exact", progress=False, **where
-) -> dict[str, str]:
-    "Run the missing trials; RuntimeError names those that failed, all others are kept."
+) -> int:
+    "Run the missing trials, count them; RuntimeError names one that failed, all others are kept."
+    from joblib import Parallel, delayed
     from tqdm import tqdm
 
     found, here = sorted((folder / "trials").glob("*.json")), where_it_ran()
     if found and where.get("address"):  # workers elsewhere need not be like this machine
         here = read_trial(found[0]).get("ran")
-    for path in found:
-        check_alike(path, study, here if resume == "exact" else None)
-    todo, outcomes = missing(study, folder, selected), {}
-    if todo:
-        rehearse(study)
-    with claim(study, folder, selected):
-        if todo:
-            bar = tqdm(total=len(todo), disable=not progress, unit="trial", desc="trials")
-            with _workers(**where), bar:
-                outcomes = _hand_out(todo, folder, resume, bar)
+    own = {name: x for name, x in methods.METHODS.items() if name not in _BUILT_IN}
+    left = {x.stem: x for x in trials(study, selected) if not x.file(folder).exists()}
+    files, outcomes = {stem: x.file(folder) for stem, x in left.items()}, {}
+
+    class Counted(Parallel):
+        def print_progress(self) -> None:  # called after each trial; the files are the truth
+            bar.update(sum(path.exists() for path in files.values()) - bar.n)
+
+    with ExitStack() as stack:
+        stack.enter_context(claim(study, folder, selected, here if resume == "exact" else None))
+        if left:
+            stack.enter_context(_workers(**where))
+            look = {"disable": not progress, "unit": "trial", "desc": "trials"}
+            bar = stack.enter_context(tqdm(total=len(left), **look))
+        while left:  # until no other process has one of them
+            try:
+                words = Counted()(delayed(run_trial)(x, folder, resume, own) for x in left.values())
+            except Exception as error:
+                why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                advice = "run the same again; if a worker died for lack of memory, with fewer jobs"
+                text = f"The workers stopped ({why}). Finished trials are kept: {advice}."
+                raise RuntimeError(text) from error
+            outcomes |= zip(left, words)
+            if any(word == "done" and not files[stem].exists() for stem, word in outcomes.items()):
+                raise RuntimeError(f"Nothing came to {folder}: give a folder all workers share.")
+            left = {stem: trial for stem, trial in left.items() if outcomes[stem] == "busy"}
+            time.sleep(1.0 if left else 0)
     fine = ("done", "there already")
     if failed := [f"{stem}: {word}" for stem, word in outcomes.items() if word not in fine]:
         text = f"{len(failed)} of {len(outcomes)} trials failed, the others are kept; the first,"
         raise RuntimeError(f"{text} {failed[0]}")
-    return outcomes
+    return len(outcomes)
 
 
 def run_study(
@@ -731,16 +737,28 @@ def run_study(
     number_of("resume", resume, ("exact", "anyway"))
     if jobs < 1 or (address and backend not in ("dask", "ray")):
         raise ValueError("Give at least one job, and an address only with dask or ray.")
+    needed = {"dask": "distributed", "ray": "ray"}.get(backend)
+    if needed and find_spec(needed) is None:
+        advice = 'is missing: python -m pip install "dgdd_nb[cluster]".'
+        raise ImportError(f"{backend.title()} {advice}")
+    plan = forecast(study, folder, jobs) if progress else missing(study, folder)
     if progress:
-        print(forecast(study, folder, jobs), flush=True)
+        print(plan, flush=True)
     run = {"backend": backend, "jobs": jobs, "address": address}
     run |= {"resume": resume, "progress": progress}
-    selected = select(study, folder, **run)
-    for one in selected if progress else ():
-        print(f"Selected for {one['method']} on {one['target']}: {one['options']}")
-    outcomes = _run_trials(study, folder, selected, **run)
+    selected = []
+    try:
+        if open_ones := selection_study(study):
+            _run_trials(open_ones, folder / "selection", **run)
+            selected = select(study, tidy(*stored(folder / "selection")))
+        for one in selected if progress else ():
+            print(f"Selected for {one['method']} on {one['target']}: {one['options']}")
+        count = _run_trials(study, folder, selected, **run)
+    except KeyboardInterrupt:
+        text = "Stopped: finished trials are kept, and the same call goes on."
+        raise KeyboardInterrupt(text) from None
     rows = tidy(*stored(folder))
-    rows.attrs["trials run"] = len(outcomes)
+    rows.attrs["trials run"] = count
     return rows
 
 # %% ../nbs/24_study.ipynb #s-compare
@@ -777,7 +795,7 @@ def compare(
     target: str,  # domain to leave out
     *,
     folder: str | Path = "compare",  # where the results go; what is there is not computed again
-    methods: Sequence[Method | str] = COMPARED,  # names in the registry will do
+    methods: Sequence[Method | str] = COMPARED,  # names in the registry will do: "whole", ...
     baseline: str | None = "DM",  # method that the table compares with
     size: int | None = None,  # side of the pictures of a folder; None: as they are
     ipc: int = 10,  # images per class
@@ -789,7 +807,8 @@ def compare(
     **run: Any,  # arguments of `run_study`: jobs, backend, resume, ...
 ) -> "DataFrame | None":  # all rows, see `run_study`
     "Compare methods on one unseen domain: forecast, run, table with paired differences."
-    rows = tuple(x if isinstance(x, Method) else Method(x) for x in methods)
+    ready = {x.make: x for x in COMPARED}
+    rows = tuple(x if isinstance(x, Method) else ready.get(x, Method(x)) for x in methods)
     names = [x.name for x in rows]
     plug, way = _plug_of(source, size, Path(folder)), Evaluation(networks=networks, recipe=recipe)
     how = {"ipc": (ipc,), "seeds": seeds, "distill": distill or {}, "evaluations": (way,)}

@@ -139,6 +139,9 @@ def test_compare_on_a_folder(tmp_path):
     assert status == 0 and "DM + SGS - DM, matched step" in said
     trials = [json.loads(p.read_text()) for p in (tmp_path / "out" / "trials").glob("*.json")]
     assert len(trials) == 4 and {t["images"] for t in trials} == {4}
+    where = tmp_path / "own", "--target", "sketch", "--out", tmp_path / "more"
+    status, said = dgdd("compare", *where, *tiny, "--methods", "random,whole")
+    assert status == 0 and "whole" in said and "DM" not in said
 
 
 def test_demo_leaves_sets_a_figure_and_a_table(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dgdd_nb.evaluate import summarise
+from dgdd_nb.evaluate import student_interval, summarise
 from dgdd_nb.results import (
     lines,
     method_plot,
@@ -36,29 +36,18 @@ def method(name: str, make: str = "random", **options) -> dict:
 
 def packed(path: Path, setting: str, methods: list[dict], found: list[tuple], **changes) -> Path:
     """A pack as a run would leave it; trials are (method number, target, seed, {domain: accuracies})."""
-    study = {
-        "name": "by hand",
-        "data": "mini_digits",
-        "setting": setting,
-        "targets": [],
-        "ipc": [1],
-    }
-    study |= {"seeds": 2, "distill": {}, "evaluations": [WAY], "baseline": None, "threads": 1}
-    made = [{**study, "paper": None, "trials": len(found), "methods": methods, **changes}]
+    study = {"name": "by hand", "data": "mini_digits", "setting": setting, "targets": []}
+    study |= {"ipc": [1], "seeds": 2, "distill": {}, "evaluations": [WAY], "baseline": None}
+    made = [{**study, "threads": 1, "paper": None, "methods": methods, **changes}]
     for number, target, seed, scores in found:
         rows = [
             ["convnet", x, 1000 * seed + i, v] for x, vs in scores.items() for i, v in enumerate(vs)
         ]
-        trial = {
-            "method": methods[number],
-            "target": target,
-            "seed": seed,
-            "setting": setting,
-            "ipc": 1,
-        }
+        trial = {"method": methods[number], "target": target, "seed": seed, "setting": setting}
         fixed = methods[number]["make"] == "whole" or "features" in methods[number]["options"]
         rest = {"bytes": 1000, "seconds": {"make": 2.0}, "ran": {"torch": "2", "device": "cpu"}}
-        made.append({"kind": KIND, "trial": trial, "rows": rows, "fixed": fixed, **rest})
+        rest |= {"trial": {**trial, "ipc": 1}, "rows": rows, "fixed": fixed, "images": 10}
+        made.append({"kind": KIND, **rest})
     path.write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
     return path
 
@@ -165,6 +154,20 @@ def test_known_domains_alone_have_no_gap(tmp_path):
     assert method_plot(path).get_legend().get_title().get_text() == "left out"
 
 
+def test_of_one_target_the_seeds_an_interval_and_chance_are_drawn(tmp_path):
+    """As of a folder of `compare`; a set that leaves nothing to chance is one dot."""
+    found = [(0, "a", seed, {"a": [10 + seed, 20 + seed], "b": [90, 90]}) for seed in range(3)]
+    found += [(1, "a", 0, {"a": [50, 60]})]
+    methods = [method("random"), method("whole", "whole")]
+    axes = method_plot(packed(tmp_path / "one.jsonl", "MDG", methods, found))
+    lines = {line.get_label(): sorted(line.get_xdata()) for line in axes.lines}
+    assert lines["one seed"] == [15, 16, 17, 55] and lines["chance"] == [10, 10]
+    (_, _, (bars,)) = axes.containers[0]
+    widths = [segment[1][0] - segment[0][0] for segment in bars.get_segments()]
+    half = student_interval([15, 16, 17])[1] - 16
+    assert widths == pytest.approx([2 * half, 0])
+
+
 def test_one_set_is_compared_without_pairs(tmp_path):
     """A method that draws nothing has seed 0 only: its difference is that of the two means the table shows."""
     methods = [
@@ -260,13 +263,7 @@ def test_heading_counts_what_is_stored(tmp_path):
     text = what_ran(
         packed(tmp_path / "narrow.jsonl", "MDG", [method("random")], found, trials=1, seeds=1)
     )
-    assert "8 of 8 trials" in text and "8 seeds" in text
-    text = what_ran(packed(tmp_path / "one.jsonl", "MDG", [method("random")], found[:1], seeds=1))
-    assert (
-        "1 of 1 trial\n" in text
-        and "1 image per class, 1 seed\n" in text
-        and "1 thread per" in text
-    )
+    assert "8 of 8 trials" in text and "ipc 1, seeds 8\n" in text and "threads 1" in text
     assert "{" not in text and "recipe quick" in text
 
 

@@ -28,7 +28,6 @@ from dgdd_nb.study import (
     compare,
     data_of,
     forecast,
-    made_by,
     missing,
     prepared,
     rehearse,
@@ -58,8 +57,7 @@ RUN = """
 import sys
 from dgdd_nb.files import load_settings
 from dgdd_nb.study import Study, run_study
-if __name__ == "__main__":
-    run_study(load_settings(Study, sys.argv[1]), sys.argv[2], jobs=int(sys.argv[3]), progress=False)
+run_study(load_settings(Study, sys.argv[1]), sys.argv[2], progress=False)
 """
 
 
@@ -88,20 +86,14 @@ def undisturbed(tmp_path_factory) -> list:
 @pytest.fixture
 def start(tmp_path):
     """Start a run in a process of its own; every one is ended after the test."""
-    (tmp_path / "run.py").write_text(RUN, encoding="utf-8")
     begun = []
 
-    def go(folder: Path, study: Study = TINY) -> subprocess.Popen:
+    def go(folder: Path, study: Study = TINY, *command: str) -> subprocess.Popen:
         write_json(tmp_path / "study.json", settings_dict(study))
-        command = [
-            sys.executable,
-            *(tmp_path / name for name in ("run.py", "study.json")),
-            folder,
-            "1",
-        ]
+        words = [*(command or ("-c", RUN)), tmp_path / "study.json", folder]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        begun.append(subprocess.Popen(command, env=env, start_new_session=True, **pipes))
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": env}
+        begun.append(subprocess.Popen([sys.executable, *words], start_new_session=True, **pipes))
         return begun[-1]
 
     yield go
@@ -176,6 +168,22 @@ def test_two_processes_share_a_study(tmp_path, undisturbed, start):
     assert fresh(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT")
+def test_an_interrupted_command_ends_with_one_sentence(tmp_path, start):
+    """Ctrl-C goes to the workers too; finished trials are there, and no traceback is shown."""
+    command = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command += "from dgdd_nb.cli import app; study, results = sys.argv[1:]; "
+    command += "app(['run', study, '--results', results, '--jobs', '2'])"
+    process = start(tmp_path / "out", replace(TINY, seeds=50), "-c", command)
+    wait_for(process, lambda: done(tmp_path / "out"))
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and done(tmp_path / "out") < 200
+    last = said.strip().splitlines()[-1]
+    assert "finished trials" in last and "the same command goes on" in last
+    assert "Traceback" not in said and "resource_tracker" not in said
+
+
 def die(source, ipc, seed, work):
     """A method that takes its process with it."""
     os._exit(3)
@@ -230,8 +238,9 @@ def test_what_may_change_in_a_folder(tmp_path):
         {"evaluations": (Evaluation(),)},
         {"domains": ("scan", "street")},
     ):
-        with pytest.raises(ValueError, match="choose another folder"):
-            run(replace(CHEAP, **change), tmp_path)
+        for call in (forecast, run):  # nothing is measured before
+            with pytest.raises(ValueError, match="choose another folder"):
+                call(replace(CHEAP, **change), tmp_path)
     with pytest.raises(ValueError, match="another method called 'random'"):
         run(replace(CHEAP, methods=(Method("random", "herding"),)), tmp_path)
     more = Method("any", "random", {"per_domain": False})
@@ -318,7 +327,7 @@ def test_workers_elsewhere_need_not_be_like_this_machine(tmp_path, monkeypatch):
     """With an address, finished trials are compared with each other: the driver may have no GPU."""
     run(CHEAP, tmp_path)
     monkeypatch.setattr(module, "where_it_ran", lambda: {"device": "another"})
-    assert module._run_trials(CHEAP, tmp_path, address="tcp://there") == {}
+    assert module._run_trials(CHEAP, tmp_path, address="tcp://there") == 0
     with pytest.raises(ValueError, match="another here"):
         module._run_trials(CHEAP, tmp_path)
 
@@ -329,7 +338,7 @@ def test_anyway_reaches_a_half_finished_trial(tmp_path):
     source = task_of(ONE, "street").source
     with module._torch_threads(2):
         work = methods.Work(tmp_path / "work" / f"{trial.stem}.safetensors")
-        made_by(trial, source, work, steps=2)
+        trial.make(source, work, steps=2)
     refused = run_trial(trial, tmp_path)
     assert "anyway" in refused
     assert run_trial(trial, tmp_path, resume="anyway") == "done"
