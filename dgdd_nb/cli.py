@@ -225,7 +225,8 @@ def task_of(images: Any, data: str, target: str | None, source: str | None) -> A
         number_of("domain", target, [*images.domain_names, "others", "none"])
         unseen = {name: x for name, x in task.targets.items() if target in (name, "others")}
         return Task(target, task.source, unseen)
-    target = target or ("street" if "street" in images.domain_names else None)
+    built_in = data.replace("-", "_") in ("mini_digits", "digits")
+    target = target or ("street" if built_in else None)
     if target is None:
         known = ", ".join(images.domain_names)
         raise ValueError(f"{data} needs --target: one of {known}, or none to use them all.")
