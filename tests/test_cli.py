@@ -206,7 +206,9 @@ def test_wrong_settings_in_a_file(tmp_path):
 )
 def test_ctrl_c_is_one_sentence(words, until, tmp_path):
     assert dgdd("distill", *TINY, "--method", "random", "--out", tmp_path / "set")[0] == 0
-    call = [sys.executable, "-c", "from dgdd_nb.cli import main; main()", *map(str, words)]
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # background
+    code += "from dgdd_nb.cli import main; main()"
+    call = [sys.executable, "-c", code, *map(str, words)]
     how = {"stderr": subprocess.PIPE, "cwd": tmp_path, "start_new_session": True}
     with subprocess.Popen(call, text=True, **how) as running:
         said = ""
