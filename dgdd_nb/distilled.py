@@ -5,22 +5,21 @@
 # %% ../nbs/06_distilled.ipynb #09ddc941
 from __future__ import annotations
 
-import operator
 import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
-from .data import Normalisation, unknown_name
-from .files import json_ready, load_tensors, save_tensors, write_json
+from .data import MultiDomain, Normalisation, unknown_name, whole_number
+from .files import json_ready, load_tensors, pick_device, save_tensors, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +30,7 @@ __all__ = ['assign_domains', 'DistilledSet']
 # %% ../nbs/06_distilled.ipynb #46c07fb4
 def images_per_class(ipc: int | Sequence[int] | Mapping, classes: Sequence) -> list[int]:
     "The number of images of each class: one for all, one each, or by name (ValueError)."
+    ipc = ipc.tolist() if hasattr(ipc, "tolist") else ipc  # numpy, torch, pandas
     if isinstance(ipc, Mapping):
         for name in ipc:
             if name not in classes:
@@ -43,10 +43,18 @@ def images_per_class(ipc: int | Sequence[int] | Mapping, classes: Sequence) -> l
         ipc = [ipc] * len(classes)
     if len(ipc) != len(classes):
         raise ValueError(f"ipc has {len(ipc)} numbers for {len(classes)} classes: give one each.")
-    for name, number in zip(classes, ipc):
-        if isinstance(number, bool) or not hasattr(number, "__index__") or number < 1:
-            raise ValueError(f"ipc must be a whole number from 1, not {number!r} (class {name!r}).")
-    return [operator.index(number) for number in ipc]
+    return [whole_number(f"ipc (class {name!r})", n) for name, n in zip(classes, ipc)]
+
+
+def source_of(thing: Any) -> MultiDomain:
+    "A data set as it is, or the sentence for what was given in its place (TypeError)."
+    if isinstance(thing, MultiDomain):
+        return thing
+    cure = "MultiDomain.from_arrays makes one of images, labels and domains"
+    if isinstance(thing, tuple) and all(isinstance(part, MultiDomain) for part in thing):
+        cure = "take its parts apart, source, target = ..., and give the source"
+    kind = type(thing).__name__
+    raise TypeError(f"What is learned from is a MultiDomain, not a {kind}: {cure}.")
 
 # %% ../nbs/06_distilled.ipynb #f161610e
 def _shift_surplus(extra: Tensor, present: Tensor, totals: Tensor) -> bool:
@@ -118,8 +126,14 @@ def _check(s: DistilledSet) -> None:
         raise ValueError(f"Images must be (N, 3, H, W), not {tuple(x.shape)}.")
     if not torch.isfinite(x).all():
         raise ValueError("Images hold NaN or infinity: the run diverged, lower its learning rate.")
-    if s.decode_factor < 1 or any(side % s.decode_factor for side in s.size):
-        raise ValueError(f"decode_factor {s.decode_factor} does not divide the side of {s.size}.")
+    f = s.decode_factor
+    if isinstance(f, bool) or not isinstance(f, int) or not 1 <= f <= 16:
+        raise ValueError(f"decode_factor must be a whole number from 1 to 16, not {f!r}.")
+    if any(side % f for side in s.size):
+        raise ValueError(f"decode_factor {f} does not divide the side of {s.size}.")
+    if not isinstance(s.normalisation, Normalisation):
+        kind = type(s.normalisation).__name__
+        raise TypeError(f"A set needs a Normalisation(mean, std), not a {kind}.")
     if y.dtype == torch.int64 and y.shape == (N,):
         if y.min() < 0 or y.max() >= s.C:
             raise ValueError(f"Labels must lie in 0..{s.C - 1}, as there are {s.C} classes.")
@@ -157,9 +171,12 @@ class DistilledSet:
 
     def __post_init__(self) -> None:
         self.classes, self.domain_names = tuple(self.classes), tuple(self.domain_names)
+        self.labels, self.domains = torch.as_tensor(self.labels), torch.as_tensor(self.domains)
         _check(self)
         self.images = self.images.detach()
         self.recipe = json_ready(self.recipe, "recipe")
+        if not isinstance(self.recipe, dict) or not isinstance(self.history or {}, Mapping):
+            raise TypeError("The recipe and the history of a set are tables (dict).")
         for name, value in (self.history or {}).items():
             value if isinstance(value, Tensor) else json_ready(value, f"history.{name}")
 
@@ -209,6 +226,7 @@ class DistilledSet:
 
     def to(self, device: str | torch.device) -> DistilledSet:
         "The same set on another device."
+        device = pick_device(device)
         moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "domains")}
         if self.transfer:
             moved["transfer"] = {name: x.to(device) for name, x in self.transfer.items()}
@@ -269,7 +287,9 @@ class DistilledSet:
         meta = {name: getattr(self, name) for name in _FACTS}
         meta |= {"kind": "distilled set", "history": None if self.history is None else values}
         digest = save_tensors(path, tensors, meta)  # first: the rest is for the eye
-        try:
+        try:  # a kill from here on leaves no card and no pictures of another set
+            (folder / "card.json").unlink(missing_ok=True)
+            shutil.rmtree(folder / "pictures", ignore_errors=True)
             if pictures:
                 _write_pictures(self, folder / "pictures")
         except OSError as error:
@@ -292,11 +312,15 @@ class DistilledSet:
             kind, _, rest = name.partition("/") if "/" in name else ("", "", name)
             found[kind][rest] = tensor
         del meta["kind"]
-        if meta["history"] is not None:
-            meta["history"] |= found["history"]
-        numbers = {key: tuple(value) for key, value in meta["normalisation"].items()}
-        meta["normalisation"] = Normalisation(**numbers)
-        return cls(**found[""], **meta, transfer=found["transfer"] or None)
+        try:
+            if meta["history"] is not None:
+                meta["history"] |= found["history"]
+            meta["normalisation"] = Normalisation(**meta["normalisation"])
+            return cls(**found[""], **meta, transfer=found["transfer"] or None)
+        except KeyError as error:
+            raise ValueError(f"{path} lacks {error}: make the set anew.") from None
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no whole set ({error}): make it anew.") from None
 
 # %% ../nbs/06_distilled.ipynb #ebbe1005
 def _file_names(names: Sequence[str]) -> list[str]:

@@ -17,15 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import MultiDomain, Normalisation, number_of
+from .data import MultiDomain, Normalisation, number_of, whole_number
+from .distilled import source_of
 from .engine import default_real_batch
 from .files import pick_device
-from .networks import Encoder, network
+from .networks import Encoder, network, plain_torch
 
 # %% auto #0
 __all__ = ['style_statistics', 'pseudo_domains', 'cluster_report']
 
 # %% ../nbs/32_pseudo_domains.ipynb #245d6d12
+@plain_torch()
 @torch.no_grad()
 def style_statistics(
     dataset: MultiDomain,  # N images
@@ -185,6 +187,8 @@ def pseudo_domains(
     own, more = (list(inspect.signature(f).parameters) for f in (pseudo_domains, style_statistics))
     for name in encoder:
         number_of("option of pseudo_domains", name, [*own[1:-1], *more[2:]])
+    dataset, K, seed = source_of(dataset), whole_number("K", K), whole_number("seed", seed, 0)
+    min_size = min_size if min_size is None else whole_number("min_size", min_size)
     pixels, labels = dataset.images.cpu().numpy(), dataset.labels.tolist()
     names = [(hashlib.blake2b(x, digest_size=16).digest(), c) for x, c in zip(pixels, labels)]
     order = torch.tensor(sorted(range(len(names)), key=names.__getitem__))  # whatever it was
