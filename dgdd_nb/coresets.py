@@ -131,7 +131,7 @@ def find_features(
         recipe = get_recipe("quick", augment=strategy_for("auto", source.classes))
         data = Batch(source.images, source.labels, source.domains, source.K, source.C)
         train(features, data, recipe, seed, normalise=normalise)
-    if not hasattr(features, "embed"):
+    if isinstance(features, type) or not hasattr(features, "embed"):
         raise ValueError("Features must be None, 'pixels', a network with embed(), or a tensor.")
     training = features.training
     with torch.no_grad():

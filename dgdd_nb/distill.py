@@ -157,7 +157,7 @@ class Run:
         self.losses = torch.zeros(settings.steps, engine.source.K, device=engine.device)
         self.kept: dict[int, Tensor] = {}  # steps done -> the images (N, 3, H, W) then
         edges = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
-        self.far = float(engine.normalise(edges).abs().max()) + 300  # no picture is near
+        self.far = float(engine.normalise(edges).abs().max()) + 100  # no picture is near
 
     def step(self) -> DomainGradients:
         "One step of (11)."
@@ -282,6 +282,12 @@ def run_loop(
             if keep_every and (run.at % keep_every == 0 or run.at >= steps):
                 run.kept[run.at] = run.synthetic.detach().cpu().clone()
             if run.at >= steps:
+                if most > run.far / 3:
+                    warnings.warn(
+                        f"The images reach {most:.0f} standard deviations, far from any picture: "
+                        f"lower lr, now {run.settings.lr}.",
+                        stacklevel=3,
+                    )
                 break
             found = run.step()
             if quick or run.at % 10 == 0 or run.at >= steps:
@@ -328,7 +334,7 @@ def engine_settings(function: Callable, given: Mapping[str, Any]) -> EngineSetti
             raise ValueError(f"{words}: it has {', '.join(dict.fromkeys(known))}.")
     if isinstance(pair := given.get("normalisation"), Normalisation):
         pair = pair.mean, pair.std
-    elif pair is not None:  # arrays and tensors will do
+    elif isinstance(pair, (list, tuple)):  # of arrays and tensors will do
         pair = [x.tolist() if hasattr(x, "tolist") else x for x in pair]
     return load_settings(EngineSettings, {**given, "normalisation": pair})
 
@@ -376,6 +382,8 @@ def distill(
         raise TypeError(f"callback is a function of (run, gradients), not {callback!r}.")
     given = {"ipc": ipc, "steps": steps, "seed": seed, "lr": lr, "momentum": momentum, "init": init}
     run = begin(distill, source, matcher, surgery, encoders, {**given, **engine})
+    if not isinstance(checkpoint, (str, Path, type(None))):
+        raise TypeError(f"checkpoint is the path of a file, not {checkpoint!r}.")
     path = None if checkpoint is None else Path(checkpoint)
     if path and path.exists() and resume != "never":
         run.load(path, resume)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -115,17 +116,21 @@ def decode(images: Tensor, factor: int) -> Tensor:
 # %% ../nbs/06_distilled.ipynb #9ce7c91f
 def _check(s: DistilledSet) -> None:
     "One sentence (ValueError, TypeError) about what cannot be right in a distilled set."
-    x, y, k, N = s.images, s.labels, s.domains, len(s.images)
+    x, y, k = s.images, s.labels, s.domains
     for kind, names in (("class", s.classes), ("domain", s.domain_names)):
         if doubled := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"The {kind} name {doubled[0]!r} stands twice: give each its own.")
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = getattr(x, "dtype", type(x).__name__)
         raise TypeError(f"Images must be a normalised float tensor, not {kind}.")
+    N = len(x) if x.ndim else 0
     if x.ndim != 4 or x.shape[1] != 3 or N == 0:
         raise ValueError(f"Images must be (N, 3, H, W), not {tuple(x.shape)}.")
     if not torch.isfinite(x).all():
         raise ValueError("Images hold NaN or infinity: the run diverged, lower its learning rate.")
+    for name, kind in (("labels", type(y)), ("domains", type(k))):
+        if not issubclass(kind, Tensor):
+            raise TypeError(f"The {name} of a set are a tensor or a list, not {kind.__name__}.")
     f = s.decode_factor
     if isinstance(f, bool) or not isinstance(f, int) or not 1 <= f <= 16:
         raise ValueError(f"decode_factor must be a whole number from 1 to 16, not {f!r}.")
@@ -171,7 +176,9 @@ class DistilledSet:
 
     def __post_init__(self) -> None:
         self.classes, self.domain_names = tuple(self.classes), tuple(self.domain_names)
-        self.labels, self.domains = torch.as_tensor(self.labels), torch.as_tensor(self.domains)
+        for name in ("labels", "domains"):
+            if isinstance(value := getattr(self, name), (list, tuple, np.ndarray)):
+                setattr(self, name, torch.as_tensor(value))
         _check(self)
         self.images = self.images.detach()
         self.recipe = json_ready(self.recipe, "recipe")
@@ -240,6 +247,7 @@ class DistilledSet:
         "Pictures in true colours, one row per class, the domain marked in the corner."
         from dgdd_nb.plots import domain_styles, image_rows
 
+        per_class = whole_number("per_class", per_class)
         pictures, labels = self.pictures().cpu(), self.hard_labels.cpu()
         chosen, seen = {}, {}
         for c, name in enumerate(self.classes):

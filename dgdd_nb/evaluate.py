@@ -133,6 +133,8 @@ def evaluate(
             raise ValueError(f"Trained on the classes {a}, target has {b}; make the lists equal.")
         if (size := train_set.size) != part.size:
             raise ValueError(f"Training images are {size}, target {part.size}; resize one of them.")
+    if not isinstance(network, str) and not callable(network):
+        raise TypeError(f"network is a name, a module or a function of a seed, not {network!r}.")
     seeds, workers = _seeds(seeds), whole_number("workers", workers)
     if together and workers > 1:
         raise ValueError("Networks in worker processes go one by one: drop together, or workers.")

@@ -328,7 +328,7 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
     """A function that builds a network that is not a ConvNet, untrained."""
     from torchvision import models
 
-    place, _, rest = name.partition(":")
+    place, _, rest = str(name).partition(":")
     if place == "timm":
         try:
             import timm
@@ -371,16 +371,19 @@ def network(
     depth: int | None = None,  # ConvNet: number of blocks; None: by the size of the images
 ) -> Encoder:  # untrained, in training mode, on the CPU
     """An untrained network by name; equal seeds give equal weights."""
-    kind, _, norm = name.partition("-")
+    seed = whole_number("seed", seed, None)
+    kind, _, norm = str(name).partition("-")
     if kind == "convnet":
         norm = {"": "instance", "bn": "batch"}.get(norm, norm)
         width = default_width(size) if width is None else width
         try:
             with plain_torch():
                 return ConvNet(classes, size, width=width, depth=depth, norm=norm, seed=seed)
-        except RuntimeError as error:  # no memory
-            words = f"A ConvNet of width {width} cannot be made: lower width ({error})."
-            raise ValueError(" ".join(words.split())[:200]) from error
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            words = f"A ConvNet of width {width} does not fit into memory: lower width."
+            raise ValueError(words) from error
     build = _builder(name, classes, size)
     if (width, depth) != (None, None):
         raise ValueError(f"width and depth belong to ConvNets; leave them out for {name!r}.")

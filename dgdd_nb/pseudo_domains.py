@@ -215,6 +215,8 @@ def pseudo_domains(
         options = {"seed": seed, "normalise": learned.normalisation(), **encoder}
         features = style_statistics(data, layers, **options)
     else:
+        if not isinstance(features, (Tensor, np.ndarray)):
+            raise TypeError(f"Features are an array or a tensor (N, D), not {features!r}.")
         features = torch.as_tensor(features).cpu()
         if features.ndim != 2 or len(features) != len(data) or not bool(features.isfinite().all()):
             raise ValueError(

@@ -116,6 +116,9 @@ def make_plug(kind: str, plug: Plug | Callable | None) -> Any:
 
 def with_plugs(recipe: Recipe, loss: Any = None, transform: Any = None, hooks: Any = ()) -> Recipe:
     "The recipe with things in the place of names; what is given goes before what it names."
+    hooks = (hooks,) if callable(hooks) else hooks
+    if not isinstance(hooks, Sequence) or not all(map(callable, hooks)):
+        raise TypeError(f"hooks is a list of functions of (net, step), not {hooks!r}.")
     return replace(
         recipe,
         schedule=make_plug("schedule", recipe.schedule),
