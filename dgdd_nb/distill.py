@@ -157,7 +157,7 @@ class Run:
         self.losses = torch.zeros(settings.steps, engine.source.K, device=engine.device)
         self.kept: dict[int, Tensor] = {}  # steps done -> the images (N, 3, H, W) then
         edges = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
-        self.far = float(engine.normalise(edges).abs().max()) + 100  # no picture is near
+        self.far = float(engine.normalise(edges).abs().max()) + 50  # no picture is near
 
     def step(self) -> DomainGradients:
         "One step of (11)."
@@ -275,30 +275,31 @@ def run_loop(
     from tqdm.auto import tqdm
 
     steps, quick = run.settings.steps, run.engine.device.type == "cpu"
-    most = 0.0  # the largest value
+    most, warned = 0.0, False  # the largest value
     bar = tqdm(initial=run.at, total=steps, desc="distill", unit="step", disable=not progress)
     with note_interrupts() as interrupted, bar:
         while True:
             if keep_every and (run.at % keep_every == 0 or run.at >= steps):
                 run.kept[run.at] = run.synthetic.detach().cpu().clone()
             if run.at >= steps:
-                if most > run.far / 3:
-                    warnings.warn(
-                        f"The images reach {most:.0f} standard deviations, far from any picture: "
-                        f"lower lr, now {run.settings.lr}.",
-                        stacklevel=3,
-                    )
                 break
             found = run.step()
             if quick or run.at % 10 == 0 or run.at >= steps:
                 most = float(run.synthetic.detach().abs().max())
-            if not most <= run.far:
+            if not most <= 100 * run.far:
                 kept = checkpoint and checkpoint.exists()
                 kept = f"; {checkpoint} holds the last good state" if kept else ""
                 words = f"The images left every picture behind at step {run.at}, with values of "
                 words += f"{most:.3g} standard deviations"
                 words = f"The images became NaN at step {run.at}" if most != most else words
                 raise ValueError(f"{words}: lower lr, now {run.settings.lr}{kept}.")
+            if most > run.far and not warned:
+                warned = True
+                warnings.warn(
+                    f"The images hold {most:.0f} standard deviations after step {run.at}, far from "
+                    f"any picture: lower lr, now {run.settings.lr}.",
+                    stacklevel=4,
+                )
             if callback:
                 callback(run, found)
             bar.update()

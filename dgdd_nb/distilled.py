@@ -44,7 +44,13 @@ def images_per_class(ipc: int | Sequence[int] | Mapping, classes: Sequence) -> l
         ipc = [ipc] * len(classes)
     if len(ipc) != len(classes):
         raise ValueError(f"ipc has {len(ipc)} numbers for {len(classes)} classes: give one each.")
-    return [whole_number(f"ipc (class {name!r})", n) for name, n in zip(classes, ipc)]
+    found = []
+    for name, number in zip(classes, ipc):
+        try:
+            found.append(whole_number("ipc", number))
+        except ValueError as error:
+            raise ValueError(f"{str(error)[:-1]} (class {name!r}).") from None
+    return found
 
 
 def source_of(thing: Any) -> MultiDomain:

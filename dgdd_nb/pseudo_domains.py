@@ -187,8 +187,8 @@ def pseudo_domains(
     own, more = (list(inspect.signature(f).parameters) for f in (pseudo_domains, style_statistics))
     for name in encoder:
         number_of("option of pseudo_domains", name, [*own[1:-1], *more[2:]])
-    dataset, K, seed = source_of(dataset), whole_number("K", K), whole_number("seed", seed, 0)
-    min_size = min_size if min_size is None else whole_number("min_size", min_size)
+    dataset, K, seed = source_of(dataset), whole_number("K", K, None), whole_number("seed", seed, 0)
+    min_size = min_size if min_size is None else whole_number("min_size", min_size, None)
     pixels, labels = dataset.images.cpu().numpy(), dataset.labels.tolist()
     names = [(hashlib.blake2b(x, digest_size=16).digest(), c) for x, c in zip(pixels, labels)]
     order = torch.tensor(sorted(range(len(names)), key=names.__getitem__))  # whatever it was

@@ -291,7 +291,7 @@ class Stack:
     surgeries: tuple[Callable, ...]  # each `(gradients, labels, domains, dice) -> direction`
 
     def __post_init__(self):
-        if not isinstance(self.surgeries, (tuple, list)) or not self.surgeries:
+        if not isinstance(self.surgeries, (tuple, list)):
             raise TypeError(f"A Stack holds a tuple of surgeries, not {self.surgeries!r}.")
         object.__setattr__(self, "surgeries", tuple(map(as_surgery, self.surgeries)))
 

@@ -120,9 +120,9 @@ def test_a_recipe_by_name_by_table_and_with_a_plug_of_ones_own(monkeypatch):
 REFUSED = {
     "did you mean 'quick'": lambda: get_recipe("quik"),
     "epoch": lambda: get_recipe("quick", epoch=3),
-    "epochs of at least 1": lambda: get_recipe("quick", epochs=0),
-    "max_steps of at least 1": lambda: get_recipe("quick", max_steps=-3),
-    "weight_decay of at least 0": lambda: get_recipe("quick", weight_decay=-1.0),
+    "epochs of a recipe must be a whole number from 1": lambda: get_recipe("quick", epochs=0),
+    "max_steps of a recipe must be a whole number": lambda: get_recipe("quick", max_steps=-3),
+    "weight_decay from 0": lambda: get_recipe("quick", weight_decay=-1.0),
     "lr between 0 and 100": lambda: get_recipe("quick", lr=1e30),
     "'?lr'?": lambda: get_recipe("quick", lr="0.05"),
     "'?batch'?": lambda: get_recipe("quick", batch=1.5),
