@@ -305,11 +305,8 @@ def run_loop(
             bar.update()
             if interrupted():
                 path = checkpoint or Path("distill-interrupted.safetensors")
+                run.save(path)
                 words = f"the same call with checkpoint={str(path)!r} resumes"
-                try:
-                    run.save(path)
-                except OSError as error:  # it stops all the same
-                    words = f"no checkpoint could be written: {str(error).rstrip('.')}"
                 raise KeyboardInterrupt(f"Stopped after step {run.at} of {steps}; {words}.")
             if checkpoint and (run.at % checkpoint_every == 0 or run.at == steps):
                 try:

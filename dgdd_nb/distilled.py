@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
 from .data import MultiDomain, Normalisation, unknown_name, whole_number
-from .files import json_ready, load_tensors, pick_device, save_tensors, write_json
+from .files import json_ready, load_tensors, save_tensors, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,29 +122,19 @@ def decode(images: Tensor, factor: int) -> Tensor:
 # %% ../nbs/06_distilled.ipynb #9ce7c91f
 def _check(s: DistilledSet) -> None:
     "One sentence (ValueError, TypeError) about what cannot be right in a distilled set."
-    x, y, k = s.images, s.labels, s.domains
+    x, y, k, N = s.images, s.labels, s.domains, len(s.images)
     for kind, names in (("class", s.classes), ("domain", s.domain_names)):
         if doubled := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"The {kind} name {doubled[0]!r} stands twice: give each its own.")
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = getattr(x, "dtype", type(x).__name__)
         raise TypeError(f"Images must be a normalised float tensor, not {kind}.")
-    N = len(x) if x.ndim else 0
     if x.ndim != 4 or x.shape[1] != 3 or N == 0:
         raise ValueError(f"Images must be (N, 3, H, W), not {tuple(x.shape)}.")
     if not torch.isfinite(x).all():
         raise ValueError("Images hold NaN or infinity: the run diverged, lower its learning rate.")
-    for name, kind in (("labels", type(y)), ("domains", type(k))):
-        if not issubclass(kind, Tensor):
-            raise TypeError(f"The {name} of a set are a tensor or a list, not {kind.__name__}.")
-    f = s.decode_factor
-    if isinstance(f, bool) or not isinstance(f, int) or not 1 <= f <= 16:
-        raise ValueError(f"decode_factor must be a whole number from 1 to 16, not {f!r}.")
-    if any(side % f for side in s.size):
-        raise ValueError(f"decode_factor {f} does not divide the side of {s.size}.")
-    if not isinstance(s.normalisation, Normalisation):
-        kind = type(s.normalisation).__name__
-        raise TypeError(f"A set needs a Normalisation(mean, std), not a {kind}.")
+    if s.decode_factor < 1 or any(side % s.decode_factor for side in s.size):
+        raise ValueError(f"decode_factor {s.decode_factor} does not divide the side of {s.size}.")
     if y.dtype == torch.int64 and y.shape == (N,):
         if y.min() < 0 or y.max() >= s.C:
             raise ValueError(f"Labels must lie in 0..{s.C - 1}, as there are {s.C} classes.")
@@ -185,11 +175,14 @@ class DistilledSet:
         for name in ("labels", "domains"):
             if isinstance(value := getattr(self, name), (list, tuple, np.ndarray)):
                 setattr(self, name, torch.as_tensor(value))
+        kinds = {"images": Tensor, "labels": Tensor, "domains": Tensor, "recipe": Mapping}
+        for name, kind in (kinds | {"normalisation": Normalisation}).items():
+            if not isinstance(value := getattr(self, name), kind):
+                made = type(value).__name__
+                raise TypeError(f"The {name} of a set must be a {kind.__name__}, not {made}.")
         _check(self)
         self.images = self.images.detach()
         self.recipe = json_ready(self.recipe, "recipe")
-        if not isinstance(self.recipe, dict) or not isinstance(self.history or {}, Mapping):
-            raise TypeError("The recipe and the history of a set are tables (dict).")
         for name, value in (self.history or {}).items():
             value if isinstance(value, Tensor) else json_ready(value, f"history.{name}")
 
@@ -239,7 +232,6 @@ class DistilledSet:
 
     def to(self, device: str | torch.device) -> DistilledSet:
         "The same set on another device."
-        device = pick_device(device)
         moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "domains")}
         if self.transfer:
             moved["transfer"] = {name: x.to(device) for name, x in self.transfer.items()}
@@ -301,9 +293,7 @@ class DistilledSet:
         meta = {name: getattr(self, name) for name in _FACTS}
         meta |= {"kind": "distilled set", "history": None if self.history is None else values}
         digest = save_tensors(path, tensors, meta)  # first: the rest is for the eye
-        try:  # a kill from here on leaves no card and no pictures of another set
-            (folder / "card.json").unlink(missing_ok=True)
-            shutil.rmtree(folder / "pictures", ignore_errors=True)
+        try:
             if pictures:
                 _write_pictures(self, folder / "pictures")
         except OSError as error:
@@ -326,15 +316,11 @@ class DistilledSet:
             kind, _, rest = name.partition("/") if "/" in name else ("", "", name)
             found[kind][rest] = tensor
         del meta["kind"]
-        try:
-            if meta["history"] is not None:
-                meta["history"] |= found["history"]
-            meta["normalisation"] = Normalisation(**meta["normalisation"])
-            return cls(**found[""], **meta, transfer=found["transfer"] or None)
-        except KeyError as error:
-            raise ValueError(f"{path} lacks {error}: make the set anew.") from None
-        except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no whole set ({error}): make it anew.") from None
+        if meta["history"] is not None:
+            meta["history"] |= found["history"]
+        numbers = {key: tuple(value) for key, value in meta["normalisation"].items()}
+        meta["normalisation"] = Normalisation(**numbers)
+        return cls(**found[""], **meta, transfer=found["transfer"] or None)
 
 # %% ../nbs/06_distilled.ipynb #ebbe1005
 def _file_names(names: Sequence[str]) -> list[str]:

@@ -336,16 +336,3 @@ def test_what_the_caller_has_set_in_torch_changes_nothing():
     with torch.inference_mode():
         third = distill(source, DM(), SGS(), **run)
     assert torch.equal(made.images, plain.images) and torch.equal(third.images, plain.images)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="SIGINT")
-def test_ctrl_c_stops_where_no_checkpoint_can_be_written(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(KeyboardInterrupt, match="no checkpoint could be written"):
-        distill(
-            make_source(),
-            DM(),
-            **SMALL,
-            checkpoint=tmp_path / "file" / "x.safetensors",
-            callback=lambda run, found: os.kill(os.getpid(), signal.SIGINT),
-        )

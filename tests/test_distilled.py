@@ -169,45 +169,20 @@ def test_show_marks_domains(made):
     plt.close("all")
 
 
-LOADED = {
-    "normalisation": lambda meta: meta.pop("normalisation"),
-    "number": lambda meta: meta.update(normalisation={"mean": [0.5] * 3, "std": [0.0] * 3}),
-    "whole": lambda meta: meta.update(normalisation=None),
-    "decode_factor": lambda meta: meta.update(decode_factor=1024),
-    "recipe": lambda meta: meta.update(recipe=None),
-    "'history'": lambda meta: meta.pop("history"),
-    "colour": lambda meta: meta.update(colour=1),
-}
-
-
-@pytest.mark.parametrize("words", LOADED)
-def test_a_stored_set_is_checked_as_a_whole(made, words, tmp_path):
-    tensors = {name: getattr(made, name) for name in ("images", "labels", "domains")}
-    meta = {
-        "kind": "distilled set",
-        **{name: getattr(made, name) for name in FACTS},
-        "history": None,
-    }
-    LOADED[words](meta)
-    save_tensors(tmp_path / "distilled.safetensors", tensors, meta)
-    with pytest.raises(ValueError, match=words) as caught:
-        DistilledSet.load(tmp_path)
-    assert "distilled.safetensors" in str(caught.value) and str(caught.value).endswith("anew.")
-
-
-def test_no_card_describes_another_set(made, tmp_path):
-    """Killed while it replaces another, a set has no card, or its own."""
-    folder = made.save(tmp_path / "set")
-    with (
-        patch("dgdd_nb.distilled._write_pictures", side_effect=KeyboardInterrupt),
-        pytest.raises(KeyboardInterrupt),
-    ):
-        replace(made, images=made.images + 1).save(folder)
-    assert torch.equal(DistilledSet.load(folder).images, made.images + 1)
-    assert not (folder / "card.json").exists() and not (folder / "pictures").exists()
-
-
 def test_lists_and_arrays_will_do(made):
     listed = replace(made, labels=made.labels.tolist(), domains=made.domains.numpy())
     assert torch.equal(listed.labels, made.labels) and torch.equal(listed.domains, made.domains)
     assert images_per_class(np.array([1, 2]), "ab") == images_per_class(torch.tensor([1, 2]), "ab")
+    for name, wrong in {
+        "labels": None,
+        "domains": "ab",
+        "normalisation": ((0.5,) * 3,) * 2,
+    }.items():
+        with pytest.raises(TypeError, match=f"The {name} of a set must be a"):
+            replace(made, **{name: wrong})
+
+
+@pytest.mark.parametrize("std", [(0.0,) * 3, (-1.0,) * 3, (0.1,), None, (float("nan"),) * 3, "abc"])
+def test_a_deviation_is_above_zero(std):
+    with pytest.raises(ValueError, match="three numbers above 0"):
+        Normalisation((0.5,) * 3, std)
