@@ -4,6 +4,7 @@ import functools
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
