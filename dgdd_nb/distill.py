@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .data import Batch, MultiDomain, Normalisation, whole_number
+from .data import Batch, MultiDomain, Normalisation, number_of, whole_number
 from .distilled import DistilledSet, assign_domains, images_per_class, source_of
 from .domain_gradients import DomainGradients
 from .engine import Engine, EngineSettings, Forecast, forecast
@@ -57,6 +57,7 @@ def initial_images(
     normalisation: Normalisation | None = None,  # None: that of the source
 ) -> Tensor:  # (N, 3, H, W) float32, normalised
     "Start images on the CPU (SGS paper, initialisation study: noise, random, uniform)."
+    number_of("start", init, ("uniform", "random", "noise"))
     dice = generator(seed, "init")
     if init == "noise":
         return torch.randn(len(labels), 3, *source.size, generator=dice)

@@ -201,7 +201,11 @@ def network_seeds(
     distillation_seed: int,  # of the training set
 ) -> range:  # seeds that no other training set has
     "Seeds of networks drawn anew for each distillation seed, for up to 1000 networks."
-    return range(1000 * distillation_seed, 1000 * distillation_seed + networks)
+    networks = whole_number("networks", networks)
+    seed = whole_number("distillation_seed", distillation_seed, None)
+    if networks > 1000:
+        raise ValueError(f"A set has seeds for at most 1000 networks, not {networks}.")
+    return range(1000 * seed, 1000 * seed + networks)
 
 # %% ../nbs/21_evaluate.ipynb #9da65ecb
 def _cells(rows: DataFrame, method: str, target: str | None) -> DataFrame:
@@ -303,6 +307,8 @@ def paired_difference(
     level: float = 0.95,  # of the interval
 ) -> Difference:
     "Mean of a - b with Student's t-interval; each distillation seed is compared with itself."
+    if not 0 < level < 1:
+        raise ValueError(f"The level of an interval lies between 0 and 1, not {level}.")
     first, second = _cells(rows, a, target), _cells(rows, b, target)
     both = (first["mean"] - second["mean"]).dropna()
     if both.empty:

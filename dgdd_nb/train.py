@@ -342,6 +342,8 @@ class EMA:
     "A hook: the exponential moving average of the weights, put into the network at the end."
 
     def __init__(self, decay: float = 0.999):
+        if not 0 <= decay < 1:
+            raise ValueError(f"A decay lies between 0 and 1, not {decay}.")
         self.decay = decay
 
     def __call__(self, net: nn.Module, step: int) -> None:

@@ -168,6 +168,8 @@ def test_starts():
         assert bool((source.labels[same.int().argmax(1)] == labels).all() and same.any(1).all())
         if init == "uniform":
             assert bool((source.domains[same.int().argmax(1)] == domains).all())
+    with pytest.raises(ValueError, match="did you mean 'random'"):
+        initial_images(source, labels, domains, "randm")
     group, wanted = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([0, 0, 1, 1, 2])
     for seed in range(20):
         index = pick(group, wanted, torch.Generator().manual_seed(seed))

@@ -1,5 +1,6 @@
 """What `evaluate` promises and a notebook has no time for: worker processes, other networks, batch norm in one loop."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -277,6 +278,16 @@ def test_one_domain_is_scored_on_images_it_holds_out():
     for setting in ("MDG", "SDG"):
         with pytest.raises(ValueError, match="take ID"):
             one_task(parts, setting, "all")
+
+
+def test_seeds_and_levels_have_bounds():
+    for wrong in (0, -1, 1001, 2.0):
+        with pytest.raises(ValueError, match="networks"):
+            network_seeds(wrong, 0)
+    rows = table({"a": {"x": [[50], [60]]}, "b": {"x": [[10], [20]]}})
+    for level in (0, 1, 95, math.nan):
+        with pytest.raises(ValueError, match="level"):
+            paired_difference(rows, "a", "b", level=level)
 
 
 def test_the_recipe_without_augmentation_has_a_name():

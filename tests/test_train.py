@@ -238,6 +238,12 @@ def test_a_recipe_checks_types_and_ranges_when_it_is_made(key, value):
         replace(SHORT, **{key: value})
 
 
+@pytest.mark.parametrize("decay", [-0.1, 1, math.nan])
+def test_a_decay_has_bounds(decay):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        EMA(decay)
+
+
 def test_what_diverges_gives_no_score():
     def spoil(net: torch.nn.Module, step: int) -> None:
         if step == 1:  # after the last loss
