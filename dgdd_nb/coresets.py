@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .augment import strategy_for
-from .data import Batch, MultiDomain
-from .distilled import DistilledSet, assign_domains
+from .data import Batch, MultiDomain, whole_number
+from .distilled import DistilledSet, assign_domains, source_of
 from .files import derive_seed, generator
-from .networks import network
+from .networks import network, plain_torch
 from .train import get_recipe, train
 
 # %% auto #0
@@ -24,6 +25,7 @@ __all__ = ['whole', 'random', 'by_features', 'herding', 'k_center']
 # %% ../nbs/22_coresets.ipynb #b0a1099d
 def herd(features: Tensor, k: int) -> Tensor:
     "Positions of k rows of (n, D) in the order of the choice (Welling, 2009); the first wins a tie."
+    assert k <= len(features), f"{k} of {len(features)}"
     f, chosen = features.double(), []
     mu, total = f.mean(0), torch.zeros_like(f[0])
     used = torch.zeros(len(f), dtype=torch.bool, device=f.device)
@@ -37,6 +39,7 @@ def herd(features: Tensor, k: int) -> Tensor:
 
 def spread_out(features: Tensor, k: int) -> Tensor:
     "Greedy k-center (Sener and Savarese, 2018) from the row nearest to the mean on."
+    assert k <= len(features), f"{k} of {len(features)}"
     f = features.double()
     chosen = [(f - f.mean(0)).norm(dim=1).argmin()]
     nearest = (f - f[chosen[0]]).norm(dim=1)  # distance of each row to its nearest center
@@ -60,6 +63,7 @@ def whole(
     source: MultiDomain,  # the real images
 ) -> DistilledSet:  # all of them
     "The whole source: what a small set is measured against (best with the recipe `long`)."
+    source = source_of(source)
     return _as_set(source, torch.arange(len(source)), {"method": "whole", "images": len(source)})
 
 # %% ../nbs/22_coresets.ipynb #3fca9756
@@ -67,6 +71,7 @@ def _choose(
     source: MultiDomain, ipc: Any, pick: Callable, method: str, seed: int, per_domain: bool, **more
 ) -> DistilledSet:
     "Apply pick(candidates, how many, cell number) -> positions to every class or cell."
+    source, seed = source_of(source), whole_number("seed", seed, None)
     labels, domains, present = source.labels.cpu(), source.domains.cpu(), source.present
     if not per_domain:  # as if there were one domain
         domains, present = torch.zeros_like(domains), present.any(0, keepdim=True)
@@ -79,7 +84,12 @@ def _choose(
             place = f" in domain {source.domain_names[k]!r}" if per_domain else ""
             there = f"Class {source.classes[c]!r} has {len(candidates)} images{place}"
             raise ValueError(f"{there}, {n} are asked for; lower ipc.")
-        chosen.append(candidates[pick(candidates, n, number).cpu()])
+        places = torch.as_tensor(pick(candidates, n, number)).cpu()
+        if places.shape != (n,) or len(places.unique()) < n:
+            raise ValueError(
+                f"The rule of {method} chose {places.tolist()}, not {n} different rows."
+            )
+        chosen.append(candidates[places])
     index = torch.cat(chosen)
     recipe = {"method": method, "seed": seed, "per_domain": per_domain, **more}
     return _as_set(source, index, recipe | {"index": index.tolist()})
@@ -100,11 +110,13 @@ def random(
     return _choose(source, ipc, pick, "random", seed, per_domain)
 
 # %% ../nbs/22_coresets.ipynb #2e6585a7
+@plain_torch()
 def find_features(
     source: MultiDomain, features: str | nn.Module | Tensor | None = None, seed: int = 0
 ) -> tuple[Tensor, str]:
     "Features (N, D) of all images and where they come from; None: of a ConvNet trained on them."
-    if isinstance(features, Tensor):
+    if isinstance(features, (Tensor, np.ndarray)):
+        features = torch.as_tensor(features)
         if features.ndim != 2 or len(features) != len(source):
             wanted, given = f"({len(source)}, D), one row per image", tuple(features.shape)
             raise ValueError(f"Features must have shape {wanted}, not {given}.")
@@ -119,7 +131,7 @@ def find_features(
         recipe = get_recipe("quick", augment=strategy_for("auto", source.classes))
         data = Batch(source.images, source.labels, source.domains, source.K, source.C)
         train(features, data, recipe, seed, normalise=normalise)
-    if not hasattr(features, "embed"):
+    if isinstance(features, type) or not hasattr(features, "embed"):
         raise ValueError("Features must be None, 'pixels', a network with embed(), or a tensor.")
     training = features.training
     with torch.no_grad():
@@ -138,7 +150,10 @@ def by_features(
     features: str | nn.Module | Tensor | None = None,  # None, "pixels", a network, or (N, D)
 ) -> DistilledSet:
     "Real images chosen by a rule of yours, with its recipe."
+    source, seed = source_of(source), whole_number("seed", seed, None)
     found, name = find_features(source, features, seed)
+    if not bool(found.isfinite().all()):
+        raise ValueError("The features hold NaN or infinity, so none is nearest: mend them first.")
     pick = lambda candidates, n, number: rule(found[candidates], n)  # noqa: E731
     return _choose(source, ipc, pick, method, seed, per_domain, features=name)
 

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import difflib
+import math
+import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -37,6 +40,16 @@ def number_of(kind: str, name: str, names: Sequence[str]) -> int:  # where `name
         raise unknown_name(kind, name, names)
     return list(names).index(name)
 
+
+def whole_number(name: str, value: object, least: int | None = 1) -> int:  # `value` as an int
+    "A whole number of any type (int, numpy, a tensor), or the error that says what it must be."
+    with suppress(TypeError):
+        number = operator.index(value)
+        if not isinstance(value, bool) and (least is None or number >= least):
+            return number
+    bound = "" if least is None else f" from {least}"
+    raise ValueError(f"{name} must be a whole number{bound}, not {value!r}.")
+
 # %% ../nbs/00_data.ipynb #9eea0cbd
 @dataclass(frozen=True)
 class Normalisation:
@@ -44,6 +57,18 @@ class Normalisation:
 
     mean: tuple[float, float, float]  # of red, green, blue
     std: tuple[float, float, float]  # of red, green, blue
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            given, numbers = getattr(self, name), ()
+            with suppress(TypeError, ValueError):
+                numbers = tuple(map(float, given))
+            fine = len(numbers) == 3 and all(map(math.isfinite, numbers))
+            if not fine or (name == "std" and min(numbers) <= 0):
+                kind = "numbers above 0" if name == "std" else "numbers"
+                words = f"{kind}, for red, green and blue, not {given}"
+                raise ValueError(f"The {name} of a normalisation is three {words}.")
+            object.__setattr__(self, name, numbers)
 
     def __call__(self, images: Tensor) -> Tensor:
         "From pixels, uint8 (N, 3, H, W), to network input, float32 of the same shape."
@@ -55,7 +80,9 @@ class Normalisation:
         return (x * 255).round().clamp(0, 255).to(torch.uint8)
 
     def _of(self, name: str, like: Tensor) -> Tensor:
-        return torch.tensor(getattr(self, name), device=like.device).view(3, 1, 1)
+        return torch.tensor(getattr(self, name), dtype=torch.float32, device=like.device).view(
+            3, 1, 1
+        )
 
 # %% ../nbs/00_data.ipynb #3eda7de0
 def channel_statistics(

@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .data import Batch, MultiDomain
-from .distilled import DistilledSet, assign_domains, images_per_class
+from .data import Batch, MultiDomain, Normalisation, number_of, whole_number
+from .distilled import DistilledSet, assign_domains, images_per_class, source_of
 from .domain_gradients import DomainGradients
 from .engine import Engine, EngineSettings, Forecast, forecast
 from dgdd_nb.files import (
@@ -35,7 +35,7 @@ from dgdd_nb.files import (
     settings_dict,
 )
 from .matching import Matcher, Objective
-from .networks import Encoders, FreshEncoders
+from .networks import Encoders, FreshEncoders, plain_torch
 
 # %% ../nbs/16_distill.ipynb #8c74c74c
 def pick(group: Tensor, wanted: Tensor, dice: torch.Generator) -> Tensor:
@@ -54,14 +54,34 @@ def initial_images(
     domains: Tensor,  # (N,) its domain, sorted within a class
     init: str = "uniform",  # "uniform" over domains, "random" real images, or "noise"
     seed: int = 0,  # of the run
+    normalisation: Normalisation | None = None,  # None: that of the source
 ) -> Tensor:  # (N, 3, H, W) float32, normalised
     "Start images on the CPU (SGS paper, initialisation study: noise, random, uniform)."
+    number_of("start", init, ("uniform", "random", "noise"))
     dice = generator(seed, "init")
     if init == "noise":
         return torch.randn(len(labels), 3, *source.size, generator=dice)
     real, mine = (0, 0) if init == "random" else (source.domains.cpu(), domains)
-    index = pick(source.labels.cpu() * source.K + real, labels * source.K + mine, dice)
-    return source.normalisation()(source.images[index.to(source.device)]).cpu()
+    group, wanted = source.labels.cpu() * source.K + real, labels * source.K + mine
+    have, need = (
+        torch.bincount(x, minlength=source.C * source.K).tolist() for x in (group, wanted)
+    )
+    short = [cell for cell, n in enumerate(have) if n < need[cell]]
+    if short:
+        places = [
+            f"class {source.classes[cell // source.K]!r}"
+            + f", domain {source.domain_names[cell % source.K]!r}" * (init == "uniform")
+            + f" ({have[cell]} real, {need[cell]} synthetic)"
+            for cell in short
+        ]
+        more = f" and {len(short) - 3} more" * (len(short) > 3)
+        warnings.warn(
+            "Fewer real than synthetic images, so some start as copies of each other and stay "
+            f"copies: {'; '.join(places[:3])}{more}. Lower ipc, or start with init='noise'.",
+            stacklevel=2,
+        )
+    normalise, index = normalisation or source.normalisation(), pick(group, wanted, dice)
+    return normalise(source.images[index.to(source.device)]).cpu()
 
 # %% ../nbs/16_distill.ipynb #15c39c6e
 @dataclass(frozen=True)
@@ -104,6 +124,8 @@ def describe(thing: Any) -> Any:
     if is_dataclass(thing) and not isinstance(thing, type) and not hasattr(thing, "function"):
         values = {f.name: describe(getattr(thing, f.name)) for f in fields(thing)}
         return {"name": type(thing).__name__, **values}
+    if getattr(thing, "ndim", None) == 0:  # a number of numpy or torch
+        return thing.item()
     thing = getattr(thing, "function", thing)
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     return {"name": f"{getattr(thing, '__module__', '')}.{name}"}
@@ -127,13 +149,16 @@ class Run:
     def __init__(self, engine: Engine, settings: DistillSettings):
         self.engine, self.settings, self.at = engine, settings, 0
         labels, domains = assign_domains(settings.ipc, engine.source.present)
-        start = initial_images(engine.source, labels, domains, settings.init, settings.seed)
+        how = settings.init, settings.seed, engine.normalise
+        start = initial_images(engine.source, labels, domains, *how)
         self.labels, self.domains = labels.to(engine.device), domains.to(engine.device)
         self.synthetic = start.to(engine.device).requires_grad_()
         rates = {"lr": settings.lr, "momentum": settings.momentum}
         self.optimiser = torch.optim.SGD([self.synthetic], **rates)
         self.losses = torch.zeros(settings.steps, engine.source.K, device=engine.device)
         self.kept: dict[int, Tensor] = {}  # steps done -> the images (N, 3, H, W) then
+        edges = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
+        self.far = float(engine.normalise(edges).abs().max()) + 50  # no picture is near
 
     def step(self) -> DomainGradients:
         "One step of (11)."
@@ -151,12 +176,11 @@ class Run:
 
     def description(self) -> tuple[dict, dict]:
         "What must agree for a resume, and what must agree for equal bits."
-        e, run = self.engine, settings_dict(self.settings)
+        e, run = self.engine, settings_dict(replace(self.settings, engine=self.engine.used))
         del run["steps"]
         inner = run.pop("engine")
-        place = {name: inner.pop(name) for name in _PLACE} | {"device": str(e.device)}
-        cuts = {"micro_batch": e.micro_batch, "micro_batch_synthetic": e.micro_batch_synthetic}
-        place |= {**cuts, "torch": torch.__version__, "threads": torch.get_num_threads()}
+        place = {name: inner.pop(name) for name in _PLACE}
+        place |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
         run |= {f"engine.{name}": value for name, value in inner.items()}
         run |= {"matcher": describe(e.matcher), "surgery": describe(e.surgery)}
         return run | {"encoders": describe(e.factory), "data": fingerprint(e.source)}, place
@@ -248,10 +272,11 @@ def run_loop(
     callback: Callable[[Run, DomainGradients], None] | None = None,
     progress: bool = False,
 ) -> None:
-    "Run to the last step; stop as soon as the images are no longer numbers."
+    "Run to the last step; stop as soon as the images are no longer numbers, or far off."
     from tqdm.auto import tqdm
 
     steps, quick = run.settings.steps, run.engine.device.type == "cpu"
+    most, warned = 0.0, False  # the largest value
     bar = tqdm(initial=run.at, total=steps, desc="distill", unit="step", disable=not progress)
     with note_interrupts() as interrupted, bar:
         while True:
@@ -260,11 +285,22 @@ def run_loop(
             if run.at >= steps:
                 break
             found = run.step()
-            if (quick or run.at % 10 == 0) and not run.synthetic.isfinite().all():
+            if quick or run.at % 10 == 0 or run.at >= steps:
+                most = float(run.synthetic.detach().abs().max())
+            if not most <= 100 * run.far:
                 kept = checkpoint and checkpoint.exists()
                 kept = f"; {checkpoint} holds the last good state" if kept else ""
-                words = f"The images became NaN at step {run.at}"
+                words = f"The images left every picture behind at step {run.at}, with values of "
+                words += f"{most:.3g} standard deviations"
+                words = f"The images became NaN at step {run.at}" if most != most else words
                 raise ValueError(f"{words}: lower lr, now {run.settings.lr}{kept}.")
+            if most > run.far and not warned:
+                warned = True
+                warnings.warn(
+                    f"The images hold {most:.0f} standard deviations after step {run.at}, far from "
+                    f"any picture: lower lr, now {run.settings.lr}.",
+                    stacklevel=4,
+                )
             if callback:
                 callback(run, found)
             bar.update()
@@ -281,18 +317,41 @@ def run_loop(
                     warnings.warn(words, stacklevel=2)
 
 # %% ../nbs/16_distill.ipynb #4abb73b5
+def own_options(function: Callable) -> list[str]:
+    "Names of the keywords of a function."
+    own = inspect.signature(function).parameters.values()
+    return [p.name for p in own if p.kind is p.KEYWORD_ONLY]
+
+
 def engine_settings(function: Callable, given: Mapping[str, Any]) -> EngineSettings:
     "The keywords that are not the function's own (`ValueError`: not the engine's either)."
-    own = inspect.signature(function).parameters.values()
-    known = [p.name for p in own if p.kind is p.KEYWORD_ONLY]
-    known += [setting.name for setting in fields(EngineSettings)]
+    known = own_options(function) + [setting.name for setting in fields(EngineSettings)]
+    known += own_options(distill) * (function is not distill)
     for name in given:
         if name not in known:
             words = f"{function.__name__} has no option {name!r}{did_you_mean(name, known)}"
-            raise ValueError(f"{words}: it has {', '.join(known)}.")
-    return load_settings(EngineSettings, given)
+            raise ValueError(f"{words}: it has {', '.join(dict.fromkeys(known))}.")
+    if isinstance(pair := given.get("normalisation"), Normalisation):
+        pair = pair.mean, pair.std
+    elif isinstance(pair, (list, tuple)):  # of arrays and tensors will do
+        pair = [x.tolist() if hasattr(x, "tolist") else x for x in pair]
+    return load_settings(EngineSettings, {**given, "normalisation": pair})
+
+
+def begin(
+    function: Callable, source: Any, matcher: Any, surgery: Any, encoders: Any, given: dict
+) -> Run:
+    "A run that has not moved yet, from the options of `distill` that were given."
+    source, names = source_of(source), [setting.name for setting in fields(DistillSettings)]
+    own = {name: given.pop(name) for name in names if name in given}
+    own |= {"ipc": images_per_class(own["ipc"], source.classes)}
+    own |= {"engine": engine_settings(function, given)}
+    settings = load_settings(DistillSettings, own)
+    engine = Engine(source, matcher, surgery, settings.engine, settings.seed, encoders)
+    return Run(engine, settings)
 
 # %% ../nbs/16_distill.ipynb #4bce2a74
+@plain_torch()
 def distill(
     source: MultiDomain,  # real images of the source domains
     matcher: Objective | Matcher | Callable,  # such as DM(), or a function of (real, synthetic)
@@ -316,11 +375,14 @@ def distill(
     "Distil the source domains into a few images per class (SGS paper, eq. 11)."
     if resume not in ("exact", "anyway", "never"):
         raise ValueError(f"resume must be 'exact', 'anyway' or 'never', not {resume!r}.")
-    inner = engine_settings(distill, engine)
-    given = {"ipc": images_per_class(ipc, source.classes), "steps": steps, "seed": seed}
-    given |= {"lr": lr, "momentum": momentum, "init": init, "engine": inner}
-    settings = load_settings(DistillSettings, given)
-    run = Run(Engine(source, matcher, surgery, inner, seed, encoders), settings)
+    for name, every in {"checkpoint_every": checkpoint_every, "keep_every": keep_every}.items():
+        every is None or whole_number(name, every)
+    if not callable(callback or print):
+        raise TypeError(f"callback is a function of (run, gradients), not {callback!r}.")
+    given = {"ipc": ipc, "steps": steps, "seed": seed, "lr": lr, "momentum": momentum, "init": init}
+    run = begin(distill, source, matcher, surgery, encoders, {**given, **engine})
+    if not isinstance(checkpoint, (str, Path, type(None))):
+        raise TypeError(f"checkpoint is the path of a file, not {checkpoint!r}.")
     path = None if checkpoint is None else Path(checkpoint)
     if path and path.exists() and resume != "never":
         run.load(path, resume)
@@ -331,6 +393,7 @@ def distill(
     return run.result()
 
 # %% ../nbs/16_distill.ipynb #eeb8f87c
+@plain_torch()
 def estimate(
     source: MultiDomain,  # the source domains
     matcher: Objective | Matcher | Callable,  # such as DM(), or a function
@@ -340,9 +403,11 @@ def estimate(
     ipc: int | Sequence[int] | Mapping[str, int] = 10,  # images per class
     steps: int = 300,  # optimiser steps
     measure: int = 1,  # steps to run for the time, after one that warms up; 0: memory only
-    **engine: Any,  # settings of `EngineSettings`
+    **more: Any,  # whatever else `distill` takes
 ) -> Forecast:
     "Steps, seconds each, seconds in all and peak memory of such a run, without running it."
-    made = Engine(source, matcher, surgery, engine_settings(estimate, engine), 0, encoders)
-    assigned = assign_domains(images_per_class(ipc, source.classes), source.present)
-    return forecast(made, *(x.to(made.device) for x in assigned), steps, measure)
+    measure, learned = whole_number("measure", measure, 0), DistillSettings.__dataclass_fields__
+    free = [name for name in own_options(distill) if name not in learned]  # they cost nothing
+    more = {name: value for name, value in more.items() if name not in free}
+    run = begin(estimate, source, matcher, surgery, encoders, {"ipc": ipc, "steps": steps, **more})
+    return forecast(run.engine, run.labels, run.domains, steps, measure)

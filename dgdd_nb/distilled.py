@@ -5,21 +5,21 @@
 # %% ../nbs/06_distilled.ipynb #09ddc941
 from __future__ import annotations
 
-import operator
 import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
-from .data import Normalisation, unknown_name
+from .data import MultiDomain, Normalisation, unknown_name, whole_number
 from .files import json_ready, load_tensors, save_tensors, write_json
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = ['assign_domains', 'DistilledSet']
 # %% ../nbs/06_distilled.ipynb #46c07fb4
 def images_per_class(ipc: int | Sequence[int] | Mapping, classes: Sequence) -> list[int]:
     "The number of images of each class: one for all, one each, or by name (ValueError)."
+    ipc = ipc.tolist() if hasattr(ipc, "tolist") else ipc  # numpy, torch, pandas
     if isinstance(ipc, Mapping):
         for name in ipc:
             if name not in classes:
@@ -43,10 +44,24 @@ def images_per_class(ipc: int | Sequence[int] | Mapping, classes: Sequence) -> l
         ipc = [ipc] * len(classes)
     if len(ipc) != len(classes):
         raise ValueError(f"ipc has {len(ipc)} numbers for {len(classes)} classes: give one each.")
+    found = []
     for name, number in zip(classes, ipc):
-        if isinstance(number, bool) or not hasattr(number, "__index__") or number < 1:
-            raise ValueError(f"ipc must be a whole number from 1, not {number!r} (class {name!r}).")
-    return [operator.index(number) for number in ipc]
+        try:
+            found.append(whole_number("ipc", number))
+        except ValueError as error:
+            raise ValueError(f"{str(error)[:-1]} (class {name!r}).") from None
+    return found
+
+
+def source_of(thing: Any) -> MultiDomain:
+    "A data set as it is, or the sentence for what was given in its place (TypeError)."
+    if isinstance(thing, MultiDomain):
+        return thing
+    cure = "MultiDomain.from_arrays makes one of images, labels and domains"
+    if isinstance(thing, tuple) and all(isinstance(part, MultiDomain) for part in thing):
+        cure = "take its parts apart, source, target = ..., and give the source"
+    kind = type(thing).__name__
+    raise TypeError(f"What is learned from is a MultiDomain, not a {kind}: {cure}.")
 
 # %% ../nbs/06_distilled.ipynb #f161610e
 def _shift_surplus(extra: Tensor, present: Tensor, totals: Tensor) -> bool:
@@ -157,6 +172,14 @@ class DistilledSet:
 
     def __post_init__(self) -> None:
         self.classes, self.domain_names = tuple(self.classes), tuple(self.domain_names)
+        for name in ("labels", "domains"):
+            if isinstance(value := getattr(self, name), (list, tuple, np.ndarray)):
+                setattr(self, name, torch.as_tensor(value))
+        kinds = {"images": Tensor, "labels": Tensor, "domains": Tensor, "recipe": Mapping}
+        for name, kind in (kinds | {"normalisation": Normalisation}).items():
+            if not isinstance(value := getattr(self, name), kind):
+                made = type(value).__name__
+                raise TypeError(f"The {name} of a set must be a {kind.__name__}, not {made}.")
         _check(self)
         self.images = self.images.detach()
         self.recipe = json_ready(self.recipe, "recipe")
@@ -222,6 +245,7 @@ class DistilledSet:
         "Pictures in true colours, one row per class, the domain marked in the corner."
         from dgdd_nb.plots import domain_styles, image_rows
 
+        per_class = whole_number("per_class", per_class)
         pictures, labels = self.pictures().cpu(), self.hard_labels.cpu()
         chosen, seen = {}, {}
         for c, name in enumerate(self.classes):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .augment import DSA, Params, apply, draw, strategy_for
-from .data import Batch, MultiDomain
+from .data import Batch, MultiDomain, Normalisation
 from dgdd_nb.domain_gradients import (
     DomainGradients,
     Layout,
@@ -37,11 +37,12 @@ from dgdd_nb.networks import (
     Encoders,
     FreshEncoders,
     block_tail,
+    chosen_size,
     default_width,
     has_batch_norm,
     network,
 )
-from .surgery import operate
+from .surgery import as_surgery, operate
 
 # %% ../nbs/15_engine.ipynb #63b04d4b
 @dataclass(frozen=True)
@@ -62,12 +63,17 @@ class EngineSettings:
     channels_last: bool | None = None  # memory format; None: by device and width
     compile: bool = False  # compile the norm-activation-pooling part of a ConvNet block
     batched_vjp: bool = False  # all domains in one vector-Jacobian call
+    normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    # (mean, std) of red, green and blue; None: those of the source
 
     def __post_init__(self) -> None:
-        for name in ("real_batch", "micro_batch", "micro_batch_synthetic"):
+        for name in ("real_batch", "micro_batch", "micro_batch_synthetic", "width", "depth"):
             n = getattr(self, name)
             if n is not None and n < 1:
-                raise ValueError(f"{name} counts images: make it at least 1, not {n}.")
+                raise ValueError(f"{name} must be at least 1, not {n}.")
+        if self.normalisation is not None:
+            Normalisation(*self.normalisation)  # says what is wrong
+        DSA(strategy_for(self.augment))
 
 # %% ../nbs/15_engine.ipynb #4e629eab
 ALL = 2**31  # a micro-batch that is never cut
@@ -115,10 +121,15 @@ def class_groups(per_class: tuple[int, ...], micro_batch: int) -> list[tuple[int
     return [*groups, (first, len(per_class))]
 
 # %% ../nbs/15_engine.ipynb #b06c50ed
+def _capable(device: torch.device) -> bool:
+    "Does it compute in tf32 and bfloat16?"
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 @contextmanager
 def precision_of(name: str, device: torch.device) -> Iterator[None]:
     "Run the encoder in a precision that the device has (`ValueError` where it lacks it)."
-    capable = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    capable = _capable(device)
     if name in ("tf32", "bfloat16") and not capable:
         raise ValueError(
             f"Precision {name!r} needs a CUDA device of capability 8.0 or more: use 'float32'."
@@ -203,16 +214,19 @@ class Engine:
         encoders: Callable[..., Encoders] | None = None,  # (build, seed) -> Encoders; None: fresh
     ):
         s, size = settings, source.size
-        if surgery is not None and (source.K < 2 or s.draw == "mixture"):
+        surgery = surgery if surgery is None else as_surgery(surgery)
+        there = [name for name, any_ in zip(source.domain_names, source.present.any(1)) if any_]
+        if surgery is not None and (len(there) < 2 or s.draw == "mixture"):
             name = getattr(surgery, "__name__", type(surgery).__name__)
             raise ValueError(
                 f'{name} compares domains, and draw="mixture" does not weigh them alike: leave it out.'
-                if source.K > 1
-                else f"{name} compares source domains and there is only {source.domain_names[0]!r}: "
+                if len(there) > 1
+                else f"{name} compares source domains and there is only {there[0]!r}: "
                 "pass surgery=None for plain matching, or tag pseudo-domains first."
             )
         self.matcher, self.surgery, self.settings, self.seed = as_matcher(matcher), surgery, s, seed
-        self.device, self.normalise = pick_device(s.device), source.normalisation()
+        self.device, given = pick_device(s.device), s.normalisation
+        self.normalise = Normalisation(*given) if given else source.normalisation()
         self.source, self.first, self.drawn = source.to(self.device), True, None
         self.dsa, self.pool = DSA(strategy_for(s.augment, source.classes)), self.source
         if s.draw == "mixture":
@@ -227,6 +241,9 @@ class Engine:
         last = last if s.channels_last is None else s.channels_last
         self.form = torch.channels_last if last else torch.contiguous_format
         self.factory = encoders or FreshEncoders
+        if not callable(self.factory):
+            words = f"such as FreshEncoders, not {encoders!r}"
+            raise TypeError(f"encoders is a class or a function of (build, seed), {words}.")
         self.encoders = self.factory(self.build, seed)
         self.layers, net = getattr(self.matcher, "layers", ("embed",)), self.encoders(0)
         x = torch.zeros(2, 3, *size, device=self.device, requires_grad=True)
@@ -239,6 +256,21 @@ class Engine:
         mixed = mixed or not getattr(self.matcher, "separable", True)
         half = max(1, n // 2)  # a graph needs twice as much
         self.micro_batch_synthetic = ALL if mixed else s.micro_batch_synthetic or half
+        tf32 = s.precision == "auto" and _capable(self.device)
+        self.used = replace(  # what "auto" and None came to
+            s,
+            **chosen_size(s.network, size, s.width, s.depth),
+            real_batch=s.real_batch or default_real_batch(size),
+            augment=self.dsa.strategy,
+            device=str(self.device),
+            micro_batch=self.micro_batch,
+            micro_batch_synthetic=self.micro_batch_synthetic,
+            precision="tf32" if tf32 else s.precision.replace("auto", "float32"),
+            channels_last=last,
+            compile=self.tail is not block_tail,
+            batched_vjp=self.batched_vjp,
+            normalisation=(self.normalise.mean, self.normalise.std),
+        )
 
     def build(self, seed: int) -> Encoder:
         "An encoder on the device, whose weights ask for no gradient: only pixels are learned."
@@ -404,9 +436,10 @@ def forecast(
     groups = class_groups(tuple(per_class), engine.micro_batch_synthetic)
     real = max(sum(sum(row[a:b]) for row in engine.counts) for a, b in groups)
     fake = max(sum(per_class[a:b]) for a, b in groups)
+    few = 2 if has_batch_norm(net) else 1  # batch norm wants more than one image
     with torch.no_grad():
-        one = net.extract(torch.zeros(1, 3, *source.size, device=engine.device), layers)
-    embed = sum(f.numel() for f in one.values())
+        one = net.extract(torch.zeros(few, 3, *source.size, device=engine.device), layers)
+    embed = sum(f[0].numel() for f in one.values())
     floats = (
         3 * real * pixels  # real images of a micro-batch: normalised, augmented, one copy
         + real * embed  # their features
@@ -417,7 +450,7 @@ def forecast(
     seen = fake + min(engine.micro_batch, real)
     if not isinstance(engine.matcher, Objective):  # may differentiate twice, on both sides
         seen = 2 * (fake + real)
-    memory = source.images.nbytes + 4 * floats + graph_bytes(net, layers) * seen
+    memory = source.images.nbytes + 4 * floats + graph_bytes(net, layers, few) // few * seen
     if not measure:
         return Forecast(steps, memory)
     measure = math.ceil(measure / engine.encoders.life) * engine.encoders.life  # whole lives

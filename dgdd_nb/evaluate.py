@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,9 +18,10 @@ import torch
 from torch import nn
 
 from .augment import strategy_for
-from .data import Batch, MultiDomain, number_of, unknown_name
+from .data import Batch, MultiDomain, number_of, unknown_name, whole_number
 from .distilled import DistilledSet
 from .files import derive_seed, pick_device
+from .networks import chosen_size, plain_torch
 from .networks import network as build_network
 from .train import PLUGS, Recipe, get_recipe, make_plug, predict, train, with_plugs
 
@@ -82,6 +84,21 @@ def _with_transfer(made: DistilledSet, recipe: Recipe) -> Recipe:
     return replace(recipe, transform=both if then else own)
 
 
+def _seeds(given: Any) -> tuple[int, ...]:
+    "Seeds of networks: so many, or these; whole numbers of any type (TypeError, ValueError)."
+    try:
+        many = (
+            [operator.index(s) for s in given] if np.ndim(given) else range(operator.index(given))
+        )
+    except TypeError:
+        words = f"a number of networks, or a list of whole numbers, not {given!r}"
+        raise TypeError(f"seeds is {words}.") from None
+    if not len(many) or len(set(many)) < len(many):
+        raise ValueError("Give at least one network seed, and every seed only once.")
+    return tuple(many)
+
+
+@plain_torch()
 def evaluate(
     train_set: DistilledSet | MultiDomain,  # hard or soft labels; all its images
     target: MultiDomain | Mapping[str, MultiDomain],  # unseen; several by name
@@ -108,16 +125,18 @@ def evaluate(
     known = distilled or isinstance(train_set, MultiDomain)
     if not known or not all(isinstance(part, MultiDomain) for part in targets.values()):
         raise TypeError("Train on a DistilledSet or a MultiDomain, and score on a MultiDomain.")
+    if not targets:
+        raise ValueError("There is nothing to score on: give a target, or several by name.")
     for part in targets.values():
         if tuple(train_set.classes) != tuple(part.classes):
             a, b = ", ".join(train_set.classes), ", ".join(part.classes)
             raise ValueError(f"Trained on the classes {a}, target has {b}; make the lists equal.")
         if (size := train_set.size) != part.size:
             raise ValueError(f"Training images are {size}, target {part.size}; resize one of them.")
-    seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError("Give at least one network seed, and every seed only once.")
-    if workers < 1 or (together and workers > 1):
+    if not isinstance(network, str) and not callable(network):
+        raise TypeError(f"network is a name, a module or a function of a seed, not {network!r}.")
+    seeds, workers = _seeds(seeds), whole_number("workers", workers)
+    if together and workers > 1:
         raise ValueError("Networks in worker processes go one by one: drop together, or workers.")
 
     where, recipe = pick_device(device), get_recipe(recipe)
@@ -163,6 +182,8 @@ def evaluate(
             progress(len(found), len(seeds))
 
     kind = network if isinstance(network, str) else type(network).__name__
+    if isinstance(network, str):
+        sizes |= chosen_size(network, train_set.size, width, depth)
     used = asdict(recipe) | {"network": {"name": kind, **sizes}}
     learned, scores = np.array([accuracy for accuracy, _ in found]), {}
     for t, (name, part) in enumerate(targets.items()):
@@ -180,7 +201,11 @@ def network_seeds(
     distillation_seed: int,  # of the training set
 ) -> range:  # seeds that no other training set has
     "Seeds of networks drawn anew for each distillation seed, for up to 1000 networks."
-    return range(1000 * distillation_seed, 1000 * distillation_seed + networks)
+    networks = whole_number("networks", networks)
+    seed = whole_number("distillation_seed", distillation_seed, None)
+    if networks > 1000:
+        raise ValueError(f"A set has seeds for at most 1000 networks, not {networks}.")
+    return range(1000 * seed, 1000 * seed + networks)
 
 # %% ../nbs/21_evaluate.ipynb #9da65ecb
 def _cells(rows: DataFrame, method: str, target: str | None) -> DataFrame:
@@ -282,6 +307,8 @@ def paired_difference(
     level: float = 0.95,  # of the interval
 ) -> Difference:
     "Mean of a - b with Student's t-interval; each distillation seed is compared with itself."
+    if not 0 < level < 1:
+        raise ValueError(f"The level of an interval lies between 0 and 1, not {level}.")
     first, second = _cells(rows, a, target), _cells(rows, b, target)
     both = (first["mean"] - second["mean"]).dropna()
     if both.empty:
@@ -319,6 +346,11 @@ def _learnt_and_held(data: MultiDomain) -> tuple[MultiDomain, dict[str, MultiDom
     return data.split("train"), by_domain(data.select(held)) if held.any() else {}
 
 
+def own_task(data: MultiDomain, name: str = "none") -> Task:
+    "Nothing is left out: learn from the split train, score each domain on what it does not see."
+    return Task(name, *_learnt_and_held(data))
+
+
 def single_source(data: MultiDomain, name: str) -> Task:
     "SDG: learn from one domain alone, score on each of the others."
     others = [other for other in data.domain_names if other != name]
@@ -327,14 +359,17 @@ def single_source(data: MultiDomain, name: str) -> Task:
 
 
 def one_task(data: MultiDomain, setting: str, name: str) -> Task:
-    """MDG trains on the others and scores on `name`; ID trains on the others and scores on their
-    held-out images; SDG trains on `name` alone and scores on the others. All score known domains
-    too, where the data hold images out."""
+    """MDG trains on the others and scores on `name`; ID trains on the others (on `name`, if it is
+    the only domain) and scores on their held-out images; SDG trains on `name` alone and scores on
+    the others. All score known domains too, where the data hold images out."""
     number_of("setting", setting, ("ID", "MDG", "SDG"))
     number_of("domain", name, data.domain_names)
-    if data.K == 1:
-        raise ValueError(f"{name!r} is the only domain; {setting} needs at least two.")
-    others = [other for other in data.domain_names if other != name]
+    if data.K == 1 and setting != "ID":
+        raise ValueError(
+            f"{name!r} is the only domain and {setting} needs at least two: take ID, which scores "
+            "it on images held out."
+        )
+    others = [other for other in data.domain_names if other != name or data.K == 1]
     source, held = _learnt_and_held(data.only(*([name] if setting == "SDG" else others)))
     if setting == "ID" and not held:
         source, rest = source.hold_out()
@@ -344,7 +379,7 @@ def one_task(data: MultiDomain, setting: str, name: str) -> Task:
 
 # %% ../nbs/21_evaluate.ipynb #2f171ef9
 def leave_one_out(
-    data: MultiDomain,  # all splits, at least two domains
+    data: MultiDomain,  # all splits, at least two domains (ID: one will do)
     setting: str = "MDG",  # "ID", "MDG" or "SDG"
 ) -> Iterator[Task]:  # one task per domain: its name, its source, its targets by name
     """The task of each domain in turn. MDG leaves it out and learns from the others; ID learns from

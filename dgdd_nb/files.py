@@ -121,7 +121,9 @@ def json_ready(value: Any, where: str = "value") -> Any:  # `where`: its name in
     if isinstance(value, (list, tuple)):
         return [json_ready(part, f"{where}[{i}]") for i, part in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where} is {value}, which JSON cannot hold: store None or a text.")
+        raise ValueError(
+            f"{where} is {value}, which JSON cannot hold: give a finite number, None or a text."
+        )
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     seen = f"{where} is a {type(value).__name__}, which JSON cannot hold"

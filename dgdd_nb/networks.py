@@ -8,15 +8,17 @@ __all__ = ['ConvNet', 'network', 'Encoders', 'FreshEncoders', 'check_encoders']
 # %% ../nbs/03_networks.ipynb #41110166
 import functools
 import math
+import operator
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data import Batch, did_you_mean, unknown_name
+from .data import Batch, did_you_mean, unknown_name, whole_number
 from .files import derive_seed
 
 # %% ../nbs/03_networks.ipynb #ba1bc830
@@ -59,7 +61,12 @@ class Encoder(nn.Module):
 # %% ../nbs/03_networks.ipynb #fde3bc79
 def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
     """(Height, width) of an image given by one side or by both."""
-    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    try:
+        both = size if isinstance(size, (tuple, list)) else (size, size)
+        height, width = map(operator.index, both)
+    except (TypeError, ValueError):
+        words = f"A size is one side in pixels, or (height, width), not {size!r}."
+        raise TypeError(words) from None
     if min(height, width) < 1:
         raise ValueError(f"A {height} x {width} image is empty; give a side of at least 1.")
     return height, width
@@ -119,11 +126,15 @@ class ConvNet(Encoder):
             if name not in _KINDS[kind]:
                 raise unknown_name(kind, name, list(_KINDS[kind]))
         self.input_shape = (channels, *_height_width(size))
-        self.depth = default_depth(size) if depth is None else depth
+        self.depth = default_depth(size) if depth is None else whole_number("depth", depth)
+        classes, channels, width = (
+            whole_number(name, n)
+            for name, n in (("classes", classes), ("channels", channels), ("width", width))
+        )
         padding = 3 if self.input_shape == (1, 28, 28) else 1  # to 32 x 32, as in the reference
         maps = [side + 2 * padding - 2 for side in self.input_shape[1:]]
         shrink = 1 if pooling == "none" else 2
-        if any(side % (whole := shrink**self.depth) for side in maps):
+        if any(side % (whole := shrink ** min(self.depth, 20)) for side in maps):
             better = " x ".join(str(max(1, int(side / whole + 0.5)) * whole) for side in maps)
             raise ValueError(
                 f"A ConvNet of depth {self.depth} halves its map {self.depth} times and {maps[0]} x "
@@ -195,6 +206,27 @@ def block_tail(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
         return F.avg_pool2d(x, 2)
     x = x[..., 0::2, :] + x[..., 1::2, :]  # without a graph on a CPU, faster than the routine
     return (x[..., 0::2] + x[..., 1::2]) * 0.25
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Float32 by default and gradients on, whatever the caller has set; both are put back."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def chosen_size(
+    name: str, size: tuple[int, int], width: int | None, depth: int | None
+) -> dict[str, int | None]:
+    """Width and depth that a network of this name gets; None where it has neither."""
+    conv = name.partition("-")[0] == "convnet"
+    width = default_width(size) if conv and width is None else width
+    return {"width": width, "depth": default_depth(size) if conv and depth is None else depth}
 
 
 def has_batch_norm(net: nn.Module) -> bool:
@@ -296,7 +328,7 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
     """A function that builds a network that is not a ConvNet, untrained."""
     from torchvision import models
 
-    place, _, rest = name.partition(":")
+    place, _, rest = str(name).partition(":")
     if place == "timm":
         try:
             import timm
@@ -339,11 +371,19 @@ def network(
     depth: int | None = None,  # ConvNet: number of blocks; None: by the size of the images
 ) -> Encoder:  # untrained, in training mode, on the CPU
     """An untrained network by name; equal seeds give equal weights."""
-    kind, _, norm = name.partition("-")
+    seed = whole_number("seed", seed, None)
+    kind, _, norm = str(name).partition("-")
     if kind == "convnet":
         norm = {"": "instance", "bn": "batch"}.get(norm, norm)
         width = default_width(size) if width is None else width
-        return ConvNet(classes, size, width=width, depth=depth, norm=norm, seed=seed)
+        try:
+            with plain_torch():
+                return ConvNet(classes, size, width=width, depth=depth, norm=norm, seed=seed)
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            words = f"A ConvNet of width {width} does not fit into memory: lower width."
+            raise ValueError(words) from error
     build = _builder(name, classes, size)
     if (width, depth) != (None, None):
         raise ValueError(f"width and depth belong to ConvNets; leave them out for {name!r}.")

@@ -17,15 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import MultiDomain, Normalisation, number_of
+from .data import MultiDomain, Normalisation, number_of, whole_number
+from .distilled import source_of
 from .engine import default_real_batch
 from .files import pick_device
-from .networks import Encoder, network
+from .networks import Encoder, network, plain_torch
 
 # %% auto #0
 __all__ = ['style_statistics', 'pseudo_domains', 'cluster_report']
 
 # %% ../nbs/32_pseudo_domains.ipynb #245d6d12
+@plain_torch()
 @torch.no_grad()
 def style_statistics(
     dataset: MultiDomain,  # N images
@@ -185,6 +187,8 @@ def pseudo_domains(
     own, more = (list(inspect.signature(f).parameters) for f in (pseudo_domains, style_statistics))
     for name in encoder:
         number_of("option of pseudo_domains", name, [*own[1:-1], *more[2:]])
+    dataset, K, seed = source_of(dataset), whole_number("K", K, None), whole_number("seed", seed, 0)
+    min_size = min_size if min_size is None else whole_number("min_size", min_size, None)
     pixels, labels = dataset.images.cpu().numpy(), dataset.labels.tolist()
     names = [(hashlib.blake2b(x, digest_size=16).digest(), c) for x, c in zip(pixels, labels)]
     order = torch.tensor(sorted(range(len(names)), key=names.__getitem__))  # whatever it was
@@ -211,6 +215,8 @@ def pseudo_domains(
         options = {"seed": seed, "normalise": learned.normalisation(), **encoder}
         features = style_statistics(data, layers, **options)
     else:
+        if not isinstance(features, (Tensor, np.ndarray)):
+            raise TypeError(f"Features are an array or a tensor (N, D), not {features!r}.")
         features = torch.as_tensor(features).cpu()
         if features.ndim != 2 or len(features) != len(data) or not bool(features.isfinite().all()):
             raise ValueError(

@@ -7,9 +7,10 @@ __all__ = ['Parts', 'decompose', 'SGS', 'MatchedDM', 'OwnDomain', 'PartsAlone', 
 
 # %% ../nbs/14_surgery.ipynb #2a7a8a74
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,13 +64,38 @@ AGREEMENTS: dict[str, Callable] = {
 # %% ../nbs/14_surgery.ipynb #18087f37
 def agreement_of(agreement: str | float | Callable) -> Callable:
     "A name in `AGREEMENTS`, one number for all frequencies, or a function of the spectra."
-    if isinstance(agreement, (int, float)) and math.isfinite(agreement):
-        return lambda G, W, eps, weight, dice: G.real.new_full((1, 1, 1, 1), agreement)
+    if isinstance(agreement, numbers.Real) and math.isfinite(agreement):
+        return lambda G, W, eps, weight, dice: G.real.new_full((1, 1, 1, 1), float(agreement))
     if callable(agreement):
         return agreement
-    if agreement not in AGREEMENTS:
+    if not isinstance(agreement, str) or agreement not in AGREEMENTS:
         raise unknown_name("agreement", agreement, list(AGREEMENTS))
     return AGREEMENTS[agreement]
+
+
+def as_surgery(thing: Any) -> Callable:
+    "A surgery as it is, or the sentence for a class or a name in its place (TypeError)."
+    if isinstance(thing, type) or not callable(thing):
+        shown = thing.__name__ if isinstance(thing, type) else repr(thing)
+        raise TypeError(
+            f"A surgery is an object such as SGS() or a function, not {shown}: write its "
+            "parentheses, or None for plain matching."
+        )
+    return thing
+
+
+def set_numbers(surgery: Any, *names: str) -> None:
+    "Make plain numbers of the weights of a surgery (ValueError: not finite, or no number)."
+    for name in names:
+        value = getattr(surgery, name)
+        value = value.item() if getattr(value, "ndim", None) == 0 else value  # numpy, a tensor
+        kind = type(surgery).__name__
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not real or not math.isfinite(value):
+            raise ValueError(f"The {name} of {kind} must be a finite number, not {value!r}.")
+        if name == "eps" and value <= 0:
+            raise ValueError(f"The eps of {kind} must be above 0, not {value}.")
+        object.__setattr__(surgery, name, value)
 
 
 def _check(g_domain: Tensor, g_dm: Tensor | None, domains: Tensor | None, weight: Tensor | None):
@@ -159,11 +185,7 @@ class SGS:
     rescale: bool = False  # give the g_cls of a control the projection on g_dm that R's has
 
     def __post_init__(self):
-        for name in ("alpha", "beta", "eps"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"The {name} of SGS must be a finite number.")
-        if self.eps <= 0:
-            raise ValueError(f"The eps of SGS must be above 0, not {self.eps}.")
+        set_numbers(self, "alpha", "beta", "eps")
         if self.reading not in ("a", "b"):
             raise unknown_name("reading", self.reading, ("a", "b"))
         agreement_of(self.agreement)
@@ -209,6 +231,9 @@ class MatchedDM:
     alpha: float = 0.5  # as in SGS
     eps: float = 1e-8  # as in SGS
 
+    def __post_init__(self):
+        set_numbers(self, "alpha", "eps")
+
     def __call__(
         self,
         gradients: DomainGradients,  # of this step
@@ -227,6 +252,9 @@ class OwnDomain:
     "Control: the matcher plus the gradient of each image's own domain, no Fourier transform."
 
     beta: float = 0.01  # weight of the own domain's gradient
+
+    def __post_init__(self):
+        set_numbers(self, "beta")
 
     def __call__(
         self,
@@ -261,6 +289,11 @@ class Stack:
     "Surgeries one after the other: the direction of each is the g_dm of the next."
 
     surgeries: tuple[Callable, ...]  # each `(gradients, labels, domains, dice) -> direction`
+
+    def __post_init__(self):
+        if not isinstance(self.surgeries, (tuple, list)):
+            raise TypeError(f"A Stack holds a tuple of surgeries, not {self.surgeries!r}.")
+        object.__setattr__(self, "surgeries", tuple(map(as_surgery, self.surgeries)))
 
     def __call__(
         self,

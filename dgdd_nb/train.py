@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import numbers
 import pkgutil
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,9 +23,9 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from .augment import apply, draw, strategy_for
-from .data import Batch, unknown_name
+from .data import Batch, unknown_name, whole_number
 from .files import derive_seed, generator, load_settings
-from .networks import ConvNet, has_batch_norm
+from .networks import ConvNet, has_batch_norm, plain_torch
 
 # %% auto #0
 __all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'train', 'predict', 'check_training']
@@ -49,12 +50,20 @@ class Recipe:
     hooks: tuple[Plug, ...] = ()  # called after every step, such as "ema"
 
     def __post_init__(self) -> None:
-        for key, least in {"epochs": 1, "batch": 1, "max_steps": 1, "weight_decay": 0}.items():
+        for key in ("epochs", "batch", "max_steps"):
             value = getattr(self, key)
-            if value is not None and not least <= value < math.inf:
-                raise ValueError(f"A recipe needs {key} of at least {least}, not {value}.")
-        if not (0 < self.lr < 100 and 0 <= self.momentum < 1):
-            raise ValueError("A recipe needs lr between 0 and 100 and momentum from 0 to below 1.")
+            if key != "max_steps" or value is not None:
+                whole_number(f"{key} of a recipe", value)
+        for key in ("lr", "momentum", "weight_decay"):
+            if not isinstance(value := getattr(self, key), numbers.Real) or isinstance(value, bool):
+                raise TypeError(f"{key} of a recipe must be a number, not {value!r}.")
+        if not (0 < self.lr < 100 and 0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
+            raise ValueError(
+                "A recipe needs lr between 0 and 100, momentum from 0 to below 1 and weight_decay "
+                f"from 0, not {self.lr}, {self.momentum} and {self.weight_decay}."
+            )
+        if not isinstance(self.augment, str):
+            raise TypeError(f"augment of a recipe is a text such as 'none', not {self.augment!r}.")
         strategy_for(self.augment)  # names an operation that does not exist
 
 
@@ -107,6 +116,9 @@ def make_plug(kind: str, plug: Plug | Callable | None) -> Any:
 
 def with_plugs(recipe: Recipe, loss: Any = None, transform: Any = None, hooks: Any = ()) -> Recipe:
     "The recipe with things in the place of names; what is given goes before what it names."
+    hooks = (hooks,) if callable(hooks) else hooks
+    if not isinstance(hooks, Sequence) or not all(map(callable, hooks)):
+        raise TypeError(f"hooks is a list of functions of (net, step), not {hooks!r}.")
     return replace(
         recipe,
         schedule=make_plug("schedule", recipe.schedule),
@@ -127,7 +139,7 @@ def learning_rates(recipe: Recipe, per_epoch: int) -> tuple[np.ndarray, int | No
 
 # %% ../nbs/20_train.ipynb #d4f3bab4
 def get_recipe(
-    recipe: str | Recipe | Mapping,  # a name of `RECIPES`, or a table of a name and changes
+    recipe: str | Recipe | Mapping,  # a name of `RECIPES` ("-plain": no augmentation), or a table
     **changes: Any,  # fields to replace, for example `epochs=10`
 ) -> Recipe:
     "A recipe by name, some fields replaced; ValueError or TypeError for what it cannot be."
@@ -135,9 +147,13 @@ def get_recipe(
         changes = {**recipe, **changes}
         recipe = changes.pop("name", "quick")
     if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise unknown_name("recipe", recipe, list(RECIPES))
-        recipe = RECIPES[recipe]
+        name = recipe.removesuffix("-plain")
+        if name not in RECIPES:
+            raise unknown_name("recipe", recipe, [*RECIPES, *(f"{name}-plain" for name in RECIPES)])
+        plain = {"name": recipe, "augment": "none"} if recipe != name else {}
+        recipe = replace(RECIPES[name], **plain) if plain else RECIPES[name]
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"A recipe is a name, a Recipe or a table of changes, not {recipe!r}.")
     recipe = load_settings(Recipe, asdict(recipe), **changes) if changes else recipe
     with_plugs(recipe)  # names a plug that does not exist
     return recipe
@@ -229,6 +245,9 @@ def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, 
         optimiser.param_groups[0]["lr"] = rate
         x, y = (torch.stack([getattr(b, name) for b in batches]) for name in ("images", "labels"))
         logits = forward(x)
+        if logits.shape[-1] != batches[0].C:
+            words = f"The network has {logits.shape[-1]} outputs for {batches[0].C} classes"
+            raise ValueError(f"{words}: build it with one for each class.")
         losses = torch.stack([_loss_looked_at(recipe.loss(a, b)) for a, b in zip(logits, y)])
         optimiser.zero_grad()
         losses.sum().backward()
@@ -244,6 +263,7 @@ def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, 
     return torch.stack(record)
 
 # %% ../nbs/20_train.ipynb #d6f57170
+@plain_torch()
 def train(
     net: nn.Module | Sequence[nn.Module],  # trained in place; several: all at once
     data: Batch,  # all images: normalised float, or uint8 with `normalise`; hard or soft labels
@@ -273,6 +293,8 @@ def train(
     if not (fine := record.isfinite().flatten(1).all(1)).all():
         step = int(fine.int().argmin())
         raise ValueError(f"Training diverged at step {step}: lower the recipe's learning rate.")
+    if not all(bool(p.isfinite().all()) for one in nets for p in one.parameters()):
+        raise ValueError("Training diverged at the last step: lower the recipe's learning rate.")
     history = {"loss": [], "accuracy": []}
     for epoch in record.split(len(sizes)):
         losses, right, images = epoch.unbind(1)
@@ -320,6 +342,8 @@ class EMA:
     "A hook: the exponential moving average of the weights, put into the network at the end."
 
     def __init__(self, decay: float = 0.999):
+        if not 0 <= decay < 1:
+            raise ValueError(f"A decay lies between 0 and 1, not {decay}.")
         self.decay = decay
 
     def __call__(self, net: nn.Module, step: int) -> None:

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from dgdd_nb.coresets import find_features, herd, herding, k_center, random, spread_out, whole
+from dgdd_nb.coresets import (
+    by_features,
+    find_features,
+    herd,
+    herding,
+    k_center,
+    random,
+    spread_out,
+    whole,
+)
 from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.files import generator
 
@@ -59,3 +68,21 @@ def test_features_by_default_come_from_an_encoder_trained_on_the_source(source):
     for wrong in ("pixel", torch.zeros(3, 2)):
         with pytest.raises(ValueError, match="Features must"):
             herding(tiny, 2, features=wrong)
+
+
+def test_features_and_rules_that_decide_nothing_are_refused(source):
+    nan = torch.full((len(source), 2), float("nan"))
+    for choose in (herding, k_center):
+        with pytest.raises(ValueError, match="NaN"):
+            choose(source, 1, features=nan)
+        with pytest.raises(ValueError, match="Features must"):
+            choose(source, 1, features=type(source))
+    with pytest.raises(ValueError, match="not 3 different rows"):
+        by_features("first", lambda f, k: [0] * k, source, 9, features="pixels")
+    with pytest.raises(TypeError, match="source, target = "):
+        random((source, source), 1)
+    with pytest.raises(ValueError, match="seed must be"):
+        random(source, 1, seed=1.5)
+    for rule in (herd, spread_out):
+        with pytest.raises(AssertionError):
+            rule(torch.randn(3, 2), 5)

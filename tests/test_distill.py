@@ -8,10 +8,15 @@ import signal
 import warnings
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from test_engine import C, Dice, General, K, make_source, spread
 
+from torch.utils.data import TensorDataset
+
+from dgdd_nb.augment import strategy_for
+from dgdd_nb.data import Normalisation
 from dgdd_nb.distill import describe, distill, estimate, initial_images, pick
 from dgdd_nb.distilled import assign_domains
 from dgdd_nb.matching import DM
@@ -163,6 +168,8 @@ def test_starts():
         assert bool((source.labels[same.int().argmax(1)] == labels).all() and same.any(1).all())
         if init == "uniform":
             assert bool((source.domains[same.int().argmax(1)] == domains).all())
+    with pytest.raises(ValueError, match="did you mean 'random'"):
+        initial_images(source, labels, domains, "randm")
     group, wanted = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([0, 0, 1, 1, 2])
     for seed in range(20):
         index = pick(group, wanted, torch.Generator().manual_seed(seed))
@@ -205,3 +212,129 @@ def test_each_mistake_gets_one_sentence(changes, words):
     with pytest.raises((ValueError, TypeError), match=words) as caught:
         distill(**arguments)
     assert "\n" not in str(caught.value)
+
+
+NORM = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.25))
+
+
+@pytest.mark.parametrize(
+    "given, plain",
+    [
+        ({"ipc": np.array([1, 2, 1, 1, 1])}, {"ipc": [1, 2, 1, 1, 1]}),
+        ({"ipc": torch.tensor([2] * C)}, {"ipc": 2}),
+        ({"seed": np.int64(2), "lr": np.float32(1), "steps": torch.tensor(7)}, {}),
+        ({"device": torch.device("cpu"), "width": np.int64(8)}, {}),
+        ({"normalisation": Normalisation(*NORM)}, {"normalisation": NORM}),
+        ({"normalisation": tuple(map(np.array, NORM))}, {"normalisation": NORM}),
+        ({"surgery": SGS(alpha=np.float64(0.7))}, {"surgery": SGS(alpha=0.7)}),
+    ],
+    ids=str,
+)
+def test_natural_types_give_the_same_set(given, plain):
+    one, two = ({"source": make_source(), "matcher": DM(), **SMALL, **x} for x in (given, plain))
+    one, two = distill(**one), distill(**two)
+    assert torch.equal(one.images, two.images) and one.recipe == two.recipe
+
+
+def test_given_constants_are_those_of_the_set():
+    source = make_source()
+    made = distill(source, DM(), **SMALL | {"steps": 0}, normalisation=NORM)
+    assert made.normalisation == Normalisation(*NORM)
+    assert made.recipe["engine.normalisation"] == [list(part) for part in NORM]
+    known = {picture.numpy().tobytes() for picture in source.images}
+    assert all(picture.numpy().tobytes() in known for picture in made.pictures())
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"surgery": SGS}, r"SGS\(\)"),
+        ({"surgery": "SGS"}, r"SGS\(\)"),
+        ({"surgery": lambda *given: None}, "direction has type NoneType"),
+        ({"source": (make_source(), make_source())}, "source, target = "),
+        ({"source": TensorDataset(torch.zeros(2))}, "from_arrays"),
+        ({"encoders": "fresh"}, "FreshEncoders"),
+        ({"normalisation": ((0.5,) * 3, (0.0,) * 3)}, "above 0"),
+        ({"normalisation": 0.5}, "normalisation"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be a whole number from 1"),
+        ({"keep_every": -1}, "keep_every must be"),
+        ({"callback": 3}, "callback"),
+        ({"checkpoint": 3}, "path of a file"),
+        ({"width": 0}, "width must be at least 1"),
+        ({"width": 10**6}, "does not fit into memory"),
+        ({"lr": float("nan")}, "finite"),
+        ({"lr": 1e9}, "standard deviations: lower lr"),
+        (
+            {"source": make_source().select(make_source().domains == 1), "surgery": SGS()},
+            "only '1'",
+        ),
+    ],
+    ids=str,
+)
+def test_what_was_accepted_without_a_word_gets_a_sentence(changes, words):
+    with pytest.raises((ValueError, TypeError), match=words) as caught:
+        distill(**{"source": make_source(), "matcher": DM(), **SMALL, **changes})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("init, told", [("uniform", "domain '0'"), ("random", "0' .15 real")])
+def test_copies_are_told(init, told):
+    source, more = make_source(), SMALL | {"ipc": 100, "steps": 0}
+    with pytest.warns(UserWarning, match=f"class .*{told}.*Lower ipc"):
+        distill(source, DM(), **more, init=init)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        distill(source, DM(), **more, init="noise")
+        distill(source, DM(), **SMALL | {"steps": 0}, init=init)
+
+
+def test_images_far_from_any_picture_are_told_once():
+    with pytest.warns(UserWarning, match="far from any picture: lower lr, now 10000") as told:
+        distill(make_source(), DM(), **SMALL | {"lr": 1e4})
+    assert len(told) == 1
+
+
+def test_records_hold_what_was_run_and_repeat_it():
+    source = make_source()
+    made = distill(source, DM(), SGS(), ipc=1, steps=2, progress=False)
+    used = {k.removeprefix("engine."): v for k, v in made.recipe.items() if "engine." in k}
+    used |= {k: v for k, v in made.recipe["place"].items() if k not in ("torch", "threads")}
+    assert not any(value in (None, "auto") for value in used.values())
+    assert (used["width"], used["depth"], used["real_batch"]) == (32, 3, 96)
+    assert (
+        used["augment"] == strategy_for("auto", source.classes) and used["precision"] == "float32"
+    )
+    again = distill(source, DM(), SGS(), ipc=1, steps=2, progress=False, **used)
+    assert torch.equal(again.images, made.images) and again.recipe == made.recipe
+
+
+def test_a_forecast_for_all_that_distill_accepts():
+    more = {
+        "lr": 1.0,
+        "momentum": 0.9,
+        "init": "noise",
+        "seed": 3,
+        "checkpoint": "x",
+        "resume": "exact",
+    }
+    more |= {"keep_every": 2, "callback": print, "progress": False, "normalisation": NORM}
+    more |= {"network": "convnet-bn", "width": 4, "checkpoint_every": 5}
+    assert estimate(make_source(True), DM(), SGS(), ipc=1, steps=5, **more).total > 0
+    for wrong, words in ({"lr": 0}, "lr"), ({"measure": -1}, "measure"), ({"stepz": 1}, "'steps'"):
+        with pytest.raises(ValueError, match=words):
+            estimate(make_source(), DM(), **wrong)
+
+
+def test_what_the_caller_has_set_in_torch_changes_nothing():
+    source, run = make_source(), SMALL | {"init": "noise"}
+    plain = distill(source, DM(), SGS(), **run)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            made = distill(source, DM(), SGS(), **run)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.inference_mode():
+        third = distill(source, DM(), SGS(), **run)
+    assert torch.equal(made.images, plain.images) and torch.equal(third.images, plain.images)

@@ -167,3 +167,22 @@ def test_show_marks_domains(made):
     few = replace(made, domains=torch.full_like(made.domains, -1)).show(per_class=3)
     assert len(few.lines) == 0 and few.get_legend() is None
     plt.close("all")
+
+
+def test_lists_and_arrays_will_do(made):
+    listed = replace(made, labels=made.labels.tolist(), domains=made.domains.numpy())
+    assert torch.equal(listed.labels, made.labels) and torch.equal(listed.domains, made.domains)
+    assert images_per_class(np.array([1, 2]), "ab") == images_per_class(torch.tensor([1, 2]), "ab")
+    for name, wrong in {
+        "labels": None,
+        "domains": "ab",
+        "normalisation": ((0.5,) * 3,) * 2,
+    }.items():
+        with pytest.raises(TypeError, match=f"The {name} of a set must be a"):
+            replace(made, **{name: wrong})
+
+
+@pytest.mark.parametrize("std", [(0.0,) * 3, (-1.0,) * 3, (0.1,), None, (float("nan"),) * 3, "abc"])
+def test_a_deviation_is_above_zero(std):
+    with pytest.raises(ValueError, match="three numbers above 0"):
+        Normalisation((0.5,) * 3, std)

@@ -1,5 +1,6 @@
 """What `evaluate` promises and a notebook has no time for: worker processes, other networks, batch norm in one loop."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +18,7 @@ from dgdd_nb.evaluate import (
     leave_one_out,
     network_seeds,
     one_task,
+    own_task,
     paired_difference,
     student_interval,
     summarise,
@@ -216,3 +218,79 @@ def test_the_judge_honours_a_transfer_network(monkeypatch):
     by_hand = evaluate(made, target, transform=partial(shift, state={"shift": 5.0}), **options)
     assert np.array_equal(moved.values, by_hand.values)
     assert rich.bytes == made.bytes + 4
+
+
+QUICK = {"recipe": get_recipe("quick", epochs=1), "width": 4, "device": "cpu"}
+
+
+@pytest.mark.parametrize(
+    "given, plain",
+    [
+        ({"seeds": np.int64(2)}, {"seeds": 2}),
+        ({"seeds": torch.tensor(2)}, {"seeds": 2}),
+        ({"seeds": np.array([3, 1])}, {"seeds": (3, 1)}),
+        ({"device": torch.device("cpu"), "workers": np.int64(1), "seeds": 1}, {"seeds": 1}),
+        ({"hooks": print, "seeds": 1}, {"seeds": 1}),
+    ],
+    ids=str,
+)
+def test_natural_types_give_the_same_scores(given, plain):
+    one, two = (evaluate(toy(8), toy(40), **QUICK | x) for x in (given, plain))
+    assert np.array_equal(one.values, two.values) and one.seeds == two.seeds
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"target": {}}, "nothing to score on"),
+        ({"target": toy(8).leave_out("0")}, "score on a MultiDomain"),
+        ({"seeds": "2"}, "number of networks"),
+        ({"seeds": 1.5}, "number of networks"),
+        ({"seeds": -1}, "at least one network seed"),
+        ({"workers": -1}, "workers must be a whole number from 1"),
+        ({"network": 3}, "a name, a module or a function"),
+        ({"network": lambda seed: build("convnet", classes=5, size=16, seed=0)}, "5 outputs for 2"),
+        ({"width": 0}, "width must be"),
+        ({"depth": 10**6}, "lower the depth"),
+        ({"recipe": None}, "A recipe is a name"),
+        ({"hooks": 3}, "hooks is a list"),
+    ],
+    ids=str,
+)
+def test_each_mistake_gets_one_sentence(changes, words):
+    with pytest.raises((ValueError, TypeError), match=words) as caught:
+        evaluate(**{"train_set": toy(8), "target": toy(8), "seeds": 1, **QUICK, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_one_domain_is_scored_on_images_it_holds_out():
+    """`ID` of a single domain: its split test, or a fifth where there are no splits."""
+    data, splits = toy(40), torch.arange(40) // 20
+    names = {"splits": splits, "split_names": ("train", "test"), "domain_names": ["all"]}
+    parts = MultiDomain.from_arrays(data.images, data.labels, data.domains * 0, **names)
+    for task in (one_task(parts, "ID", "all"), own_task(parts), *leave_one_out(parts, "ID")):
+        assert torch.equal(task.source.images, data.images[:20]) and list(task.targets) == ["all"]
+        assert torch.equal(task.targets["all"].images, data.images[20:])
+    whole = data.only("0")
+    task = one_task(whole, "ID", "0")
+    assert len(task.source) + len(task.targets["0"]) == len(whole) and len(task.targets["0"]) == 4
+    assert own_task(whole).targets == {}
+    for setting in ("MDG", "SDG"):
+        with pytest.raises(ValueError, match="take ID"):
+            one_task(parts, setting, "all")
+
+
+def test_seeds_and_levels_have_bounds():
+    for wrong in (0, -1, 1001, 2.0):
+        with pytest.raises(ValueError, match="networks"):
+            network_seeds(wrong, 0)
+    rows = table({"a": {"x": [[50], [60]]}, "b": {"x": [[10], [20]]}})
+    for level in (0, 1, 95, math.nan):
+        with pytest.raises(ValueError, match="level"):
+            paired_difference(rows, "a", "b", level=level)
+
+
+def test_the_recipe_without_augmentation_has_a_name():
+    used = evaluate(toy(8), toy(8), seeds=1, recipe="quick-plain", width=4).recipe
+    assert (used["name"], used["augment"]) == ("quick-plain", "none")
+    assert used["network"]["width"] == 4 and used["network"]["depth"] == 3

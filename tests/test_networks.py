@@ -4,6 +4,7 @@ import functools
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -289,3 +290,34 @@ def test_checker_says_what_is_wrong(words):
     said = check_encoders(WRONG[words])
     assert any(words in sentence for sentence in said), said
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"width": 0}, "width must be a whole number from 1"),
+        ({"depth": -1}, "depth must be a whole number from 1"),
+        ({"depth": 10**6}, "lower the depth"),
+        ({"classes": 2.0}, "classes must be"),
+        ({"size": 16.0}, "one side in pixels, or"),
+        ({"size": (16,)}, "one side in pixels, or"),
+        ({"seed": 1.5}, "seed must be"),
+        ({"name": 3}, "Unknown network '?3"),
+        ({"width": 10**6}, "does not fit into memory"),
+    ],
+    ids=str,
+)
+def test_sizes_are_whole_numbers(changes, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        network(**{"name": "convnet", "classes": 2, "size": 16, "seed": 0, **changes})
+
+
+def test_natural_types_and_another_default_give_the_same_network():
+    given = {"classes": np.int64(2), "size": torch.Size((16, 24)), "seed": np.int64(3)}
+    net = network(**given, width=np.int64(4))
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = network(classes=2, size=(16, 24), seed=3, width=4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, net.parameters(), other.parameters()))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -359,3 +360,20 @@ def test_refused():
     for settings in ({"alpha": math.nan}, {"eps": 0}, {"reading": "c"}, {"agreement": "spektral"}):
         with pytest.raises(ValueError):
             SGS(**settings)
+
+
+@pytest.mark.parametrize("value", [None, True, "1", float("nan"), float("inf"), [1.0]], ids=str)
+def test_weights_are_finite_numbers(value):
+    for make in (SGS, MatchedDM, OwnDomain, PartsAlone):
+        name = "beta" if make is OwnDomain else "alpha"
+        with pytest.raises(
+            ValueError, match=f"The {name} of {make.__name__} must be a finite number"
+        ):
+            make(**{name: value})
+
+
+def test_a_stack_holds_surgeries():
+    for wrong in (SGS(), (SGS,), ["SGS"]):
+        with pytest.raises(TypeError, match="surger"):
+            Stack(wrong)
+    assert Stack([SGS(alpha=np.float32(0.5))]) == Stack((SGS(),))

@@ -120,9 +120,9 @@ def test_a_recipe_by_name_by_table_and_with_a_plug_of_ones_own(monkeypatch):
 REFUSED = {
     "did you mean 'quick'": lambda: get_recipe("quik"),
     "epoch": lambda: get_recipe("quick", epoch=3),
-    "epochs of at least 1": lambda: get_recipe("quick", epochs=0),
-    "max_steps of at least 1": lambda: get_recipe("quick", max_steps=-3),
-    "weight_decay of at least 0": lambda: get_recipe("quick", weight_decay=-1.0),
+    "epochs of a recipe must be a whole number from 1": lambda: get_recipe("quick", epochs=0),
+    "max_steps of a recipe must be a whole number": lambda: get_recipe("quick", max_steps=-3),
+    "weight_decay from 0": lambda: get_recipe("quick", weight_decay=-1.0),
     "lr between 0 and 100": lambda: get_recipe("quick", lr=1e30),
     "'?lr'?": lambda: get_recipe("quick", lr="0.05"),
     "'?batch'?": lambda: get_recipe("quick", batch=1.5),
@@ -229,3 +229,34 @@ def test_predict_restores_the_mode():
     net = small_net().train()
     assert predict(net, toy(300).images).shape == (300,) and net.training
     assert predict(net.eval(), toy(3).images).dtype == torch.int64 and not net.training
+
+
+@pytest.mark.parametrize("key", ["epochs", "lr", "batch", "momentum", "weight_decay", "augment"])
+@pytest.mark.parametrize("value", [None, "x", True, float("nan"), -1], ids=str)
+def test_a_recipe_checks_types_and_ranges_when_it_is_made(key, value):
+    with pytest.raises((ValueError, TypeError), match=f"{key}|augmentation 'x'"):
+        replace(SHORT, **{key: value})
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1, math.nan])
+def test_a_decay_has_bounds(decay):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        EMA(decay)
+
+
+def test_what_diverges_gives_no_score():
+    def spoil(net: torch.nn.Module, step: int) -> None:
+        if step == 1:  # after the last loss
+            next(iter(net.parameters())).data.fill_(math.nan)
+
+    with pytest.raises(ValueError, match="diverged at the last step"):
+        train(small_net(), toy(8), get_recipe(SHORT, batch=4, epochs=1), hooks=[spoil])
+    with pytest.raises(ValueError, match="2 outputs for 3 classes"):
+        train(small_net(), replace(toy(8), C=3), SHORT)
+
+
+def test_a_recipe_without_augmentation_by_name():
+    for name in RECIPES:
+        assert get_recipe(f"{name}-plain") == get_recipe(name, augment="none", name=f"{name}-plain")
+    with pytest.raises(TypeError, match="A recipe is a name"):
+        get_recipe(3)
