@@ -124,7 +124,8 @@ places = {
     "tensors": lambda: setattr(os, "replace", die),
     "pictures": lambda: setattr(distilled, "_write_pictures", die),
     "exchange": lambda: setattr(Path, "rename", die),
-    "card": lambda: setattr(distilled, "write_json", die),
+    "commit": lambda: setattr(Path, "replace", die),
+    "tidying": lambda: setattr(distilled.shutil, "rmtree", lambda *a, **k: list(a[0].glob("*")) and die()),
 }
 for place, prepare in places.items():
     make(1).save(folder)
@@ -136,7 +137,9 @@ for place, prepare in places.items():
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), place
     found = DistilledSet.load(folder)
     assert (found.images == found.recipe["value"]).all()
-    print(place, found.recipe["value"])
+    card = folder / "card.json"
+    fits = not card.exists() or files.read_json(card)["recipe"] == found.recipe
+    print(place, found.recipe["value"], fits)
 make(3).save(folder)  # the next save tidies up
 print(*sorted(os.listdir(folder)))
 """
@@ -145,8 +148,9 @@ print(*sorted(os.listdir(folder)))
 @needs_posix
 def test_distilled_set_killed_while_saving(tmp_path: Path) -> None:
     lines = python(KILLED_SET, tmp_path).splitlines()
-    assert lines[:4] == ["tensors 1", "pictures 2", "exchange 2", "card 2"]
-    left = [name for name in lines[4].split() if not name.endswith(".part")]
+    places = ("tensors 1", "pictures 1", "exchange 1", "commit 1", "tidying 2")
+    assert lines[:5] == [f"{place} True" for place in places]
+    left = [name for name in lines[5].split() if not name.endswith(".part")]
     assert left == ["card.json", "distilled.safetensors", "pictures"]
 
 
