@@ -23,6 +23,9 @@ import typer
 
 # %% ../nbs/61_cli.ipynb #f28a2f8d
 _SHELL = {  # what the library says -> as one types it here
+    r"the same call( with checkpoint='[^']*')? (resumes|goes on)": "the same command goes on",
+    r"the same call with checkpoint='[^']*', resume='exact' resumes": "the same command with "
+    "--resume exact goes on",
     r"\b(resume|device)='(\w+)'": r"--\1 \2",
     r"\b(raise|lower) (\w+), now": r"\1 --\2, now",
     r"(choose|name) another (folder|file)\b(?! with)": "choose another folder with --out",
@@ -37,12 +40,21 @@ def say(text: str) -> None:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     "Turn the library's errors into one sentence and an exit status."
+    from dgdd_nb.files import Stopped, on_stop
+
+    def stop(number: int) -> None:
+        raise Stopped("", number)
+
     try:
-        yield
-    except KeyboardInterrupt:
+        with on_stop(stop):
+            yield
+    except KeyboardInterrupt as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would end in a traceback
-        say("\nStopped: finished trials and steps are kept, and the same command goes on.")
-        raise typer.Exit(130) from None
+        text = str(error) or "Stopped: nothing was finished, and the same command begins anew."
+        for words, here in _SHELL.items():
+            text = re.sub(words, here, text)
+        say(f"\n{text}")
+        raise typer.Exit(128 + getattr(error, "number", signal.SIGINT)) from None
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         if isinstance(error, typer.Exit) or os.environ.get("DGDD_DEBUG"):
             raise
@@ -117,6 +129,7 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "over": (str, None, "a number to draw over, such as alpha [default: all methods]"),
     "benchmark": (str, None, "what it should be, such as pacs [default: guess]"),
     "force": (bool, False, "replace notebooks that are there", "--force"),
+    "replace": (bool, False, "replace what another run left in --out", "--replace"),
     "dry_run": (bool, False, "print what it would take, and stop", "--dry-run"),
     "config": (Path, None, "TOML or JSON with options; the command line wins [default: none]"),
     "sets": (list[Path], ..., "folders written by dgdd distill or demo"),
@@ -236,6 +249,61 @@ def task_of(images: Any, data: str, target: str | None, source: str | None) -> A
     learn, unseen = images.leave_out(target)
     return Task(target, learn, {target: unseen})
 
+# %% ../nbs/61_cli.ipynb #c7-own
+_PLACE = {"out", "device", "resume", "replace", "dry_run", "config", "steps"}  # make no other run
+
+
+@contextmanager
+def own_folder(out: Path, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    "A folder for one run of dgdd distill; ValueError where it holds the work of another one."
+    from dgdd_nb.files import hold, json_ready, read_json, write_json
+
+    known, replace = json_ready(known), known["replace"]
+    checkpoint, begun = out / "checkpoint.safetensors", out / "begun.json"
+    finished = out / "distilled.safetensors", out / "distill.json", "a set", _PLACE - {"steps"}
+    open_one = checkpoint, begun, "an unfinished set", _PLACE
+    with hold(out):
+        for file, notes, what, free in (finished, open_one):
+            anew = file == checkpoint and known["resume"] == "never"
+            if replace or anew or not file.exists():
+                continue
+            there = read_json(notes) if notes.exists() else {}
+            keys = [key for key in known if key not in free and there.get(key) != known[key]]
+            if keys and (there or file != checkpoint):  # of other options, or of unknown ones
+                words = ", ".join(f"{key} {there.get(key, 'unknown')}" for key in keys[:3])
+                advice = "choose another folder with --out, or add --replace"
+                raise ValueError(f"{out} holds {what} with {words}: {advice}.")
+            if file != checkpoint:
+                say(f"The finished set in {out} will be replaced by the same one.")
+        if replace:
+            checkpoint.unlink(missing_ok=True)
+        write_json(begun, known)
+        try:
+            yield known
+            checkpoint.unlink(missing_ok=True)
+        finally:
+            if not checkpoint.exists():  # else it says whose that is
+                begun.unlink(missing_ok=True)
+
+
+def add_scores(path: Path, rows: Any, how: dict[str, Any]) -> None:
+    "Write scores to a table; those of other sets, networks and recipes stay in it."
+    import pandas as pd
+
+    from dgdd_nb.files import replace_atomically
+    from dgdd_nb.study import plain
+
+    names = ["network", "width", "depth", "recipe"]
+    rows = plain(rows.assign(**{name: str(how.get(name) or "") for name in names}), "csv")
+    keys = ["method", "target", "distillation_seed", *names]
+    if path.exists():
+        text = dict.fromkeys(("method", "target", *names), str)
+        there = pd.read_csv(path, dtype=text, keep_default_na=False).reindex(columns=rows.columns)
+        mine = set(rows[keys].astype(str).agg(tuple, axis=1))
+        rows = pd.concat([there[~there[keys].astype(str).agg(tuple, axis=1).isin(mine)], rows])
+    with replace_atomically(path) as temporary:
+        rows.to_csv(temporary, index=False)
+
 # %% ../nbs/61_cli.ipynb #259e4106
 @contextmanager
 def bar(name: str) -> Iterator[Callable[[int, int], None]]:
@@ -246,12 +314,13 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
     look = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
     with tqdm(total=1.0, desc=name, bar_format=look, mininterval=pause, file=sys.stderr) as shown:
         yield lambda done, whole: shown.update(done / max(whole, 1) - shown.n)
+        shown.update(1.0 - shown.n)  # of a method that counts no steps
 
 
 @command(
     "distill",
     "data size domains classes target source pseudo_domains method ipc steps lr alpha beta "
-    "network width depth seed device out resume dry_run config",
+    "network width depth seed device out resume replace dry_run config",
     "--target photo --ipc 5 --out mine",
 )
 def distill_command(out: Path, **asked: Any) -> None:
@@ -288,17 +357,14 @@ def distill_command(out: Path, **asked: Any) -> None:
     if asked.pop("dry_run"):
         return
     checkpoint = out / "checkpoint.safetensors"
-    if (out / "distilled.safetensors").exists():
-        say(f"The finished set in {out} will be replaced.")
-    with bar(method) as moved:
+    known = {"method": method, "target": task.name, "size": images.size[0], "out": str(out)}
+    with own_folder(out, {**asked, **known}) as known, bar(method) as moved:
         work = Work(checkpoint, asked["resume"], moved, asked["device"])
         made = make_set(method, learn, asked["ipc"], asked["seed"], work, **options)
-    for old in ("overview.png", "scores.csv"):  # of the set that was there before
-        (out / old).unlink(missing_ok=True)
-    made.save(out)
-    known = {"method": method, "target": task.name, "size": images.size[0], "out": str(out)}
-    write_json(out / "distill.json", {**asked, **known})
-    checkpoint.unlink(missing_ok=True)
+        for old in ("overview.png", "scores.csv", "distill.json"):  # of the set that was there
+            (out / old).unlink(missing_ok=True)
+        made.save(out)
+        write_json(out / "distill.json", known)
     typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out}   or   dgdd show {out}")
 
 # %% ../nbs/61_cli.ipynb #369f924a
@@ -338,6 +404,8 @@ def evaluate_command(
 
     from dgdd_nb.distilled import DistilledSet
     from dgdd_nb.evaluate import evaluate, network_seeds, paired_difference, summarise
+    from dgdd_nb.files import try_folder
+    from dgdd_nb.study import as_markdown
 
     todo, found = {}, []
     for folder in sets:  # all are looked at before the first is scored
@@ -358,6 +426,7 @@ def evaluate_command(
             say(f"Note: {', '.join(learned)} was learned from, so it is no unseen domain.")
         key = known.get("method", folder.name), made.recipe.get("seed", 0)
         todo[(str(folder), key[1]) if key in todo else key] = made, task
+    place = try_folder(out or sets[0])
     workers = min(networks, workers or joblib.cpu_count())
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit it: no tracebacks
     joblib.Parallel(workers)(joblib.delayed(abs)(i) for i in range(workers))
@@ -367,14 +436,13 @@ def evaluate_command(
         with bar(f"{method}, seed {seed}, on {task.name}") as moved:
             scores = evaluate(made, task.targets, workers=workers, progress=moved, **how)
         found += [one.rows(method, seed) for one in scores.values()]
-    rows, place = pd.concat(found), out or sets[0]
-    place.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(place / "scores.csv", index=False)
+    rows = pd.concat(found)
     typer.echo(f"Accuracy in per cent, recipe {how['recipe']}, chance {100 / made.C:.1f}.")
-    typer.echo(summarise(rows).round(1).fillna("").to_markdown(index=False))
+    typer.echo(as_markdown(summarise(rows).round(1)))
     first, *others = rows["method"].unique()
     for other in others:
         typer.echo(str(paired_difference(rows, other, first)))
+    add_scores(place / "scores.csv", rows, how)
 
 
 @command("show", "made per_class out", "mine --per-class 5")

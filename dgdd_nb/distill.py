@@ -8,14 +8,14 @@ __all__ = ['initial_images', 'DistillSettings', 'Run', 'distill', 'estimate']
 # %% ../nbs/16_distill.ipynb #cef76c7d
 import hashlib
 import inspect
-import signal
+import multiprocessing
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,12 +27,15 @@ from .distilled import DistilledSet, assign_domains, images_per_class, source_of
 from .domain_gradients import DomainGradients
 from .engine import Engine, EngineSettings, Forecast, forecast
 from dgdd_nb.files import (
+    Stopped,
     did_you_mean,
     generator,
     load_settings,
     load_tensors,
+    on_stop,
     save_tensors,
     settings_dict,
+    try_folder,
 )
 from .matching import Matcher, Objective
 from .networks import Encoders, FreshEncoders, plain_torch
@@ -245,25 +248,26 @@ class Run:
 
 # %% ../nbs/16_distill.ipynb #5f9093bd
 @contextmanager
-def note_interrupts() -> Iterator[Callable[[], bool]]:
-    "Inside, the first Ctrl-C only makes the yielded function return True."
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main one
-        yield asked.is_set
-        return
+def note_interrupts() -> Iterator[Callable[[], int]]:
+    "Inside, Ctrl-C, SIGTERM and SIGHUP only make the yielded function return their number."
+    asked: list[int] = []
 
-    def note(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
+    def note(number: int) -> None:
+        if asked and multiprocessing.current_process().name == "MainProcess":  # a second Ctrl-C
+            raise Stopped("Stopped at once: nothing of the last steps is kept.", number)
+        asked.append(number)
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with on_stop(note):
+        yield lambda: asked[0] if asked else 0
 
 # %% ../nbs/16_distill.ipynb #ee7bf1d3
+def _free(name: str) -> Path:
+    "A file of that name, or with a number behind it, that is not there yet."
+    path = Path(name)
+    names = (path.with_stem(f"{path.stem}-{i}") for i in count(2))
+    return path if not path.exists() else next(x for x in names if not x.exists())
+
+
 def run_loop(
     run: Run,
     checkpoint: Path | None = None,
@@ -271,6 +275,7 @@ def run_loop(
     keep_every: int | None = None,
     callback: Callable[[Run, DomainGradients], None] | None = None,
     progress: bool = False,
+    again: str = "",
 ) -> None:
     "Run to the last step; stop as soon as the images are no longer numbers, or far off."
     from tqdm.auto import tqdm
@@ -304,11 +309,14 @@ def run_loop(
             if callback:
                 callback(run, found)
             bar.update()
-            if interrupted():
-                path = checkpoint or Path("distill-interrupted.safetensors")
-                run.save(path)
-                words = f"the same call with checkpoint={str(path)!r} resumes"
-                raise KeyboardInterrupt(f"Stopped after step {run.at} of {steps}; {words}.")
+            if number := interrupted():
+                path = checkpoint or _free("distill-interrupted.safetensors")
+                words = f"the same call with checkpoint={str(path)!r}{again} resumes"
+                try:
+                    run.save(path)
+                except OSError as error:
+                    words = f"what came after the last checkpoint is lost, as {error}"[:-1]
+                raise Stopped(f"Stopped after step {run.at} of {steps}; {words}.", number)
             if checkpoint and (run.at % checkpoint_every == 0 or run.at == steps):
                 try:
                     run.save(checkpoint)
@@ -386,10 +394,13 @@ def distill(
     path = None if checkpoint is None else Path(checkpoint)
     if path and path.exists() and resume != "never":
         run.load(path, resume)
+    if path and run.at < steps:
+        try_folder(path.absolute().parent)
     progress = sys.stderr.isatty() if progress is None else progress
     if progress and run.at < steps:
         print(forecast(run.engine, run.labels, run.domains, steps - run.at), file=sys.stderr)
-    run_loop(run, path, checkpoint_every, keep_every, callback, progress)
+    again = ", resume='exact'" if resume == "never" else ""  # else the same call starts anew
+    run_loop(run, path, checkpoint_every, keep_every, callback, progress, again)
     return run.result()
 
 # %% ../nbs/16_distill.ipynb #eeb8f87c

@@ -20,7 +20,14 @@ from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
 from .data import MultiDomain, Normalisation, unknown_name, whole_number
-from .files import json_ready, load_tensors, save_tensors, write_json
+from dgdd_nb.files import (
+    json_ready,
+    load_settings,
+    load_tensors,
+    save_tensors,
+    try_folder,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,6 +127,9 @@ def decode(images: Tensor, factor: int) -> Tensor:
     return interpolate(tiles, size=(H, W), mode="bilinear", align_corners=False)
 
 # %% ../nbs/06_distilled.ipynb #9ce7c91f
+_MOST = 2**36  # bytes that a set may have once its tiles are images: 64 GiB
+
+
 def _check(s: DistilledSet) -> None:
     "One sentence (ValueError, TypeError) about what cannot be right in a distilled set."
     x, y, k, N = s.images, s.labels, s.domains, len(s.images)
@@ -133,8 +143,11 @@ def _check(s: DistilledSet) -> None:
         raise ValueError(f"Images must be (N, 3, H, W), not {tuple(x.shape)}.")
     if not torch.isfinite(x).all():
         raise ValueError("Images hold NaN or infinity: the run diverged, lower its learning rate.")
-    if s.decode_factor < 1 or any(side % s.decode_factor for side in s.size):
-        raise ValueError(f"decode_factor {s.decode_factor} does not divide the side of {s.size}.")
+    f = s.decode_factor
+    if not isinstance(f, int) or f < 1 or any(side % f for side in s.size):
+        raise ValueError(f"decode_factor {f} does not divide the side of {s.size}.")
+    if (size := x.nbytes * f**2) > _MOST:
+        raise ValueError(f"decode_factor {f} makes {size / 2**30:.0f} GiB of the images: lower it.")
     if y.dtype == torch.int64 and y.shape == (N,):
         if y.min() < 0 or y.max() >= s.C:
             raise ValueError(f"Labels must lie in 0..{s.C - 1}, as there are {s.C} classes.")
@@ -152,6 +165,21 @@ def _check(s: DistilledSet) -> None:
 
 # %% ../nbs/06_distilled.ipynb #a25e1f00
 _FACTS = ("classes", "domain_names", "normalisation", "recipe", "decode_factor", "transfer_name")
+_TENSORS = ("images", "labels", "domains")
+
+
+@dataclass(frozen=True)
+class _Facts:
+    "What a stored set says beside its tensors."
+
+    kind: str
+    classes: tuple[str, ...]
+    domain_names: tuple[str, ...]
+    normalisation: Normalisation
+    recipe: dict[str, Any]
+    history: dict[str, Any] | None
+    decode_factor: int = 1
+    transfer_name: str = ""
 
 
 @dataclass(eq=False)
@@ -282,24 +310,38 @@ class DistilledSet:
     def save(self, folder: str | Path, pictures: bool = True) -> Path:
         "Write `distilled.safetensors`, `card.json` and `pictures/`; an old set is replaced."
         folder = Path(folder)
-        path = folder / "distilled.safetensors"
+        new, path = folder / ".new", folder / "distilled.safetensors"
         if (folder / "pictures").exists() and not path.exists():
             raise FileExistsError(f"{folder} has pictures that are not ours: name another folder.")
-        tensors = {"images": self.images, "labels": self.labels, "domains": self.domains}
+        try_folder(folder)
+        shutil.rmtree(new, ignore_errors=True)  # of a save that was killed
+        tensors = {name: getattr(self, name) for name in _TENSORS}
         tensors |= {f"transfer/{name}": x for name, x in (self.transfer or {}).items()}
         values = dict(self.history or {})
         for name in [name for name, value in values.items() if isinstance(value, Tensor)]:
             tensors[f"history/{name}"] = values.pop(name)
         meta = {name: getattr(self, name) for name in _FACTS}
         meta |= {"kind": "distilled set", "history": None if self.history is None else values}
-        digest = save_tensors(path, tensors, meta)  # first: the rest is for the eye
+        failed = None
         try:
-            if pictures:
-                _write_pictures(self, folder / "pictures")
-        except OSError as error:
+            write_json(new / "card.json", _card(self, save_tensors(new / path.name, tensors, meta)))
+            try:
+                if pictures:
+                    _write_pictures(self, new / "pictures")
+            except OSError as error:  # they are for the eye
+                failed = error
+            (folder / "card.json").unlink(missing_ok=True)  # no card stands beside another set
+            if (folder / "pictures").exists():
+                (folder / "pictures").rename(new / "old pictures")
+            (new / path.name).replace(path)  # before this line the old set, after it the new one
+            if pictures and not failed:
+                (new / "pictures").rename(folder / "pictures")
+            (new / "card.json").replace(folder / "card.json")
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        if failed:
             whole = "the set itself is whole, in distilled.safetensors"
-            raise OSError(f"{folder}/pictures: {error.strerror or error}; {whole}.") from error
-        write_json(folder / "card.json", _card(self, digest))
+            raise OSError(f"{folder}/pictures: {failed.strerror or failed}; {whole}.") from failed
         return folder
 
     @classmethod
@@ -314,13 +356,18 @@ class DistilledSet:
         found: dict[str, dict] = {"": {}, "history": {}, "transfer": {}}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition("/") if "/" in name else ("", "", name)
-            found[kind][rest] = tensor
-        del meta["kind"]
-        if meta["history"] is not None:
-            meta["history"] |= found["history"]
-        numbers = {key: tuple(value) for key, value in meta["normalisation"].items()}
-        meta["normalisation"] = Normalisation(**numbers)
-        return cls(**found[""], **meta, transfer=found["transfer"] or None)
+            found.setdefault(kind, {})[rest] = tensor
+        try:
+            if len(found) > 3 or set(found[""]) != set(_TENSORS):
+                names = ", ".join(sorted(tensors))
+                raise ValueError(f"The tensors are {names}, not {', '.join(_TENSORS)}.")
+            facts = vars(load_settings(_Facts, meta)).copy()
+            del facts["kind"]
+            if facts["history"] is not None:
+                facts["history"] |= found["history"]
+            return cls(**found[""], **facts, transfer=found["transfer"] or None)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is no whole set: make it anew. {error}") from None
 
 # %% ../nbs/06_distilled.ipynb #ebbe1005
 def _file_names(names: Sequence[str]) -> list[str]:
@@ -336,20 +383,18 @@ def _file_names(names: Sequence[str]) -> list[str]:
 
 
 def _write_pictures(s: DistilledSet, folder: Path) -> None:
-    "One PNG per image, class/domain_number.png; replaces the folder."
+    "One PNG per image, class/domain_number.png."
     from PIL import Image
 
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
     class_names, tags = _file_names(s.classes), _file_names([*s.domain_names, "none"])
     pictures, numbers = s.pictures().permute(0, 2, 3, 1).cpu().numpy(), Counter()
     for picture, c, k in zip(pictures, s.hard_labels.tolist(), s.domains.tolist()):
-        path = new / class_names[c] / f"{tags[k]}_{numbers[c, k]:03d}.png"  # domain -1 is the last
+        path = (
+            folder / class_names[c] / f"{tags[k]}_{numbers[c, k]:03d}.png"
+        )  # domain -1 is the last
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
         numbers[c, k] += 1
-    shutil.rmtree(folder, ignore_errors=True)
-    new.rename(folder)
 
 
 def _card(s: DistilledSet, digest: str) -> dict:

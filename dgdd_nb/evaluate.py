@@ -20,7 +20,7 @@ from torch import nn
 from .augment import strategy_for
 from .data import Batch, MultiDomain, number_of, unknown_name, whole_number
 from .distilled import DistilledSet
-from .files import derive_seed, pick_device
+from .files import derive_seed, follow_parent, pick_device
 from .networks import chosen_size, plain_torch
 from .networks import network as build_network
 from .train import PLUGS, Recipe, get_recipe, make_plug, predict, train, with_plugs
@@ -159,6 +159,7 @@ def evaluate(
 
     def job(group: Sequence[int]) -> list[tuple[float, list[torch.Tensor]]]:
         "For each network: accuracy in training, and for each target which answers are right."
+        follow_parent()
         torch.set_num_threads(threads)
         nets = [build(seed).to(where) for seed in group]
         history = train(nets, data, ready, group, normalise=None if distilled else see)

@@ -9,11 +9,14 @@ import errno
 import hashlib
 import json
 import math
+import multiprocessing
 import operator
 import os
 import secrets
+import signal
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -81,6 +84,13 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def _unwritable(path: str | Path, error: OSError) -> OSError:
+    "The error of a place that cannot be written, as one sentence."
+    kind = type(error) if type(error).__module__ == "builtins" else OSError
+    why, advice = error.strerror or error, _ADVICE.get(error.errno, "check the path")
+    return kind(f"{path} could not be written ({why}): {advice}; nothing there was changed.")
+
+
 @contextmanager
 def replace_atomically(path: str | Path) -> Iterator[Path]:  # the file to write instead
     "Write to a temporary name, flush, rename: at any moment the old or the new file is whole."
@@ -96,16 +106,90 @@ def replace_atomically(path: str | Path) -> Iterator[Path]:  # the file to write
         _flush(temporary)
         os.replace(temporary, target)
     except OSError as error:
-        kind = type(error) if type(error).__module__ == "builtins" else OSError
-        raise kind(
-            f"{path} could not be written ({error.strerror or error}): "
-            f"{_ADVICE.get(error.errno, 'check the path')}; nothing there was changed."
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
     with suppress(OSError):  # some file systems, and Windows, cannot flush a folder
         _flush(target.parent)
+
+
+def try_folder(folder: str | Path) -> Path:
+    "A folder for results, made and tried before the work begins (OSError)."
+    folder = Path(folder)
+    trial = folder / f".tried.{secrets.token_hex(4)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(b"x")
+        trial.unlink()
+    except OSError as error:
+        with suppress(OSError):
+            trial.unlink()
+        raise _unwritable(folder, error) from error
+    return folder
+
+
+@contextmanager
+def hold(folder: str | Path) -> Iterator[None]:
+    "A folder for this process alone, made and tried; the system frees it when the process ends."
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(try_folder(folder) / ".dgdd.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"Another process works in {folder}: name another folder.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+# %% ../nbs/02_files.ipynb #f-stop
+class Stopped(KeyboardInterrupt):
+    "Ctrl-C, or another signal, with the sentence that a person wants to read."
+
+    def __init__(self, text: str = "", number: int = signal.SIGINT):
+        super().__init__(text)
+        self.number = int(number)  # of the signal: a command ends with the status 128 + number
+
+
+@contextmanager
+def on_stop(note: Callable[[int], None]) -> Iterator[None]:
+    "Inside, `note` is called with the number of a signal that asks to stop."
+
+    def heard(number: int, frame: Any) -> None:
+        note(number)
+
+    heard.ours, before = True, {}
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    if threading.current_thread() is not threading.main_thread():  # signals belong to that one
+        names = ()
+    for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+        old = signal.getsignal(number)
+        if number == signal.SIGINT or old == signal.SIG_DFL or hasattr(old, "ours"):
+            before[number] = old or signal.SIG_DFL
+            signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@cache
+def follow_parent() -> None:
+    "In a worker process of joblib: stop as if by SIGTERM once the parent is gone."
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)  # time to save
+        os._exit(128 + signal.SIGTERM)
+
+    if multiprocessing.current_process().name.startswith("LokyProcess"):
+        threading.Thread(target=watch, daemon=True).start()
 
 # %% ../nbs/02_files.ipynb #179c9772
 def json_ready(value: Any, where: str = "value") -> Any:  # `where`: its name in an error
@@ -299,9 +383,9 @@ def load_tensors(
     except Exception:
         what = f"its {Path(path).stat().st_size} bytes do not fit its header"
         raise ValueError(damaged.format(path, what)) from None
-    if stamp.get("version") != 1:
+    meta = stamp.get("meta") if isinstance(stamp, dict) else None
+    if not isinstance(meta, dict) or stamp.get("version") != 1:
         raise ValueError(f"{path} was not written by dgdd_nb, or by a newer one: no stamp 1.")
-    meta = stamp.get("meta", {})
     if _digest(tensors, meta) != stamp.get("sha256"):
         raise ValueError(damaged.format(path, "its checksum differs"))
     if kind is not None and meta.get("kind") != kind:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .data import did_you_mean, number_of
 from .evaluate import Difference, paired_difference, student_interval, summarise
 from .files import read_json, replace_atomically
-from .study import networks_of, stored, tidy
+from .study import networks_of, plain, stored, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +113,7 @@ def lines(
         ]
         mean = {(one.method, one.target): one.mean for one in found}
         known = {(one.method, one.target): one.mean for one in summarise(seen).itertuples()}
-        network = next(x["network"] for x in study["evaluations"] if x["name"] == way)
+        network = {x["name"]: x["network"] for x in study["evaluations"]}.get(way)
         for one in found:
             method, target = where = one.method, one.target
             line = {"table": title, "method": method, "target": target, "accuracy": one.mean}
@@ -172,6 +172,7 @@ def render(
     targets: Sequence[str] = (),  # lines to show, such as "average"; empty: all
 ) -> str:
     "The table of a study as text; ValueError with a suggestion for another format or method."
+    from pandas import DataFrame
     from tabulate import tabulate
 
     number_of("format", form, [*_STYLES, "csv"])
@@ -181,19 +182,20 @@ def render(
     if found.empty:
         raise ValueError(f"The table has no line for {', '.join(targets)}.")
     if form == "csv":
-        return found.to_csv(index=False, lineterminator="\n")
+        return plain(found, form).to_csv(index=False, lineterminator="\n")
 
     def numbers(column: str, shape: str = ".1f") -> list[str]:
         return ["" if x != x else format(x, shape) for x in found[column].astype(float)]
 
     where = _where(rows.attrs["study"]["setting"])
-    text = found[["table", "method", "target"]].rename(columns={"target": where})
+    text = plain(found[["table", "method", "target"]], form).rename(columns={"target": where})
     text["accuracy %"] = numbers("accuracy")
     text["± seeds"], text["± networks"] = numbers("std_seeds"), numbers("std_networks")
     text["seeds x networks"] = found.seeds.astype(str) + " x " + found.networks.astype(str)
     for key, name in _others(rows, baseline).items():
         if name is not None:
-            text[f"minus {name}"] = [_difference(x, key) for x in found.to_dict("records")]
+            (heading,) = plain(DataFrame({"": [f"minus {name}"]}), form)[""]
+            text[heading] = [_difference(x, key) for x in found.to_dict("records")]
     text["seen - unseen"], text["kB"] = numbers("gap"), numbers("kilobytes")
     text["s per set"], text["paper %"] = numbers("seconds", ".3g"), numbers("published")
     single = ["table"] if text.table.nunique() == 1 else []
@@ -232,7 +234,8 @@ def what_ran(
     sizes = sorted({*study["ipc"], *(x["ipc"] for x in each)} - {None})
     seeds = max(study["seeds"], len({x["seed"] for x in each}))
     hours = sum(sum(one["seconds"].values()) for one in found) / 3600
-    places = sorted({"torch {torch}, {device}".format(**one["ran"]) for one in found})
+    unknown = {"torch": "?", "device": "?"}  # of a file that says nothing about it
+    places = sorted({"torch {torch}, {device}".format(**unknown | x["ran"]) for x in found})
     ways = [{**way, "name": way["network"], "network": None} for way in study["evaluations"]]
     return "\n".join(
         [
@@ -381,6 +384,10 @@ def pack(
     path, (study, found) = Path(path), stored(folder)
     if path.suffix != ".jsonl":
         raise ValueError(f"A packed study ends in .jsonl, {path.name} does not.")
+    if path.exists():
+        stems = {json.dumps(one["trial"], sort_keys=True) for one in found}
+        if not {json.dumps(one["trial"], sort_keys=True) for one in stored(path)[1]} <= stems:
+            raise ValueError(f"{path} has trials that {folder} has not: choose another file.")
     selection = Path(folder) / "selection.json"
     study |= {"selection": read_json(selection)} if selection.is_file() else {}
     with replace_atomically(path) as temporary:

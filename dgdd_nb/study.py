@@ -7,12 +7,15 @@ __all__ = ['SETTINGS', 'COMPARED', 'Method', 'Evaluation', 'Study', 'StudyForeca
 
 # %% ../nbs/24_study.ipynb #s-imports
 import hashlib
+import html
 import inspect
 import json
 import math
+import multiprocessing
 import os
 import platform
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -36,11 +39,16 @@ from .distilled import DistilledSet
 from .evaluate import Task, by_domain, evaluate, network_seeds, one_task
 from .evaluate import paired_difference, summarise
 from dgdd_nb.files import (
+    Stopped,
+    follow_parent,
     json_ready,
+    load_settings,
     load_tensors,
+    on_stop,
     read_json,
     save_tensors,
     settings_dict,
+    try_folder,
     write_json,
 )
 from .methods import Work, build, distilled, find, is_fixed, make_set, resolve
@@ -146,7 +154,7 @@ def data_of(study: Study) -> tuple[MultiDomain, str]:
         root = os.path.expanduser(os.path.expandvars(str(plug["root"])))
         if "$" in root:
             raise ValueError(f"The folder {root} names a variable that is not set: set it first.")
-        plug = {**plug, "root": root}
+        plug = {**plug, "root": os.path.abspath(root)}  # an error then says where it looked
     return _data(json.dumps(json_ready([plug, study.domains]), sort_keys=True))
 
 
@@ -155,7 +163,7 @@ def task_of(study: Study, name: str) -> Task:
     data = data_of(study)[0]
     if not study.setting.endswith("validation"):
         return one_task(data, study.setting, name)
-    others = [other for other in data.domain_names if other != name]
+    others = [other for other in data.domain_names if other != name] or [name]
     source = data.only(*([name] if study.setting.startswith("SDG") else others))
     splits = source.split_names
     train = source.split("train") if "train" in splits else source
@@ -167,7 +175,10 @@ def task_of(study: Study, name: str) -> Task:
 def stored_images(root: str | Path) -> MultiDomain:
     "Images that `compare` has kept in a file."
     tensors, meta = load_tensors(root, "images")
-    return MultiDomain(**tensors, **{key: tuple(meta[key]) for key in meta if key != "kind"})
+    try:
+        return MultiDomain(**tensors, **{key: tuple(meta[key]) for key in meta if key != "kind"})
+    except TypeError as error:
+        raise ValueError(f"{root} holds no whole data set ({error}): delete it.") from None
 
 # %% ../nbs/24_study.ipynb #s-trial
 KIND = "dgdd_nb trial"
@@ -203,6 +214,11 @@ class Trial:
     def file(self, folder: Path) -> Path:
         "Where its result lies."
         return Path(folder) / "trials" / f"{self.stem}.json"
+
+    def done(self, folder: Path) -> bool:
+        "Whether its result lies there, with a score from every evaluation."
+        path = self.file(folder)
+        return path.exists() and not read_trial(path).get("failed")
 
     @property
     def function(self) -> Any:
@@ -277,8 +293,10 @@ def where_it_ran() -> dict[str, str]:
 
 
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
-    "Make and score one set; checkpoints go to `work`, sets to `sets`."
+    "Make and score one set; checkpoints go to `work`, sets to `sets`; known scores are kept."
     study, folder, start = trial.study, Path(folder), time.perf_counter()
+    path, failed = trial.file(folder), {}
+    known = read_trial(path)["rows"] if path.exists() else []
     task, checkpoint = task_of(study, trial.target), folder / "work" / f"{trial.stem}.safetensors"
     resumed, rows = checkpoint.exists(), []
     with _torch_threads(study.threads):
@@ -287,7 +305,13 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
         if trial.ipc is not None:
             made.save(folder / "sets" / trial.stem, pictures=False)
         for way in study.evaluations:  # other networks for each seed, the same for each method
-            rows += score(way, made, task, trial.seed)
+            there = [row for row in known if row[0] == way.name]
+            try:
+                rows += there or score(way, made, task, trial.seed)
+            except Exception as error:  # the others are scored all the same
+                failed[way.name] = error
+    if not rows:
+        raise next(iter(failed.values()))
     seconds = {"make": middle - start, "score": time.perf_counter() - middle}
     label_bytes = made.labels.numel() * (4 if made.labels.is_floating_point() else 1)
     return {
@@ -301,14 +325,67 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
         "data": data_of(study)[1],
         "ran": where_it_ran(),
         "resumed": resumed,
+        **({"failed": {name: _words(error) for name, error in failed.items()}} if failed else {}),
     }
 
+
+def _words(error: Exception) -> str:
+    "An error in one line."
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
 # %% ../nbs/24_study.ipynb #s-run-trial
+@dataclass(frozen=True)
+class _Of:
+    "What a stored trial is of."
+
+    target: str
+    method: Method
+    ipc: int | None
+    seed: int
+    setting: str
+    data: Any = None
+    domains: Any = None
+    evaluations: Any = None
+    threads: Any = None
+    distill: Any = None
+
+
+@dataclass(frozen=True)
+class _Record:
+    "The file of a trial."
+
+    kind: str
+    trial: _Of
+    rows: list[tuple[str, str, int, float]]
+    seconds: dict[str, float]
+    bytes: int
+    ran: dict[str, str]
+    images: int | None = None
+    data: str = ""
+    fixed: bool = False
+    resumed: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def _checked(found: Any) -> dict[str, Any]:
+    "A trial as it was read; ValueError where it is none, or not whole."
+    if not isinstance(found, dict) or found.get("kind") != KIND:
+        raise ValueError("no result of a study")
+    try:
+        if not load_settings(_Record, found).rows:
+            raise ValueError("It has no scores.")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"no whole result of a study ({str(error).rstrip('.')})") from None
+    return found
+
+
 def read_trial(path: Path, study: Study | None = None, here: dict | None = None) -> dict[str, Any]:
     "A finished trial; ValueError where it is something else, or of other images or versions."
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("kind") != KIND:
-        raise ValueError(f"{path} is no result of a study: delete it and run the study again.")
+    try:
+        found = _checked(read_json(path))
+    except ValueError as error:
+        why = str(error).removeprefix(f"{path} is ").rstrip(".")
+        raise ValueError(f"{path} is {why}: delete it and run the study again.") from None
     if study and found.get("data") != data_of(study)[1]:
         raise ValueError(f"{path.name} was made with other images than now: choose another folder.")
     if here and (other := differences(found.get("ran", {}), here)):
@@ -322,23 +399,36 @@ def run_trial(trial: Trial, folder: Path, resume: str = "exact", own: dict | Non
     from filelock import FileLock, Timeout
     from tqdm import tqdm
 
+    follow_parent()
     tqdm.set_lock(RLock())  # not one of processes, which a killed worker would leave behind
     methods.METHODS.update(own or {})  # registered where the run was started
     try:
         path, work = trial.file(folder), Path(folder) / "work"
         work.mkdir(parents=True, exist_ok=True)
         with FileLock(work / f"{trial.stem}.lock", timeout=0):
-            if path.exists():
+            if trial.done(folder):
                 return "there already"
             for other in sorted(path.parent.glob("*.json"))[:1]:  # this may be another machine
                 read_trial(other, trial.study, where_it_ran() if resume == "exact" else None)
-            write_json(path, compute(trial, folder, resume))
+            found = compute(trial, folder, resume)
+            write_json(path, found)
+            if failed := found.get("failed"):
+                text = "; ".join(f"{name}: {why}" for name, why in failed.items())
+                return f"{text.rstrip('.')} (its other scores are kept)"
             (work / f"{trial.stem}.safetensors").unlink(missing_ok=True)  # only now is it safe
             return "done"
     except Timeout:
         return "busy"
     except Exception as error:  # the others go on
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return _words(error)
+    except KeyboardInterrupt as error:  # what was to be saved is saved
+        if _is_worker(multiprocessing.current_process()):  # what waits for it is not begun
+            os._exit(128 + getattr(error, "number", signal.SIGINT))
+        raise
+
+
+def _is_worker(process: Any) -> bool:
+    return process.name.startswith("LokyProcess")
 
 
 def rehearse(study: Study) -> None:
@@ -399,6 +489,51 @@ def _workers(backend: str = "loky", jobs: int = 1, address: str | None = None) -
         yield
 
 # %% ../nbs/24_study.ipynb #s-stored
+@dataclass(frozen=True)
+class _Way:
+    "An evaluation in `study.json`."
+
+    name: str
+    network: str
+    networks: int
+    recipe: Any = None  # only shown: what is stored chooses nothing that is imported
+    width: int | None = None
+    depth: int | None = None
+
+
+@dataclass(frozen=True)
+class _Table:
+    "The file `study.json`, or the first line of a pack."
+
+    name: str
+    methods: list[Method]
+    evaluations: list[_Way]
+    setting: str
+    ipc: list[int]
+    seeds: int
+    threads: int
+    targets: list[str]
+    distill: dict[str, Any]
+    data: Any
+    baseline: str | None = None
+    paper: str | None = None
+    domains: list[str] = field(default_factory=list)
+    trials: int = 0
+    selection_seeds: int = 0
+    selection: Any = None
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    "The settings that a folder keeps; ValueError where they are damaged."
+    try:
+        found = read_json(path)
+        load_settings(_Table, found if isinstance(found, dict) else {})
+        return found
+    except (ValueError, TypeError) as error:
+        why = str(error).removeprefix(f"{path} ").rstrip(".")
+        raise ValueError(f"{path} is damaged ({why}): choose another folder.") from None
+
+
 def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     "Settings of a study and its finished trials in the order of the table, from a folder or a pack."
     path = Path(path)
@@ -407,16 +542,16 @@ def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             raise FileNotFoundError(f"There is no file {path}: check the path.")
         try:
             study, *found = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-            fine = "evaluations" in study and all(one["kind"] == KIND for one in found)
-        except (ValueError, LookupError, TypeError):
-            fine = False
-        if not fine:
-            raise ValueError(f"{path} is no packed study: pack the results again.")
+            load_settings(_Table, study if isinstance(study, dict) else {})
+            found = [_checked(one) for one in found]
+        except (ValueError, TypeError) as error:
+            why = str(error).rstrip(".")
+            raise ValueError(f"{path} is no packed study ({why}): pack it again.") from None
     elif path.is_file():
         raise ValueError(f"{path} holds no results: run it first, then name the results folder.")
     else:
         found = [read_trial(file) for file in sorted((path / "trials").glob("*.json"))]
-        study = read_json(path / "study.json") if found else {}
+        study = read_table(path / "study.json") if found else {}
     if not found:
         raise ValueError(f"{path} holds no finished trial: run the study first.")
     rows = {method["name"]: i for i, method in enumerate(study["methods"])}
@@ -441,9 +576,9 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
     for one, trial in ((one, one["trial"]) for one in found):
         about = {"method": trial["method"]["name"], "target": trial["target"]}
         about |= {"ipc": trial["ipc"], "distillation_seed": trial["seed"]}
-        rest = {"kilobytes": one["bytes"] / 1000, "seconds": one["seconds"]["make"]}
+        rest = {"kilobytes": one["bytes"] / 1000, "seconds": one["seconds"].get("make", math.nan)}
         rest |= {name: one.get(name, False) for name in ("resumed", "fixed")}
-        rest["chance"] = 100 * (trial["ipc"] or math.nan) / one.get("images", math.nan)
+        rest["chance"] = 100 * (trial["ipc"] or math.nan) / (one.get("images") or math.nan)
         for evaluation, domain, seed, accuracy in one["rows"]:
             known = {"MDG": domain != trial["target"], "SDG": domain == trial["target"]}
             row = {"evaluation": evaluation, "domain": domain}
@@ -452,6 +587,32 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
     rows = DataFrame(made).astype({"ipc": "Int64"})
     rows.attrs["study"] = study
     return rows
+
+
+def plain(frame: "DataFrame", form: str = "markdown") -> "DataFrame":
+    "Names as they are: nothing in a text column is markup, a formula (CSV) or a new line."
+    from pandas.api.types import is_numeric_dtype
+
+    def text(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        value = re.sub(r"\s*[\r\n]\s*", " ", value)
+        if form == "csv":
+            return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t")) else value
+        if form == "markdown":
+            value = re.sub(r"[\\`*|$~\[\]]", r"\\\g<0>", html.escape(value, quote=False))
+            value = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", value)
+        return value
+
+    names = [name for name in frame if not is_numeric_dtype(frame[name])]
+    return frame.assign(**{name: [text(value) for value in frame[name]] for name in names})
+
+
+def as_markdown(summary: "DataFrame") -> str:
+    "A table of `summarise` as text, names as they are."
+    texts = [i for i, name in enumerate(summary) if name in ("method", "target", "verdict")]
+    shown = plain(summary).astype(object).fillna("")
+    return shown.to_markdown(index=False, floatfmt=".1f", disable_numparse=texts)
 
 
 def networks_of(rows: "DataFrame", ipc: int | None, evaluation: str, seen: bool = False):
@@ -477,9 +638,7 @@ def agreed(
             running = False  # a killed run holds no lock
     if not path.exists() or not (there or running):
         return now
-    before = read_json(path)
-    if not isinstance(before, dict) or "evaluations" not in before:
-        raise ValueError(f"{path} is damaged: choose another folder.")
+    before = read_table(path)
     for name in "data domains setting distill evaluations threads selection_seeds".split():
         if (past := before.get(name)) != now[name]:
             text = f"{folder} was made with {name} = {past}, this study has {now[name]}"
@@ -583,7 +742,7 @@ def missing(study: Study, folder: Path) -> list[Trial]:
     folder, open_ones = Path(folder), selection_study(study)
     selected = recorded(folder)
     agreed(study, folder, selected)
-    rest = [x for x in trials(study, selected) if not x.file(folder).exists()]
+    rest = [x for x in trials(study, selected) if not x.done(folder)]
     if rest:
         rehearse(study)
     return (missing(open_ones, folder / "selection") if open_ones else []) + rest
@@ -675,6 +834,18 @@ def _peak() -> int:
 _BUILT_IN = frozenset(methods.METHODS)
 
 
+def _stop(number: int) -> None:
+    "Workers save what they are making, for 20 s at most; then the run ends."
+    workers = [x for x in multiprocessing.active_children() if _is_worker(x)]
+    for worker in workers:
+        with suppress(OSError):
+            os.kill(worker.pid, number)
+    limit = time.monotonic() + 20
+    while any(worker.is_alive() for worker in workers) and time.monotonic() < limit:
+        time.sleep(0.05)
+    raise Stopped("", number)
+
+
 def _run_trials(
     study: Study, folder: Path, selected: Sequence = (), resume="exact", progress=False, **where
 ) -> int:
@@ -686,7 +857,7 @@ def _run_trials(
     if found and where.get("address"):  # workers elsewhere need not be like this machine
         here = read_trial(found[0]).get("ran")
     own = {name: x for name, x in methods.METHODS.items() if name not in _BUILT_IN}
-    left = {x.stem: x for x in trials(study, selected) if not x.file(folder).exists()}
+    left = {x.stem: x for x in trials(study, selected) if not x.done(folder)}
     files, outcomes = {stem: x.file(folder) for stem, x in left.items()}, {}
 
     class Counted(Parallel):
@@ -694,6 +865,7 @@ def _run_trials(
             bar.update(sum(path.exists() for path in files.values()) - bar.n)
 
     with ExitStack() as stack:
+        stack.enter_context(on_stop(_stop))
         stack.enter_context(claim(study, folder, selected, here if resume == "exact" else None))
         if left:
             stack.enter_context(_workers(**where))
@@ -741,6 +913,7 @@ def run_study(
     if needed and find_spec(needed) is None:
         advice = 'is missing: python -m pip install "dgdd_nb[cluster]".'
         raise ImportError(f"{backend.title()} {advice}")
+    try_folder(folder)
     plan = forecast(study, folder, jobs) if progress else missing(study, folder)
     if progress:
         print(plan, flush=True)
@@ -754,9 +927,9 @@ def run_study(
         for one in selected if progress else ():
             print(f"Selected for {one['method']} on {one['target']}: {one['options']}")
         count = _run_trials(study, folder, selected, **run)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         text = "Stopped: finished trials are kept, and the same call goes on."
-        raise KeyboardInterrupt(text) from None
+        raise Stopped(text, getattr(error, "number", signal.SIGINT)) from None
     rows = tidy(*stored(folder))
     rows.attrs["trials run"] = count
     return rows
@@ -767,6 +940,8 @@ def _plug_of(source: Any, size: int | None, folder: Path) -> Plug:
     if isinstance(source, MultiDomain):
         path, parts = folder.resolve() / "images.safetensors", vars(source).items()
         if not path.exists() or fingerprint(stored_images(path)) != fingerprint(source):
+            if (folder / "study.json").exists():
+                raise ValueError(f"{folder} has results of other images: choose another folder.")
             tensors = {name: x for name, x in parts if isinstance(x, torch.Tensor)}
             names = ("classes", "domain_names", "split_names")
             meta = {"kind": "images", **{name: getattr(source, name) for name in names}}
@@ -814,13 +989,16 @@ def compare(
     how = {"ipc": (ipc,), "seeds": seeds, "distill": distill or {}, "evaluations": (way,)}
     how |= {"targets": (target,), "baseline": baseline if baseline in names else None}
     study = Study(rows, f"{target} left out", plug, **how)
+    if data_of(study)[0].K == 1:  # nothing can be left out
+        kept = [x for x in rows if x.make in ("random", "DM")] if methods is COMPARED else rows
+        change = {"setting": "ID", "name": f"new images of {target}", "methods": tuple(kept)}
+        study, names = replace(study, **change), [x.name for x in kept]
     if dry_run:
         print(forecast(study, folder, run.get("jobs", 1)))
         return None
     table = run_study(study, folder, **run)
     found = networks_of(table, ipc, study.evaluations[0].name)
-    shown = summarise(found, study.baseline).drop(columns="target").astype(object).fillna("")
-    print(shown.to_markdown(index=False, floatfmt=".1f"))
+    print(as_markdown(summarise(found, study.baseline).drop(columns="target")))
     for a, b in (("DM + SGS", "DM, matched step"), ("DM", "random")):
         if {a, b} <= set(names):
             print(paired_difference(found, a, b))

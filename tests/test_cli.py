@@ -218,4 +218,33 @@ def test_ctrl_c_is_one_sentence(words, until, tmp_path):
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does
         said += running.stderr.read()
     assert running.returncode == 130 and "Traceback" not in said
-    assert said.count("Stopped: finished trials") == 1
+    told = "after step" in said and "the same command goes on" in said
+    assert said.count("Stopped") == 1 and (told or "begins anew" in said)
+
+
+def test_a_folder_belongs_to_one_run(tmp_path):
+    """Another method or seed is refused with a sentence, and takes the folder where it is asked to."""
+    first = "distill", "--method", "random", "--ipc", 1, "--out", tmp_path / "set"
+    assert dgdd(*first)[0] == 0
+    whole = (tmp_path / "set" / "distilled.safetensors").read_bytes()
+    for other, word in (("--seed", "seed 0"), ("--ipc", "ipc 1")):
+        status, said = dgdd(*first, other, 2)
+        assert status == 1 and f"holds a set with {word}: choose another folder with --out" in said
+    assert (tmp_path / "set" / "distilled.safetensors").read_bytes() == whole
+    assert "replaced by the same one" in dgdd(*first)[1]
+    assert dgdd(*first, "--seed", 1, "--replace")[0] == 0
+    assert DistilledSet.load(tmp_path / "set").recipe["seed"] == 1
+    (tmp_path / "set" / "checkpoint.safetensors").touch()
+    (tmp_path / "set" / "begun.json").write_text('{"method": "DM"}', encoding="utf-8")
+    status, said = dgdd(*first, "--seed", 1)
+    assert status == 1 and "holds an unfinished set with " in said
+    assert (tmp_path / "set" / "checkpoint.safetensors").exists()
+
+
+def test_scores_of_other_networks_stay(tmp_path):
+    assert dgdd("distill", "--method", "random", "--ipc", 1, "--out", tmp_path / "set")[0] == 0
+    score = "evaluate", tmp_path / "set", "--networks", 1, "--workers", 1, "--device", "cpu"
+    for width in (8, 16, 8):
+        assert dgdd(*score, "--width", width)[0] == 0
+    rows = pd.read_csv(tmp_path / "set" / "scores.csv")
+    assert rows.width.tolist() == [16, 8] and set(rows.network) == {"convnet"}

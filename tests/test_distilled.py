@@ -186,3 +186,43 @@ def test_lists_and_arrays_will_do(made):
 def test_a_deviation_is_above_zero(std):
     with pytest.raises(ValueError, match="three numbers above 0"):
         Normalisation((0.5,) * 3, std)
+
+
+NOT_WHOLE = {
+    "classes": [None, 3, [1, 2], ["a"]],
+    "domain_names": [None, "abc"],
+    "normalisation": [None, {}, {"mean": [0.5] * 3}, {"mean": 0.5, "std": 0.5}, [0.5, 0.5]],
+    "recipe": [None, []],
+    "history": [3, []],
+    "decode_factor": [None, "2", 2.5, 0, -1, 3, 10**12],
+    "transfer_name": [None, 3, "styler"],
+    "surprise": [1],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n in NOT_WHOLE for v in NOT_WHOLE[n]])
+def test_a_stored_set_is_checked_as_a_whole(made, tmp_path, name, value):
+    tensors = {name: getattr(made, name) for name in ("images", "labels", "domains")}
+    meta = {"kind": "distilled set", **{name: getattr(made, name) for name in FACTS}}
+    save_tensors(
+        tmp_path / "distilled.safetensors", tensors, {**meta, "history": None, name: value}
+    )
+    with pytest.raises(ValueError, match="is no whole set: make it anew"):
+        DistilledSet.load(tmp_path)
+
+
+@pytest.mark.parametrize("without", ["classes", "normalisation", "recipe", "images", "domains"])
+def test_a_stored_set_lacks_something(made, tmp_path, without):
+    tensors = {name: getattr(made, name) for name in ("images", "labels", "domains")}
+    meta = {"kind": "distilled set", "history": None, **{n: getattr(made, n) for n in FACTS}}
+    tensors.pop(without, None), meta.pop(without, None)
+    save_tensors(tmp_path / "distilled.safetensors", tensors, meta)
+    with pytest.raises(ValueError, match=f"is no whole set: make it anew.*{without}"):
+        DistilledSet.load(tmp_path)
+
+
+def test_tiles_that_would_fill_all_memory(made):
+    large = torch.zeros(1, 3, 1, 1).expand(1, 3, 1024, 1024)
+    one = {"labels": made.labels[:1], "domains": made.domains[:1], "images": large}
+    with pytest.raises(ValueError, match="makes 12288 GiB of the images: lower it"):
+        replace(made, **one, decode_factor=1024)

@@ -1,7 +1,9 @@
 """Files under real accidents: processes killed while they save, full disks, folders of others."""
 
 import errno
+import json
 import os
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from shared import ROOT, needs_posix, python
 
@@ -124,7 +127,8 @@ places = {
     "tensors": lambda: setattr(os, "replace", die),
     "pictures": lambda: setattr(distilled, "_write_pictures", die),
     "exchange": lambda: setattr(Path, "rename", die),
-    "card": lambda: setattr(distilled, "write_json", die),
+    "commit": lambda: setattr(Path, "replace", die),
+    "tidying": lambda: setattr(distilled.shutil, "rmtree", lambda *a, **k: list(a[0].glob("*")) and die()),
 }
 for place, prepare in places.items():
     make(1).save(folder)
@@ -136,7 +140,9 @@ for place, prepare in places.items():
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), place
     found = DistilledSet.load(folder)
     assert (found.images == found.recipe["value"]).all()
-    print(place, found.recipe["value"])
+    card = folder / "card.json"
+    fits = not card.exists() or files.read_json(card)["recipe"] == found.recipe
+    print(place, found.recipe["value"], fits)
 make(3).save(folder)  # the next save tidies up
 print(*sorted(os.listdir(folder)))
 """
@@ -145,8 +151,9 @@ print(*sorted(os.listdir(folder)))
 @needs_posix
 def test_distilled_set_killed_while_saving(tmp_path: Path) -> None:
     lines = python(KILLED_SET, tmp_path).splitlines()
-    assert lines[:4] == ["tensors 1", "pictures 2", "exchange 2", "card 2"]
-    left = [name for name in lines[4].split() if not name.endswith(".part")]
+    places = ("tensors 1", "pictures 1", "exchange 1", "commit 1", "tidying 2")
+    assert lines[:5] == [f"{place} True" for place in places]
+    left = [name for name in lines[5].split() if not name.endswith(".part")]
     assert left == ["card.json", "distilled.safetensors", "pictures"]
 
 
@@ -337,3 +344,48 @@ def test_seeds() -> None:
     assert derive_seed(1, "a/2", 3) != derive_seed(1, "a", 3) != derive_seed(-1, "a", 3)
     with pytest.raises(TypeError):
         derive_seed(0.5, "network")
+
+
+@pytest.mark.parametrize("stamp", [None, [], 3, {}, {"version": 1}, {"version": 1, "meta": None}])
+def test_stamps_that_are_none(tmp_path: Path, stamp: object) -> None:
+    path = tmp_path / "x.safetensors"
+    blob = safetensors.torch.save({"x": torch.ones(2)}, {"dgdd_nb": json.dumps(stamp)})
+    path.write_bytes(blob)
+    with pytest.raises(ValueError, match="was not written by dgdd_nb"):
+        files.load_tensors(path)
+
+
+def test_a_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
+    path, side = tmp_path / "x.safetensors", 60 * 2**30
+    header = {"x": {"dtype": "U8", "shape": [side], "data_offsets": [0, side]}}
+    text = json.dumps(header).encode()
+    for length in (len(text), side):
+        path.write_bytes(length.to_bytes(8, "little") + text)
+        with pytest.raises(ValueError, match="is damaged"):
+            files.load_tensors(path)
+
+
+def test_a_folder_is_tried_before_the_work_and_held_by_one(tmp_path: Path) -> None:
+    assert not list(files.try_folder(tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").touch()
+    for place in ("file", "file/inside"):
+        with pytest.raises(OSError, match=f"{place} could not be written.*check the path"):
+            files.try_folder(tmp_path / place)
+    refused = pytest.raises(ValueError, match="Another process works in .*: name another folder.")
+    with files.hold(tmp_path / "run"), refused, files.hold(tmp_path / "run"):
+        pass
+    with files.hold(tmp_path / "run"):  # free again
+        pass
+
+
+@needs_posix
+def test_signals_that_ask_to_stop() -> None:
+    heard: list[int] = []
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    with files.on_stop(heard.append), files.on_stop(heard.append):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+    signal.signal(signal.SIGHUP, ignored)
+    assert heard == [signal.SIGINT, signal.SIGTERM]
+    assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]

@@ -298,3 +298,96 @@ def test_stored_results_can_be_read(path):
     assert len(rows) and f"{rows.attrs['study']['name']}: " in what_ran(path)
     assert rows.attrs["study"]["baseline"] in set(rows.method)
     assert (ROOT / "benchmarks" / "results" / path.name).is_file() and render(rows)
+
+
+NAMES = ["a|b", "<img src=x onerror=alert(1)>", "_x_", "p & q", "$5_to_$10", "two\nlines", "=1+1"]
+SHOWN = {
+    "markdown": [
+        r"a\|b",
+        "&lt;img src=x",
+        r"\_x\_",
+        "p &amp; q",
+        r"\$5_to\_\$10",
+        "two lines",
+        "=1+1",
+    ],
+    "latex": [
+        "a|b",
+        r"\ensuremath{<}img",
+        r"\_x\_",
+        r"p \& q",
+        r"\$5\_to\_\$10",
+        "two lines",
+        "=1+1",
+    ],
+    "csv": ["a|b", "<img src=x", "_x_", "p & q", "$5_to_$10", "two lines", "'=1+1"],
+}
+
+
+@pytest.mark.parametrize("form", SHOWN)
+def test_names_are_no_markup(form, tmp_path):
+    methods = [method(name) for name in NAMES]
+    found = [(n, "t|u", 0, {"t|u": [10.0 + n, 20.0]}) for n in range(len(NAMES))]
+    path = packed(tmp_path / "names.jsonl", "MDG", methods, found, baseline="a|b")
+    text = render(path, form)
+    for shown in SHOWN[form]:
+        assert shown in text, text
+    assert (
+        len({line.replace(r"\|", "").count("|") for line in text.splitlines()}) == 1
+        or form != "markdown"
+    )
+
+
+def change(*path, value):
+    """What sets one entry of a stored trial."""
+
+    def changed(one: dict) -> object:
+        if not path:
+            return value
+        place = one
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        return one
+
+    return changed
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], {}, [[1]], {"x": None}], ids=str)
+@pytest.mark.parametrize(
+    "place",
+    [(), ("trial",), ("rows",), ("seconds",), ("ran",), ("trial", "method"), ("trial", "seed")],
+)
+def test_a_stored_trial_is_checked_as_a_whole(place, value, tmp_path):
+    if (place, value) in [(("trial", "seed"), 3), (("seconds",), {}), (("ran",), {})]:
+        return
+    path = packed(tmp_path / "x.jsonl", "MDG", [method("random")], [(0, "a", 0, {"a": [1, 2]})])
+    study, trial = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    trial = change(*place, value=value)(trial)
+    path.write_text(json.dumps(study) + "\n" + json.dumps(trial), encoding="utf-8")
+    with pytest.raises(ValueError, match="is no packed study .*: pack it again"):
+        read_results(path)
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "one.json").write_text(json.dumps(trial), encoding="utf-8")
+    with pytest.raises(ValueError, match="one.json is no .*: delete it and run the study again"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["methods", "evaluations", "setting", "ipc", "seeds", "targets"])
+@pytest.mark.parametrize("value", [None, 0.5, {"x": 1}], ids=str)
+def test_stored_settings_are_checked_as_a_whole(name, value, tmp_path):
+    path = packed(tmp_path / "x.jsonl", "MDG", [method("random")], [(0, "a", 0, {"a": [1, 2]})])
+    study, trial = path.read_text(encoding="utf-8").splitlines()
+    study = json.dumps({**json.loads(study), name: value})
+    path.write_text(f"{study}\n{trial}", encoding="utf-8")
+    with pytest.raises(ValueError, match="is no packed study"):
+        read_results(path)
+
+
+def test_a_pack_of_other_trials_stays(folder, tmp_path):
+    path = packed(tmp_path / "x.jsonl", "MDG", [method("random")], [(0, "a", 0, {"a": [1, 2]})])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="has trials that .* has not: choose another file"):
+        pack(folder, path)
+    assert path.read_bytes() == before
+    assert pack(folder, tmp_path / "y.jsonl") == pack(folder, tmp_path / "y.jsonl")

@@ -616,3 +616,127 @@ def test_every_method_has_as_many_candidates():
 def test_one_source_has_more_images_than_a_step_takes(name):
     study = ready(name)
     assert int(task_of(study, "print").source.counts().min()) > study.distill["real_batch"]
+
+
+def test_a_failed_score_loses_no_other(tmp_path, monkeypatch):
+    """The table shows what there is; the next run scores what is missing, and nothing else."""
+    good = CHEAP.evaluations[0]
+    study = replace(CHEAP, evaluations=(replace(good, name="bad"), good))
+    real = module.score
+    asked = []
+
+    def scored(way, *rest):
+        asked.append(way.name)
+        if way.name == "bad" and "DGDD_MENDED" not in os.environ:
+            raise ZeroDivisionError("no such network")
+        return real(way, *rest)
+
+    monkeypatch.setattr(module, "score", scored)
+    with pytest.raises(RuntimeError, match="bad: ZeroDivisionError: no such network .its other"):
+        run(study, tmp_path)
+    first = tidy(*stored(tmp_path))
+    assert first.evaluation.unique().tolist() == ["convnet"] and len(missing(study, tmp_path)) == 1
+    monkeypatch.setenv("DGDD_MENDED", "1")
+    asked.clear()
+    rows = run_study(study, tmp_path, backend="sequential", progress=False)
+    assert asked == ["bad"] and rows.attrs["trials run"] == 1
+    assert set(rows.evaluation) == {"bad", "convnet"} and not missing(study, tmp_path)
+    kept = rows[rows.evaluation == "convnet"].accuracy
+    assert kept.tolist() == first.accuracy.tolist()
+
+
+LONG = replace(TINY, distill={**TINY.distill, "steps": 100_000, "checkpoint_every": 200})
+COMMAND = """
+import sys
+from dgdd_nb.cli import app
+study, results = sys.argv[1:]
+app(['run', study, '--results', results, '--jobs', '2'])
+"""
+
+
+def ends(group: int, seconds: float = 60) -> bool:
+    """Whether all processes of a group end within some seconds."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def begun(folder: Path) -> bool:
+    """Whether two trials are under way, each with a first checkpoint."""
+    return len(list(folder.glob("work/*.safetensors"))) == 2
+
+
+def steps(folder: Path) -> list[int]:
+    return [module.load_tensors(x)[1]["step"] for x in folder.glob("work/*.safetensors")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGTERM")
+def test_sigterm_leaves_the_state_of_each_worker(tmp_path, start):
+    """A cluster sends it to the first process: workers save, the status is 143, none lives on."""
+    process = start(tmp_path / "out", LONG, "-c", COMMAND)
+    wait_for(process, lambda: begun(tmp_path / "out"))
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=90)[0]
+    assert process.returncode == 143, said
+    assert "the same command goes on" in said and "Traceback" not in said
+    kept = steps(tmp_path / "out")
+    assert len(kept) == 2 and any(step % 200 for step in kept)
+    assert ends(process.pid)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_workers_do_not_outlive_a_killed_run(tmp_path, start):
+    process = start(tmp_path / "out", LONG, "-c", COMMAND)
+    wait_for(process, lambda: begun(tmp_path / "out"))
+    process.kill()
+    process.wait()
+    assert ends(process.pid)
+    kept = steps(tmp_path / "out")
+    assert len(kept) == 2 and any(step % 200 for step in kept)
+
+
+def test_a_stop_that_cannot_be_saved_stops_all_the_same(tmp_path, monkeypatch):
+    """Else the trial would count as failed, and the next one would begin."""
+    inner = sys.modules["dgdd_nb.distill"]
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    def stop(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(inner, "save_tensors", full)
+    monkeypatch.setattr(inner.Run, "step", lambda run, real=inner.Run.step: (stop(), real(run))[1])
+    with pytest.raises(KeyboardInterrupt, match="the same call goes on"):
+        run(TINY, tmp_path)
+    assert len(list((tmp_path / "work").glob("*_seed*.lock"))) == 1 and done(tmp_path) == 0
+
+
+def test_a_place_that_cannot_be_written_is_found_first(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(module, "forecast", lambda *_: pytest.fail("measured before"))
+    with pytest.raises(OSError, match="could not be written"):
+        run_study(CHEAP, tmp_path / "file" / "x")
+
+
+def test_images_of_other_results_stay(tmp_path):
+    digits = data_of(TINY)[0]
+    short = {"ipc": 1, "seeds": 1, "networks": 1, "backend": "sequential", "progress": False}
+    short |= {"methods": ["random"], "recipe": {"name": "quick", "epochs": 2}}
+    compare(digits, "street", folder=tmp_path, **short)
+    before = (tmp_path / "images.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="results of other images: choose another folder"):
+        compare(digits.only("scan", "street"), "street", folder=tmp_path, **short)
+    assert (tmp_path / "images.safetensors").read_bytes() == before
+
+
+def test_a_relative_root_says_where_it_looked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = replace(CHEAP, data={"name": "from_folder", "root": "photos"})
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{tmp_path}/photos"):
+        data_of(study)
