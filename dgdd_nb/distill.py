@@ -205,6 +205,7 @@ class Run:
         source, (what, place) = self.engine.source, self.description()
         counts = dict(zip(source.domain_names, source.counts().sum(1).tolist()))
         recipe = {"method": "distill", "steps": self.at, **what, "place": place, "source": counts}
+        recipe["engine.augment"] = self.engine.dsa.strategy or "none"  # what "auto" came to
         history = {"losses": self.losses[: self.at].cpu(), "kept_at": sorted(self.kept)}
         if self.kept:
             history["kept"] = torch.stack([self.kept[at] for at in sorted(self.kept)])

@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
 from .data import Normalisation, unknown_name
-from .files import json_ready, load_tensors, save_tensors, write_json
+from .files import json_ready, load_tensors, save_tensors, user_path, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -257,7 +257,7 @@ class DistilledSet:
 
     def save(self, folder: str | Path, pictures: bool = True) -> Path:
         "Write `distilled.safetensors`, `card.json` and `pictures/`; an old set is replaced."
-        folder = Path(folder)
+        folder = user_path(folder)
         path = folder / "distilled.safetensors"
         if (folder / "pictures").exists() and not path.exists():
             raise FileExistsError(f"{folder} has pictures that are not ours: name another folder.")
@@ -281,7 +281,7 @@ class DistilledSet:
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> DistilledSet:
         "Read what `save` wrote; damaged or foreign sets are named (ValueError)."
-        path = Path(folder)
+        path = user_path(folder)
         if path.suffix != ".safetensors":
             path = path / "distilled.safetensors"
             if path.parent.is_dir() and not path.exists():

@@ -5,6 +5,7 @@
 # %% ../nbs/02_files.ipynb #9ad1e2f0
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
@@ -33,7 +34,7 @@ from torch import Tensor
 from .data import did_you_mean
 
 # %% auto #0
-__all__ = ['write_json', 'read_json', 'load_settings', 'settings_dict', 'save_tensors', 'load_tensors']
+__all__ = ['read_text', 'write_json', 'read_json', 'load_settings', 'settings_dict', 'save_tensors', 'load_tensors']
 
 # %% ../nbs/02_files.ipynb #de56a610
 def derive_seed(seed: int, stream: str, step: int = 0) -> int:  # 63 bits: fits a signed integer
@@ -81,10 +82,15 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def user_path(path: str | Path) -> Path:
+    "A path as its user means it: `~` is the home folder, `$NAME` what the system knows by it."
+    return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
 @contextmanager
 def replace_atomically(path: str | Path) -> Iterator[Path]:  # the file to write instead
     "Write to a temporary name, flush, rename: at any moment the old or the new file is whole."
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(user_path(path)))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +136,7 @@ def json_ready(value: Any, where: str = "value") -> Any:  # `where`: its name in
 # %% ../nbs/02_files.ipynb #e61c8a24
 def _read(path: str | Path, most: int = -1) -> bytes:
     "All bytes of a file, or at most so many; or a sentence."
-    path = Path(path)
+    path = user_path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but a file is wanted: name the file in it.")
     try:
@@ -144,6 +150,17 @@ def _read(path: str | Path, most: int = -1) -> bytes:
         raise type(error)(f"{path} could not be read ({error.strerror}): check it.") from error
 
 
+def read_text(path: str | Path) -> str:
+    "The text in a file: UTF-8, or UTF-16 with a mark at its start, as Windows editors write it."
+    data = _read(path)
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start + 1} is none"
+        raise ValueError(f"{path} is not a text in UTF-8 ({place}): save it as UTF-8.") from None
+
+
 def write_json(path: str | Path, value: Any) -> None:  # any value that `json_ready` knows
     "Write JSON for people and programs, atomically."
     text = json.dumps(json_ready(value), indent=2, ensure_ascii=False) + "\n"
@@ -154,8 +171,8 @@ def write_json(path: str | Path, value: Any) -> None:  # any value that `json_re
 def read_json(path: str | Path) -> Any:  # one that ends in .toml is read as TOML
     "What a file holds; a broken one is named with the place of the fault (ValueError)."
     kind = "TOML" if str(path).endswith(".toml") else "JSON"
+    text = read_text(path)
     try:
-        text = _read(path).decode("utf-8-sig")
         return tomllib.loads(text) if kind == "TOML" else json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is not valid {kind}: {error}.") from None
@@ -290,12 +307,14 @@ def load_tensors(
         raise ValueError(f"{path} is not a safetensors file, and no other is read: {why}.")
     damaged = "{} is damaged ({}): copy it again, or make it anew."
     try:
-        with safetensors.safe_open(path, "pt") as file:  # mapped, so what is kept is copied
+        with safetensors.safe_open(
+            user_path(path), "pt"
+        ) as file:  # mapped, so what is kept is copied
             names = file.keys()
             tensors = {name: file.get_tensor(name).clone() for name in names}
             stamp = json.loads((file.metadata() or {}).get("dgdd_nb", "{}"))
     except Exception:
-        what = f"its {Path(path).stat().st_size} bytes do not fit its header"
+        what = f"its {user_path(path).stat().st_size} bytes do not fit its header"
         raise ValueError(damaged.format(path, what)) from None
     if stamp.get("version") != 1:
         raise ValueError(f"{path} was not written by dgdd_nb, or by a newer one: no stamp 1.")
