@@ -178,7 +178,7 @@ def _codes(
 ) -> tuple[Tensor, tuple[str, ...]]:
     "One number per image, int64 (count,), and the names; `partial`: not every name has to occur."
     values = [values] * count if isinstance(values, str) else values  # all of one
-    names = (names,) if isinstance(names, str) else names
+    names = (names,) if isinstance(names, str) and kind != "class" else names  # "0123": letters
     values = values if isinstance(values, Tensor) else np.asarray(list(values))
     values = values.astype(str) if getattr(values.dtype, "kind", "") == "S" else values
     if isinstance(values, np.ndarray) and values.dtype.kind in "UO":

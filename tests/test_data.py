@@ -139,7 +139,10 @@ def test_labels_that_are_refused(labels: list, names: list | None, sentence: str
         (lambda x: x / 255, r"\(images \* 255\)"),
         (lambda x: x.float(), "convert them with images.round"),
         (lambda x: x.float() / 100 - 1, "undo their normalisation"),
-        (lambda x: x.numpy().astype("uint16"), r"not uint16 from 0 to 255: convert them with images.astype"),
+        (
+            lambda x: x.numpy().astype("uint16"),
+            r"not uint16 from 0 to 255: convert them with images.astype",
+        ),
         (lambda x: torch.full_like(x, 7), "4 of 4 images are one flat colour"),
     ],
 )

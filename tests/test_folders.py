@@ -164,8 +164,8 @@ def test_one_of_several_domains_can_be_asked_for(tmp_path):
     assert "looks like one domain of several (to read it alone, pass domains=['a'])" in refusal(
         root / "a"
     )
-    for given, domains in ((root / "a", ["a"]), (root / "a", "a"), (root, "a")):
-        assert list_images(given, domains).names("domain") == ["a"]
+    for place, domains in ((root / "a", ["a"]), (root / "a", "a"), (root, "a")):
+        assert list_images(place, domains).names("domain") == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,10 @@ def test_one_of_several_domains_can_be_asked_for(tmp_path):
 )
 def test_domains_with_and_without_a_folder_between(paths, tmp_path):
     listing = list_images(touch(tmp_path, *paths))
-    assert (listing.names("domain"), listing.names("label")) == (["amazon", "dslr"], ["bike", "mug"])
+    assert (listing.names("domain"), listing.names("label")) == (
+        ["amazon", "dslr"],
+        ["bike", "mug"],
+    )
 
 
 def test_a_level_too_many_is_no_domain(tmp_path):
@@ -351,7 +354,9 @@ def test_a_picture_that_is_too_large_says_so(tmp_path, monkeypatch):
 
 def test_a_flat_picture_is_not_to_be_deleted(tmp_path):
     Image.new("RGB", (8, 6), "red").save(in_class(tmp_path) / "9.png")
-    with pytest.raises(OSError, match="9.png is one flat colour at 6x8 pixels; look at it, and move"):
+    with pytest.raises(
+        OSError, match="9.png is one flat colour at 6x8 pixels; look at it, and move"
+    ):
         from_folder(tmp_path, cache=False)
 
 
