@@ -142,11 +142,11 @@ def split_of(folder: str) -> str | None:
 
 def subfolders(folder: Path) -> list[Path]:
     "The visible folders in a folder, numbers by their value."
-    return _inside(folder)[0]
+    return [folder / name for name in sorted(_inside(folder)[0], key=by_number)]
 
 
-def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
-    "The folders and the other things in a folder, without hidden ones; numbers by their value."
+def _inside(folder: Path) -> tuple[list[str], list[str]]:
+    "Names of the folders and of the other things in a folder, without hidden ones."
     found: tuple[list[str], list[str]] = ([], [])
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -158,7 +158,7 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
                 f"The name {os.fsencode(name)!r} in {folder} is not UTF-8, as of an old archive, so "
                 "no result could name it; rename it, or unpack the archive anew (7z, unar)."
             )
-    return tuple([folder / name for name in sorted(names, key=by_number)] for names in found)
+    return found
 
 
 def _is_text(name: str) -> bool:
@@ -191,7 +191,7 @@ def is_picture(path: Path) -> bool:
 
 def has_pictures(folder: Path) -> bool:
     "Whether pictures lie directly in a folder."
-    return any(map(is_picture, _inside(folder)[1]))
+    return any(is_picture(folder / name) for name in _inside(folder)[1])
 
 
 def _is_wrapper(folder: Path) -> bool:
@@ -248,12 +248,13 @@ class Listing:
             split = split_of(place.name) if splits else None
             for inside in subfolders(place):
                 (folders, files), count = _inside(inside), len(self.rows)
-                for path in files:
+                for path in (inside / name for name in sorted(files, key=by_number)):
                     if is_picture(path):
                         self.rows.append(Row(path, nfc(domain), split, nfc(inside.name)))
                     else:
                         self.ignored.append(path)
-                self.ignored += folders + [inside] * (len(self.rows) == count)
+                self.ignored += [inside / name for name in sorted(folders)]
+                self.ignored += [inside] * (len(self.rows) == count)
         if len(self.rows) == before:
             self.ignored.append(folder)
             self.empty += [domain] if inner else []  # without class folders it is no domain
@@ -468,7 +469,7 @@ def _one_domain(root: Path) -> bool:
     "Whether the folders are classes, or splits of classes, and not domains."
 
     def pictures(folders: list[Path]) -> int:
-        return sum(is_picture(path) for folder in folders for path in _inside(folder)[1])
+        return sum(is_picture(place / name) for place in folders for name in _inside(place)[1])
 
     votes = 0
     for top in subfolders(_unwrapped(root)):
@@ -538,16 +539,14 @@ def _chosen(kind: str, names: Sequence[str] | None, found: Sequence[str]) -> tup
     return tuple(names or found)
 
 # %% ../nbs/07_folders.ipynb #1bb45e1d
-def _look_alike(one: str, other: str, closely: bool = True) -> bool:
+def _look_alike(one: str, other: str) -> bool:
     "Whether one name may be a misspelling of the other; s1 and s2 are not."
-    if not closely and len(one) != len(other):
-        return False
     one, other = one.casefold(), other.casefold()
     if re.sub(r"\d+", "", one) == re.sub(r"\d+", "", other):
         return one == other
     if sorted(one) == sorted(other):
         return True  # letters swapped, such as tow for two
-    return closely and difflib.SequenceMatcher(None, one, other).ratio() > 0.75
+    return difflib.SequenceMatcher(None, one, other).ratio() > 0.75
 
 
 def _number_key(name: str) -> str:
@@ -608,10 +607,13 @@ def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
         )
     told: set[str] = set()
     single = [name for name in places if len(places[name]) == 1]
-    few = len(single) * len(places) < 50_000  # of more, only letters that are swapped
+    alike: dict[str, list[str]] = {}  # of many, only names of the same letters
+    for name in places if len(single) * len(places) > 50_000 else ():
+        alike.setdefault("".join(sorted(name.casefold())), []).append(name)
     for own in single:
         (place,) = places[own]
-        near = (c for c in places if place not in places[c] and _look_alike(own, c, few))
+        others = alike["".join(sorted(own.casefold()))] if alike else places
+        near = (c for c in others if place not in places[c] and _look_alike(own, c))
         other = next(near, None)
         if other and other not in told:
             told.add(own)
