@@ -179,12 +179,15 @@ def _codes(
     "One number per image, int64 (count,), and the names; `partial`: not every name has to occur."
     values = [values] * count if isinstance(values, str) else values  # all of one
     names = (names,) if isinstance(names, str) and kind != "class" else names  # "0123": letters
-    values = values if isinstance(values, Tensor) else np.asarray(list(values))
-    values = values.astype(str) if getattr(values.dtype, "kind", "") == "S" else values
-    if isinstance(values, np.ndarray) and values.dtype.kind in "UO":
-        gaps = [i for i, value in enumerate(values) if value is None or value != value]
+    if not isinstance(values, Tensor):
+        rows = list(values)
+        nan = (float, np.floating)
+        gaps = [i for i, x in enumerate(rows) if x is None or (isinstance(x, nan) and x != x)]
         if gaps:
             raise ValueError(f"Image {gaps[0]} has no {kind}: give it one, or leave it out.")
+        values = np.asarray(rows)
+    values = values.astype(str) if getattr(values.dtype, "kind", "") == "S" else values
+    if isinstance(values, np.ndarray) and values.dtype.kind in "UO":
         words = [str(value) for value in values]
         names = tuple(map(str, dict.fromkeys(words) if names is None else names))
         number = {name: i for i, name in enumerate(names)}
