@@ -34,7 +34,7 @@ from torch import Tensor
 from .data import did_you_mean
 
 # %% auto #0
-__all__ = ['read_text', 'write_json', 'read_json', 'load_settings', 'settings_dict', 'save_tensors', 'load_tensors']
+__all__ = ['write_json', 'read_json', 'load_settings', 'settings_dict', 'save_tensors', 'load_tensors']
 
 # %% ../nbs/02_files.ipynb #de56a610
 def derive_seed(seed: int, stream: str, step: int = 0) -> int:  # 63 bits: fits a signed integer
@@ -133,6 +133,17 @@ def json_ready(value: Any, where: str = "value") -> Any:  # `where`: its name in
     seen = f"{where} is a {type(value).__name__}, which JSON cannot hold"
     raise TypeError(f"{seen}: make it a number, a text, a list or a dictionary.")
 
+
+def read_text(path: str | Path) -> str:
+    "The text in a file: UTF-8, or UTF-16 with a mark at its start, as Windows editors write it."
+    data = _read(path)
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start + 1} is none"
+        raise ValueError(f"{path} is not a text in UTF-8 ({place}): save it as UTF-8.") from None
+
 # %% ../nbs/02_files.ipynb #e61c8a24
 def _read(path: str | Path, most: int = -1) -> bytes:
     "All bytes of a file, or at most so many; or a sentence."
@@ -148,17 +159,6 @@ def _read(path: str | Path, most: int = -1) -> bytes:
         raise FileNotFoundError(f"There is no file {path}{hint}: check the path.") from None
     except OSError as error:
         raise type(error)(f"{path} could not be read ({error.strerror}): check it.") from error
-
-
-def read_text(path: str | Path) -> str:
-    "The text in a file: UTF-8, or UTF-16 with a mark at its start, as Windows editors write it."
-    data = _read(path)
-    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return data.decode("utf-16" if marked else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        place = f"byte {error.start + 1} is none"
-        raise ValueError(f"{path} is not a text in UTF-8 ({place}): save it as UTF-8.") from None
 
 
 def write_json(path: str | Path, value: Any) -> None:  # any value that `json_ready` knows

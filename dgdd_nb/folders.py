@@ -29,7 +29,7 @@ from .data import MultiDomain, number_of
 from .files import replace_atomically, user_path
 
 # %% auto #0
-__all__ = ['read_image', 'Row', 'Listing', 'clear_cache', 'from_folder', 'passed_over']
+__all__ = ['read_image', 'Row', 'Listing', 'clear_cache', 'from_folder']
 
 # %% ../nbs/07_folders.ipynb #060db09d
 class _GreyRange(ValueError):
@@ -623,6 +623,37 @@ def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
             )
     return out
 
+
+def passed_over(root: Path, paths: Sequence[Path]) -> dict[str, list[str]]:
+    "What was passed over, as sentences without a full stop: `lost` with a cure, and `other`."
+    kinds: dict[str, list[Path]] = {"deep": [], "form": [], "empty": [], "other": []}
+    for path in dict.fromkeys(paths):
+        inside = []
+        if path.is_dir() and not path.is_symlink():
+            inside = [p for p in path.rglob("*") if is_picture(p)]
+        if inside:
+            kinds["deep"] += inside
+        elif path.is_dir():
+            kinds["empty"].append(path)
+        else:
+            kinds["form" if path.suffix.lower() in NOT_READ else "other"].append(path)
+    kinds["deep"] = sorted(set(kinds["deep"]))
+
+    def told(kind: str, one: str, many: str, rest: str) -> list[str]:
+        found = kinds[kind]
+        if not found:
+            return []
+        first = found[0].relative_to(root).as_posix() if root in found[0].parents else found[0]
+        n, s = f"{len(found):,}", len(found) > 1
+        return [f"{n} {many if s else one} ({'such as ' * s}{first}) {rest}"]
+
+    ends = dict.fromkeys(p.suffix.lower() for p in kinds["form"])
+    form = f"of a form that is not read ({', '.join(ends)}): convert or unpack to PNG or JPEG"
+    lost = told("deep", "image", "images", "a level too deep: move up into the folder of the class")
+    lost += told("form", "file", "files", form)
+    lost += told("empty", "folder", "folders", "without an image: fill or remove")
+    return {"lost": lost, "other": told("other", "path", "paths", "without an image")}
+
 # %% ../nbs/07_folders.ipynb #8f536f8b
 def from_folder(
     root: str | Path | Listing,  # `domain/class/*` or `domain/{train,val}/class/*`; or a listing
@@ -687,37 +718,6 @@ def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if len(pair) != 2 or not all(isinstance(side, Integral) and side > 0 for side in pair):
         raise ValueError(f"A size is a side in pixels or (height, width), not {size!r}.")
     return int(pair[0]), int(pair[1])
-
-
-def passed_over(root: Path, paths: Sequence[Path]) -> dict[str, list[str]]:
-    "What was passed over, as sentences without a full stop: `lost` with a cure, and `other`."
-    kinds: dict[str, list[Path]] = {"deep": [], "form": [], "empty": [], "other": []}
-    for path in dict.fromkeys(paths):
-        inside = []
-        if path.is_dir() and not path.is_symlink():
-            inside = [p for p in path.rglob("*") if is_picture(p)]
-        if inside:
-            kinds["deep"] += inside
-        elif path.is_dir():
-            kinds["empty"].append(path)
-        else:
-            kinds["form" if path.suffix.lower() in NOT_READ else "other"].append(path)
-    kinds["deep"] = sorted(set(kinds["deep"]))
-
-    def told(kind: str, one: str, many: str, rest: str) -> list[str]:
-        found = kinds[kind]
-        if not found:
-            return []
-        first = found[0].relative_to(root).as_posix() if root in found[0].parents else found[0]
-        n, s = f"{len(found):,}", len(found) > 1
-        return [f"{n} {many if s else one} ({'such as ' * s}{first}) {rest}"]
-
-    ends = dict.fromkeys(p.suffix.lower() for p in kinds["form"])
-    form = f"of a form that is not read ({', '.join(ends)}): convert or unpack to PNG or JPEG"
-    lost = told("deep", "image", "images", "a level too deep: move up into the folder of the class")
-    lost += told("form", "file", "files", form)
-    lost += told("empty", "folder", "folders", "without an image: fill or remove")
-    return {"lost": lost, "other": told("other", "path", "paths", "without an image")}
 
 
 def _notes(listing: Listing, classes: Sequence[str]) -> Iterator[str]:
