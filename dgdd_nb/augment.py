@@ -7,6 +7,8 @@ __all__ = ['OPERATIONS', 'DSA', 'strategy_for', 'draw', 'apply']
 
 # %% ../nbs/04_augment.ipynb #510a15cc
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -125,15 +127,37 @@ class DSA:
         return () if self.strategy.lower() in ("", "none") else tuple(self.strategy.split("_"))
 
 # %% ../nbs/04_augment.ipynb #4a5d146b
+_NUMBER_WORDS = set("zero one two three four five six seven eight nine".split())
+_SIDES = set("left right clockwise anticlockwise counterclockwise".split())
+_KINDS = "digit number num letter character char glyph".split()  # what may stand beside a sign
+_MORE = set(_KINDS + "upper lower uppercase lowercase capital small".split())
+
+
+def _is_sign(name: str) -> bool:
+    """Whether a class is a letter or a digit: `a`, `7`, `seven`, `7 - seven`, `digit_7`."""
+    name = re.sub(rf"^({'|'.join(_KINDS)})s?(?=\d)", r"\1 ", name.casefold().strip())
+    words = [word for word in re.split(r"[\W_]+", name) if word]
+    said = [word for word in words if word not in _MORE]
+
+    def is_one(word: str) -> bool:
+        digit = word.isdecimal() and (int(word) < 10 or len(said) < len(words))
+        letter = len(word) == 1 and "LETTER" in unicodedata.name(word, "")
+        return digit or letter or word in _NUMBER_WORDS
+
+    return bool(said) and all(map(is_one, said))
+
+
 def strategy_for(
     strategy: str,  # names joined by "_", "none", or "auto"
     classes: Sequence[str] = (),  # names of the classes
 ) -> str:  # a strategy, or "none"
-    """The strategy itself; for "auto" all operations, no flip where the classes are digits."""
+    """The strategy itself; for "auto" all operations, no flip where a mirror changes the class."""
     if strategy != "auto":
         return DSA(strategy).strategy or "none"
-    digits = len(classes) > 0 and all(str(name).strip().isdigit() for name in classes)
-    return DSA.strategy.replace("_flip", "") if digits else DSA.strategy
+    signs = [_is_sign(str(name)) for name in classes]
+    words = {word for name in classes for word in re.split(r"[\W_]+", str(name).casefold())}
+    one_way = 2 * sum(signs) > len(signs) or words & _SIDES
+    return DSA.strategy.replace("_flip", "") if one_way else DSA.strategy
 
 # %% ../nbs/04_augment.ipynb #7bab1cc5
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from .data import MultiDomain, number_of, unknown_name
-from .files import derive_seed
-from .folders import IMAGE_TYPES, Listing, from_folder, name_problems, read_image, subfolders
+from .files import derive_seed, read_text, user_path
+from .folders import Listing, from_folder, is_picture, name_problems, read_image, subfolders
 from .mini_digits import draw_domain, photographs
 
 # %% auto #0
@@ -47,6 +47,10 @@ class Benchmark:
 
     def find(self, root: Path) -> Path:
         "The folder of the domains: the root, or one at most two levels below or three above it."
+        return self.places(root)[0]
+
+    def places(self, root: Path) -> list[Path]:
+        "The folders that hold most of the domains, the nearest first."
         if not root.is_dir():
             raise FileNotFoundError(f"There is no folder {root}; check the path.")
         tried, inside = [root], root.absolute()
@@ -55,14 +59,15 @@ class Benchmark:
             for above in inside.parents[:3]:
                 tried += [above] if _bare(inside.name) in self.names else []
                 inside = above
-        best = max(tried, key=lambda base: len(self.folders(base)))  # the first of the best
-        if len(self.folders(best)) < 2:
+        count = {base: len(self.folders(base)) for base in tried}
+        most = max(count.values())
+        if most < 2:
             there = ", ".join(p.name for p in subfolders(root)[:6]) or "no folder"
             raise FileNotFoundError(
                 f"{root} holds {there}, but {self.name} is made of {', '.join(self.domains)}; "
                 "check the path or the name of the benchmark."
             )
-        return best
+        return [base for base in count if count[base] == most]
 
     def class_of(self, folder: str) -> str | None:
         "The class that a folder of images means, by its name or number; None: no class."
@@ -126,7 +131,12 @@ def list_benchmark(
     every: int = 1,
 ) -> Listing:
     "The files of some or all domains with our names, and notes about what is unusual."
-    base = benchmark.find(root)
+    base, *others = benchmark.places(root)
+    if others and base != root:
+        raise ValueError(
+            f"{root} holds copies of {benchmark.name} that are equally complete, {base} and "
+            f"{others[0]}; name the one to read."
+        )
     here, published = subfolders(base), benchmark.folders(base)
     notes = [f"the domains were found in {base}"] if base != root else []
     if domains is None:
@@ -197,7 +207,8 @@ def read(
         raise ValueError(f"lists is for pacs, every is for core50; leave them out for {name}.")
     if every < 1:
         raise ValueError(f"every keeps each n-th frame, so it must be at least 1, not {every}.")
-    listing = list_benchmark(benchmark, Path(root), domains, lists, every)
+    domains = [domains] if isinstance(domains, str) else domains
+    listing = list_benchmark(benchmark, user_path(root), domains, lists, every)
     for sentence in name_problems(listing, spelling=False):
         raise ValueError(sentence)
     found = {row.label for row in listing.rows}
@@ -224,8 +235,8 @@ _LISTS = ("train", "crossval", "test")
 def _read_list(path: Path, classes: Sequence[str] = _PACS) -> tuple[list[str], int]:
     "The paths of a list of PACS, and the label of its first class: 1, or 0."
     paths, first = [], None
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        name, _, label = line.strip().replace("\\", "/").rpartition(" ")
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        name, label = ["", *line.strip().replace("\\", "/").rsplit(None, 1)][-2:]
         if not line.strip():
             continue
         folder = name.split("/")[-2] if "/" in name else ""
@@ -363,8 +374,8 @@ def _crops(backgrounds: str | Path | None, n: int, size: int, seed: int) -> Tens
     if backgrounds is None:
         photos = list((photographs() * 255).round().to(torch.uint8).numpy())
     else:
-        files = [p for p in sorted(Path(backgrounds).glob("[!.]*.*")) if p.is_file()]
-        photos = [read_image(p) for p in files if p.suffix.lower() in IMAGE_TYPES]
+        files = sorted(user_path(backgrounds).glob("[!.]*"))
+        photos = [read_image(p) for p in files if is_picture(p)]
     photos = [photo for photo in photos if min(photo.shape[1:]) >= size]
     if not photos:
         raise FileNotFoundError(
@@ -392,8 +403,9 @@ def torchvision_digits(
 ) -> MultiDomain:  # splits train and val, classes 0 to 9
     "Digit domains like those of Digits-DG, from original files and by recipe."
     made = {"mnist_m": "mnist_m_made", "syn": "syn_made"}  # what is made here is named so
+    domains = [domains] if isinstance(domains, str) else domains
     names = [made.get(name, name) for name in domains]
-    size, root, n = size or 32, Path(root), len(names)
+    size, root, n = size or 32, user_path(root), len(names)
     for name in names:
         number_of("digit domain", name, (*_FILES, *made.values()))
     if per_class < 2 or size < 8:
@@ -421,7 +433,7 @@ def torchvision_digits(
         torch.cat(images),
         labels.repeat(n),
         torch.arange(n).repeat_interleave(len(labels)),
-        classes="0123456789",
+        classes=list("0123456789"),
         domain_names=names,
         splits=held.repeat(n),
         split_names=("train", "val"),

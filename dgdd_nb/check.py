@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from .benchmarks import BENCHMARKS, list_benchmark
 from .data import number_of
-from .folders import IMAGE_TYPES, Listing, by_number, decoder_errors, list_images
-from .folders import name_problems, split_of, subfolders, to_rgb
+from .files import user_path
+from .folders import Listing, by_number, decoder_errors, fault_of, is_picture, list_images
+from .folders import name_problems, passed_over, split_of, subfolders, to_rgb
 
 # %% auto #0
 __all__ = ['Report', 'check']
@@ -27,10 +28,11 @@ class _Look(NamedTuple):
     "What opening one file showed."
 
     digest: bytes  # fingerprint of the bytes: equal for copies
-    size: tuple[int, int] | None  # height and width; None: it cannot be decoded
+    size: tuple[int, int] | None  # height and width; None: it cannot be opened
     mode: str = ""  # Pillow's name of the form: RGB, L (grey), P (palette), CMYK, ...
     grey: bool = False  # the three colours are equal up to the noise of JPEG
     flat: bool = False  # one colour all over
+    fault: str = ""  # why it cannot be read, and what to do
 
 
 def _look(path: Path) -> _Look:
@@ -39,17 +41,17 @@ def _look(path: Path) -> _Look:
 
     try:
         data = path.read_bytes()
-    except OSError:  # a link to nowhere, no permission
-        return _Look(b"", None)
-    digest = hashlib.blake2b(data, digest_size=16).digest()
+    except OSError as error:  # a link to nowhere, no permission
+        return _Look(b"", None, fault=fault_of(error))
+    digest, size = hashlib.blake2b(data, digest_size=16).digest(), None
     try:
         with Image.open(io.BytesIO(data)) as image:
             size, mode = image.size[::-1], image.mode
             mode += " with transparency" if image.has_transparency_data else ""
             image.draft(None, (64, 64))
             red, green, blue = to_rgb(image).split()
-    except decoder_errors():
-        return _Look(digest, None)
+    except decoder_errors() as error:
+        return _Look(digest, size, fault=fault_of(error))
     apart = [ImageChops.difference(green, band).getextrema()[1] for band in (red, blue)]
     flat = all(low == high for low, high in (band.getextrema() for band in (red, green, blue)))
     return _Look(digest, size, mode, max(apart) <= 3, flat)
@@ -70,7 +72,7 @@ class Report:
     domains = property(lambda self: self.listing.names("domain"), doc="Names of the domains.")
     classes = property(lambda self: self.listing.names("label"), doc="Names of the classes.")
     splits = property(lambda self: self.listing.splits(), doc="Names of the splits.")
-    broken = property(lambda self: self.that(lambda look: look.size is None), doc="Undecodable.")
+    broken = property(lambda self: self.that(lambda look: bool(look.fault)), doc="Not readable.")
     flat = property(lambda self: self.that(lambda look: look.flat), doc="Of one colour.")
     grey = property(lambda self: self.that(lambda look: look.grey and not look.flat), doc="Grey.")
 
@@ -84,10 +86,15 @@ class Report:
         rows, base = self.listing.rows, self.listing.root
         if rows and "core50" in (self.name or ""):
             return "session/object"
-        if any(len(row.path.relative_to(base).parts) > 3 for row in rows):
+        if not rows:
+            return "unknown"
+        halved = any(row.split for row in rows)
+        depth = max(len(row.path.relative_to(base).parts) for row in rows)
+        if depth == 2 or (halved and split_of(rows[0].path.relative_to(base).parts[0])):
+            return "split/class" if halved else "class"
+        if halved and depth > 3:
             return "domain/split/class"
-        lists = " with lists" * any(row.split for row in rows)
-        return f"domain/class{lists}" if rows else "unknown"
+        return "domain/class" + " with lists" * halved
 
     @property
     def counts(self) -> Counter:
@@ -103,7 +110,7 @@ class Report:
     def duplicates(self) -> list[list[Path]]:
         "Groups of files with the same bytes; broken files are named as such."
         groups: dict[bytes, list[Path]] = {}
-        for path in self.that(lambda look: look.size is not None):
+        for path in self.that(lambda look: not look.fault):
             groups.setdefault(self.looks[path].digest, []).append(path)
         return [paths for paths in groups.values() if len(paths) > 1]
 
@@ -129,7 +136,8 @@ class Report:
             side = "x".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
             splits = f"splits {', '.join(self.splits)}, " if self.listing.names("split") else ""
             lines = [f"{self.root}: {what}, layout {self.layout}"]
-            domains, classes = f"{len(self.domains)} domains", f"{len(self.classes)} classes"
+            s, classes = "s" * (len(self.domains) > 1), f"{len(self.classes)} classes"
+            domains = f"{len(self.domains)} domain{s}"
             lines += [f"{n:,} images, {domains}, {classes}, {splits}{side}", self.table()]
         lines += [f"problem: {text}" for text in self.problems]
         lines += [f"note: {text}" for text in self.notes]
@@ -148,8 +156,15 @@ class Report:
 def _about_files(report: Report) -> None:
     "Files that cannot be used, or that a reader turns into RGB; grey domains and grey pictures."
     problems, notes, grey = report.problems, report.notes, set(report.grey)
-    report.tell(problems, report.broken, "cannot be decoded; fetch again or delete")
-    report.tell(problems, report.flat, "of one flat colour; delete")
+    faults: dict[str, list[Path]] = {}
+    for path in report.broken:
+        faults.setdefault(report.looks[path].fault.split(" (")[0], []).append(path)
+    for paths in faults.values():
+        report.tell(problems, paths, report.looks[paths[0]].fault)
+    advice = "look at it: it is not read, so move it away, or repair it"
+    report.tell(
+        problems, report.flat, f"of one flat colour, what is transparent as white; {advice}"
+    )
     for mode in dict.fromkeys(look.mode for look in report.looks.values()):
         if mode not in ("", "RGB", "L"):
             files = report.that(lambda look, mode=mode: look.mode == mode)
@@ -173,7 +188,7 @@ def _about_files(report: Report) -> None:
 
 
 _COPIES = {  # copies that differ in a column: the word, and what to do
-    "label": ("classes", "at most one label is right, so keep one of each and delete the rest"),
+    "label": ("classes", "at most one label is right, so keep one of each and move the rest away"),
     "split": ("splits", "held-out images would be known, so keep each in one split"),
     "domain": ("domains", "the target would be known, so keep each in one domain"),
 }
@@ -224,7 +239,8 @@ def _about_names(report: Report, most: int = 8) -> None:
     problems += [text for text in name_problems(listing) if text not in problems]
     advice = "nothing to do if that is so, else look for another spelling"
     for domain, lacking in listing.lacking(report.classes).items():
-        notes.append(f"{domain} has no {', '.join(lacking)}; {advice}.")
+        more = f" and {len(lacking) - most} more" if len(lacking) > most else ""
+        notes.append(f"{domain} has no {', '.join(lacking[:most])}{more}; {advice}.")
     folders = {r.path.parent.name for r in listing.rows}
     for kind, names in {"Domain": set(report.domains), "Class": folders}.items():
         pairs = zip(sorted(names), sorted(names, key=by_number))
@@ -236,32 +252,27 @@ def _about_names(report: Report, most: int = 8) -> None:
             )
 
 
-_NOT_READ = (  # pictures in forms that no reader opens
-    ".heic .heif .avif .svg .raw .dng .cr2 .cr3 .nef .arw .jxl .jp2 .psd .tga .eps"
-).split()
-
-
 def _about_strays(report: Report) -> None:
     "Images outside the layout, files that are no images, and a domain that stands alone."
-    base, notes = report.listing.root, report.notes
-    read = {row.path.parent for row in report.listing.rows}
-    beside = [p for p in sorted(base.rglob("*")) if p.parent not in read and p.is_file()]
+    listing, notes = report.listing, report.notes
+    base, read = listing.root, {row.path.parent for row in listing.rows}
+    known = read | set(listing.ignored)
+    beside = [p for p in sorted(base.rglob("*")) if p.parent not in known and p.is_file()]
     beside = [p for p in beside if not any(n.startswith(".") for n in p.relative_to(base).parts)]
-    lost = [p for p in beside if p.suffix.lower() in IMAGE_TYPES]
-    other = dict.fromkeys(report.listing.ignored + beside)
-    other = [p for p in other if p.suffix.lower() not in IMAGE_TYPES and p.name[0] != "."]
-    other = [p for p in other if not p.name.endswith("_kfold.txt")]
-    pictures = [p for p in other if p.suffix.lower() in _NOT_READ]
-    other = [p for p in other if p not in pictures]
-    them = "them" if len(pictures) > 1 else "it"
+    beside = [p for p in beside if not p.name.endswith("_kfold.txt")]
+    lost = [p for p in beside if is_picture(p)]
     report.tell(notes, lost, "where no reader looks; move it to DOMAIN/CLASS/ if wanted", "image")
-    text = f"of a form that nobody reads; convert {them} to PNG or JPEG"
-    report.tell(notes, pictures, text, "picture")
-    report.tell(notes, other, "without an image; nothing to do", "path")
+    other = sorted({*listing.ignored, *beside} - set(lost))
+    for kind, sentences in passed_over(base, other).items():
+        notes += [text + "; nothing to do" * (kind == "other") + "." for text in sentences]
     if len(report.domains) == 1:
-        report.problems.append(
-            f"There is one domain, {report.domains[0]}; leaving one out needs at least two folders "
-            "side by side."
+        scored = (
+            "scores are those of its split test"
+            if "test" in report.splits
+            else ("a score needs a split, folders train and test, or a second domain")
+        )
+        notes.append(
+            f"There is one domain, {report.domains[0]}: none can be left out, so {scored}."
         )
 
 # %% ../nbs/09_check.ipynb #8d2a46f1
@@ -269,7 +280,7 @@ def _guess(root: Path) -> str | None:
     "The benchmark in a folder, else in one near it; None: images of your own."
     found = {}
     for name, benchmark in BENCHMARKS.items():
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ValueError):  # of names, said when it is listed
             base = benchmark.find(root)
             folders = benchmark.folders(base).values()
             inner = [p for folder in folders for p in subfolders(folder)]
@@ -306,7 +317,7 @@ def check(
     "Look through a folder of images and say what was found and what to do; nothing is changed."
     from joblib import Parallel, delayed
 
-    root = Path(root)
+    root = user_path(root)
     if root.is_file():
         raise NotADirectoryError(
             f"{root} is a file; unpack it if it is an archive, then name the folder of images."

@@ -125,11 +125,57 @@ def _held_out(cell: Tensor, groups: Tensor, fraction: float, dice: torch.Generat
 _LARGE = 64 * 2**20  # bytes; of more, a thousand images are looked at
 
 
+def _stacked(images: Any) -> np.ndarray:
+    "A list of arrays or pictures of one size as an array (N, channels, H, W), or one sentence."
+
+    def pixels(image: Any) -> np.ndarray:
+        if not hasattr(image, "getbands"):
+            return np.asarray(image)
+        if image.mode not in ("1", "L", "RGB"):
+            cure = "convert it first, image.convert('RGB')"
+            raise TypeError(f"A picture has the form {image.mode}, not RGB: {cure}.")
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+    try:
+        rows = [pixels(image) for image in images]
+    except TypeError as error:
+        if "picture" in str(error):
+            raise
+        raise TypeError(f"Images must be an array or a list, not {images!r:.40}.") from None
+    sizes = list(dict.fromkeys(row.shape for row in rows))
+    if len(sizes) > 1:
+        raise ValueError(
+            f"Images must have one shape, not {sizes[0]} and {sizes[1]}: resize them first."
+        )
+    return np.array(rows)
+
+
+def _tensor(x: np.ndarray) -> Tensor:
+    "A uint8 array as a tensor, or what to do in NumPy's words."
+    if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
+        raise ValueError(
+            f"Images must have shape (N, 3, H, W), not {x.shape}: use images.transpose(0, 3, 1, 2)."
+        )
+    if x.dtype == np.uint8 or x.size == 0:
+        return torch.from_numpy(np.ascontiguousarray(x, dtype=np.uint8))
+    if x.dtype.kind not in "iufb":
+        raise TypeError(f"Images must be uint8 (0 to 255), not {x.dtype}.")
+    low, high = float(x.min()), float(x.max())
+    how = "" if 0 <= low <= high <= 255 else "undo their normalisation first"
+    if x.dtype.kind in "iu" and low >= 0 and high > 255:
+        how = "divide by 257 if white is 65535, by 16 if it is 4095, then .astype(np.uint8)"
+    scaled = "(images * 255)" if high <= 1 and x.dtype.kind in "fb" else "images"
+    scaled += ".round()" if x.dtype.kind == "f" else ""
+    how = how or f"convert them with {scaled}.astype(np.uint8)"
+    raise TypeError(
+        f"Images must be uint8 (0 to 255), not {x.dtype} from {low:.4g} to {high:.4g}: {how}."
+    )
+
+
 def _images(x: Any) -> Tensor:
     "Images as uint8 (N, 3, H, W), or one sentence."
     if not isinstance(x, Tensor):
-        rows = x if isinstance(x, np.ndarray) else [np.asarray(image) for image in x]
-        x = torch.from_numpy(np.ascontiguousarray(rows))
+        return _images(_tensor(x if isinstance(x, np.ndarray) else _stacked(x)))
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"Images must have shape (N, 3, H, W), not {tuple(x.shape)}.")
     if x.shape[1] not in (1, 3):
@@ -158,7 +204,16 @@ def _codes(
     kind: str, values: Any, names: Sequence[str] | None, count: int, partial: bool = False
 ) -> tuple[Tensor, tuple[str, ...]]:
     "One number per image, int64 (count,), and the names; `partial`: not every name has to occur."
-    values = values if isinstance(values, Tensor) else np.asarray(list(values))
+    values = [values] * count if isinstance(values, str) else values  # all of one
+    names = (names,) if isinstance(names, str) and kind != "class" else names  # "0123": letters
+    if not isinstance(values, Tensor):
+        rows = list(values)
+        nan = (float, np.floating)
+        gaps = [i for i, x in enumerate(rows) if x is None or (isinstance(x, nan) and x != x)]
+        if gaps:
+            raise ValueError(f"Image {gaps[0]} has no {kind}: give it one, or leave it out.")
+        values = np.asarray(rows)
+    values = values.astype(str) if getattr(values.dtype, "kind", "") == "S" else values
     if isinstance(values, np.ndarray) and values.dtype.kind in "UO":
         words = [str(value) for value in values]
         names = tuple(map(str, dict.fromkeys(words) if names is None else names))

@@ -26,6 +26,7 @@ from dgdd_nb.files import (
     load_tensors,
     save_tensors,
     try_folder,
+    user_path,
     write_json,
 )
 
@@ -309,7 +310,7 @@ class DistilledSet:
 
     def save(self, folder: str | Path, pictures: bool = True) -> Path:
         "Write `distilled.safetensors`, `card.json` and `pictures/`; an old set is replaced."
-        folder = Path(folder)
+        folder = user_path(folder)
         new, path = folder / ".new", folder / "distilled.safetensors"
         if (folder / "pictures").exists() and not path.exists():
             raise FileExistsError(f"{folder} has pictures that are not ours: name another folder.")
@@ -347,7 +348,7 @@ class DistilledSet:
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> DistilledSet:
         "Read what `save` wrote; damaged or foreign sets are named (ValueError)."
-        path = Path(folder)
+        path = user_path(folder)
         if path.suffix != ".safetensors":
             path = path / "distilled.safetensors"
             if path.parent.is_dir() and not path.exists():

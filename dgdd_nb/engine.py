@@ -54,7 +54,7 @@ class EngineSettings:
     depth: int | None = None  # blocks of a ConvNet; None: by image size
     real_batch: int | None = None  # real images per class and step; None: 256, or 96 up to side 16
     draw: Literal["per domain", "mixture"] = "per domain"  # equally many, or from the union
-    augment: str = "auto"  # DSA strategy, "none", or "auto": no flips for digits (`strategy_for`)
+    augment: str = "auto"  # DSA strategy, "none", or "auto": no flips for letters (`strategy_for`)
     device: str = "auto"  # auto: cuda, then mps, then cpu
     micro_batch: int | None = None  # real images per forward pass; None: by device and image size
     micro_batch_synthetic: int | None = None  # synthetic ones (whole classes); None: likewise

@@ -5,6 +5,7 @@
 # %% ../nbs/02_files.ipynb #9ad1e2f0
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
@@ -91,10 +92,15 @@ def _unwritable(path: str | Path, error: OSError) -> OSError:
     return kind(f"{path} could not be written ({why}): {advice}; nothing there was changed.")
 
 
+def user_path(path: str | Path) -> Path:
+    "A path as its user means it: `~` is the home folder, `$NAME` what the system knows by it."
+    return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
 @contextmanager
 def replace_atomically(path: str | Path) -> Iterator[Path]:  # the file to write instead
     "Write to a temporary name, flush, rename: at any moment the old or the new file is whole."
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(user_path(path)))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +122,7 @@ def replace_atomically(path: str | Path) -> Iterator[Path]:  # the file to write
 
 def try_folder(folder: str | Path) -> Path:
     "A folder for results, made and tried before the work begins (OSError)."
-    folder = Path(folder)
+    folder = user_path(folder)
     trial = folder / f".tried.{secrets.token_hex(4)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -213,10 +219,21 @@ def json_ready(value: Any, where: str = "value") -> Any:  # `where`: its name in
     seen = f"{where} is a {type(value).__name__}, which JSON cannot hold"
     raise TypeError(f"{seen}: make it a number, a text, a list or a dictionary.")
 
+
+def read_text(path: str | Path) -> str:
+    "The text in a file: UTF-8, or UTF-16 with a mark at its start, as Windows editors write it."
+    data = _read(path)
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start + 1} is none"
+        raise ValueError(f"{path} is not a text in UTF-8 ({place}): save it as UTF-8.") from None
+
 # %% ../nbs/02_files.ipynb #e61c8a24
 def _read(path: str | Path, most: int = -1) -> bytes:
     "All bytes of a file, or at most so many; or a sentence."
-    path = Path(path)
+    path = user_path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but a file is wanted: name the file in it.")
     try:
@@ -240,8 +257,8 @@ def write_json(path: str | Path, value: Any) -> None:  # any value that `json_re
 def read_json(path: str | Path) -> Any:  # one that ends in .toml is read as TOML
     "What a file holds; a broken one is named with the place of the fault (ValueError)."
     kind = "TOML" if str(path).endswith(".toml") else "JSON"
+    text = read_text(path)
     try:
-        text = _read(path).decode("utf-8-sig")
         return tomllib.loads(text) if kind == "TOML" else json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is not valid {kind}: {error}.") from None
@@ -376,12 +393,14 @@ def load_tensors(
         raise ValueError(f"{path} is not a safetensors file, and no other is read: {why}.")
     damaged = "{} is damaged ({}): copy it again, or make it anew."
     try:
-        with safetensors.safe_open(path, "pt") as file:  # mapped, so what is kept is copied
+        with safetensors.safe_open(
+            user_path(path), "pt"
+        ) as file:  # mapped, so what is kept is copied
             names = file.keys()
             tensors = {name: file.get_tensor(name).clone() for name in names}
             stamp = json.loads((file.metadata() or {}).get("dgdd_nb", "{}"))
     except Exception:
-        what = f"its {Path(path).stat().st_size} bytes do not fit its header"
+        what = f"its {user_path(path).stat().st_size} bytes do not fit its header"
         raise ValueError(damaged.format(path, what)) from None
     meta = stamp.get("meta") if isinstance(stamp, dict) else None
     if not isinstance(meta, dict) or stamp.get("version") != 1:

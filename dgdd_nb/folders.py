@@ -11,9 +11,10 @@ import json
 import os
 import re
 import struct
+import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -25,19 +26,38 @@ import torch
 from torch import Tensor
 
 from .data import MultiDomain, number_of
-from .files import replace_atomically
+from .files import replace_atomically, user_path
 
 # %% auto #0
 __all__ = ['read_image', 'Row', 'Listing', 'clear_cache', 'from_folder']
 
 # %% ../nbs/07_folders.ipynb #060db09d
+class _GreyRange(ValueError):
+    "Grey values that may be 8 bits or not."
+
+
+def _eight_bits(grey: np.ndarray) -> np.ndarray:
+    "Grey values of more than 8 bits as uint8, where their range says what is white."
+    low, high = float(grey.min()), float(grey.max())
+    whole = grey.dtype.kind in "iu" or np.array_equal(grey, grey.round())
+    made = None
+    if grey.dtype.kind == "f" and 0 <= low and high <= 1:
+        made = (grey * 255).round()
+    elif 0 <= low and high <= 255 and (whole or high > 127):
+        made = grey.round()
+    elif 0 <= low and 4095 < high <= 65535:  # more than 12 bits
+        made = grey // 257
+    if made is None or (low < high and np.ptp(made) == 0):
+        raise _GreyRange(f"{low:.5g} to {high:.5g}")
+    return made.astype(np.uint8)
+
+
 def to_rgb(picture: Any) -> Any:
-    "A Pillow image as RGB: transparent pixels become white, 16-bit grey is scaled to 8 bits."
+    "A Pillow image as RGB: transparent pixels become white, other grey is scaled to 8 bits."
     from PIL import Image
 
-    if picture.mode.startswith("I"):
-        grey = np.asarray(picture).clip(0, 65535) // 257
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if picture.mode[0] in "IF":
+        return Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -48,28 +68,59 @@ def decoder_errors() -> tuple[type[Exception], ...]:
     "What Pillow raises when a file cannot be decoded."
     from PIL.Image import DecompressionBombError as Bomb
 
-    return OSError, EOFError, SyntaxError, ValueError, struct.error, Bomb
+    return OSError, EOFError, SyntaxError, ValueError, struct.error, MemoryError, Bomb
+
+
+def fault_of(error: Exception) -> str:
+    "What such an error says about the file, and what to do, to stand after its name."
+    from PIL.Image import DecompressionBombError as Bomb
+
+    if isinstance(error, _GreyRange):
+        cure = "scale them to 0..255 and save the picture as an 8-bit PNG"
+        return f"has grey values that fit neither 8 nor 16 bits ({error}); {cure}"
+    if isinstance(error, (Bomb, MemoryError)) or "too large" in str(error).lower():
+        cure = "put a smaller copy in its place, as with: magick FILE -strip -resize 1024x1024 FILE"
+        why = str(error).split(", could")[0] or "the memory is not enough"
+        return f"is too large for the image library ({why}); {cure}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be opened ({error.strerror}); check the path and its permissions"
+    return "cannot be read as an image; fetch it again, convert it to PNG, or move it away"
 
 # %% ../nbs/07_folders.ipynb #e7f0d1c5
 def read_image(
     path: str | Path,  # the file
     size: tuple[int, int] | None = None,  # height and width to resize to; None: as it is
 ) -> np.ndarray:  # uint8, shape (3, H, W)
-    "One image as RGB, the right way up; `OSError` if it is broken."
+    "One image as RGB, the right way up; `OSError`: what is wrong with it."
     from PIL import Image, ImageOps
 
+    path = user_path(path)
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise OSError(f"{path} is no file; name a picture.")
     try:
         with Image.open(path) as picture:
             picture = to_rgb(ImageOps.exif_transpose(picture))
     except decoder_errors() as error:
-        raise OSError(f"{path} cannot be read as an image; repair or delete it.") from error
+        raise OSError(f"{path} {fault_of(error)}.") from error
     if size is not None and picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(picture).transpose(2, 0, 1)
 
 # %% ../nbs/07_folders.ipynb #7ab05dd2
-IMAGE_TYPES = tuple(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
-_SPLITS = ("train training", "crossval", "val valid validation", "test testing")  # other names
+IMAGE_TYPES = tuple(
+    ".apng .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp"
+    "".split()
+)
+NOT_READ = tuple(  # forms that hold pictures, but are no picture files to Pillow
+    ".heic .heif .avif .svg .raw .dng .cr2 .cr3 .nef .arw .jxl .psd .eps .pdf .dcm .npy .npz .nii "
+    ".gz .mat .h5 .hdf5 .zip .tar .tgz .7z .rar .parquet .tfrecord .mp4 .avi .mov".split()
+)
+_SPLITS = (  # other names of each; `training_set` and `train2017` mean the same
+    "train training trn",
+    "crossval",
+    "val valid validation dev",
+    "test testing tst eval evaluation holdout",
+)
 _SPLIT_OF = {name: names.split()[0] for names in _SPLITS for name in names.split()}
 SPLIT_NAMES = tuple(dict.fromkeys(_SPLIT_OF.values()))  # in the usual order
 
@@ -82,13 +133,77 @@ def by_number(name: str) -> tuple[list[tuple[int, int | str]], str]:
 
 def split_of(folder: str) -> str | None:
     "The split that the name of a folder stands for; None: it means no split."
-    return _SPLIT_OF.get(folder.strip().lower())
+    words = re.findall(r"[^\W\d_]+", folder.lower())  # train_images, trainset, train2017: train
+    words = [re.sub("(?:set|data|images|imgs|split)+$", "", word) for word in words]
+    years = all(len(number) == 4 for number in re.findall(r"\d+", folder))
+    meant = [word for word in words if word]
+    return _SPLIT_OF.get(meant[0]) if len(meant) == 1 and years else None
 
 
 def subfolders(folder: Path) -> list[Path]:
     "The visible folders in a folder, numbers by their value."
-    found = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__"))]
-    return sorted(found, key=lambda p: by_number(p.name))
+    return [folder / name for name in sorted(_inside(folder)[0], key=by_number)]
+
+
+def _inside(folder: Path) -> tuple[list[str], list[str]]:
+    "Names of the folders and of the other things in a folder, without hidden ones."
+    found: tuple[list[str], list[str]] = ([], [])
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name not in ("__MACOSX", "__pycache__"):
+                found[not entry.is_dir()].append(entry.name)
+    for name in (*found[0], *found[1]):
+        if not _is_text(name):
+            raise ValueError(
+                f"The name {os.fsencode(name)!r} in {folder} is not UTF-8, as of an old archive, so "
+                "no result could name it; rename it, or unpack the archive anew (7z, unar)."
+            )
+    return found
+
+
+def _is_text(name: str) -> bool:
+    "Whether a name can be written; names of other bytes hold what stands for no letter."
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def nfc(name: str) -> str:
+    "A name in composed form, as people type it; folders from a Mac are decomposed."
+    return unicodedata.normalize("NFC", name)
+
+
+def is_picture(path: Path) -> bool:
+    "Whether it is a picture: by its suffix, else by its first bytes; links to nowhere count."
+    from PIL import Image
+
+    kind = path.suffix.lower()
+    if kind in IMAGE_TYPES:
+        return path.is_file() or (path.is_symlink() and not path.exists())
+    if kind and kind not in Image.registered_extensions() or not path.is_file():
+        return False
+    Image.init()
+    formats = set(Image.OPEN) - set("BUFR CUR EPS GRIB HDF5 ICNS ICO MPEG TGA WMF".split())
+    try:
+        with Image.open(path, formats=sorted(formats)):
+            return True
+    except decoder_errors() as error:
+        return "too large" in fault_of(error)
+
+
+def has_pictures(folder: Path) -> bool:
+    "Whether pictures lie directly in a folder."
+    return any(is_picture(folder / name) for name in _inside(folder)[1])
+
+
+def _is_wrapper(folder: Path) -> bool:
+    "Whether its name says no more than that pictures are inside, as in Office-31."
+    return folder.name.lower() in ("images", "image", "imgs", "img", "pictures", "data")
+
+
+def _unwrapped(folder: Path) -> Path:
+    "The folder, or the one folder in it that wraps all the others."
+    inner = subfolders(folder)
+    wraps = len(inner) == 1 and _is_wrapper(inner[0]) and not has_pictures(inner[0])
+    return inner[0] if wraps else folder
 
 # %% ../nbs/07_folders.ipynb #a41a0a9d
 class Row(NamedTuple):
@@ -99,6 +214,17 @@ class Row(NamedTuple):
     split: str | None  # name of the split; None: no folder says so
     label: str  # name of the class
     group: str | None = None  # name of the original, where several files show one
+
+
+def _splits_in(inner: list[Path], classes: Collection[str] = ()) -> tuple[list[Path], list[str]]:
+    "The splits among the folders of a domain, and names beside them; `classes`: known class names."
+    splits = [p for p in inner if split_of(p.name)]
+    others = [p for p in inner if p not in splits]
+    known = bool(others) or all(p.name in classes for p in splits)
+    if known and not any(map(subfolders, splits)):
+        return [], []  # pictures lie directly in them: these are classes
+    full = [p for p in others if splits and any(map(has_pictures, (p, *subfolders(p))))]
+    return splits, [p.name for p in full]
 
 
 @dataclass
@@ -113,25 +239,26 @@ class Listing:
     notes: list[str] = field(default_factory=list)  # what is unusual about it
     counts: list[str] = field(default_factory=list)  # numbers that are not the published ones
 
-    def add(self, folder: Path, domain: str) -> list[str]:
+    def add(self, folder: Path, domain: str, classes: Collection[str] = ()) -> list[str]:
         "Take in `folder/class/*` or `folder/split/class/*`; names beside splits are returned."
-        inner, before = subfolders(folder), len(self.rows)
-        splits = [p for p in inner if split_of(p.name)]
-        if len(splits) < len(inner) and not any(map(subfolders, splits)):
-            splits = []  # these are classes
+        folder, before = _unwrapped(folder), len(self.rows)
+        inner = subfolders(folder)
+        splits, beside = _splits_in(inner, classes)
         for place in splits or [folder]:
             split = split_of(place.name) if splits else None
             for inside in subfolders(place):
-                for path in sorted(inside.iterdir(), key=lambda p: by_number(p.name)):
-                    named = path.suffix.lower() in IMAGE_TYPES and not path.name.startswith(".")
-                    if named and not path.is_dir():
-                        self.rows.append(Row(path, domain, split, inside.name))
+                (folders, files), count = _inside(inside), len(self.rows)
+                for path in (inside / name for name in sorted(files, key=by_number)):
+                    if is_picture(path):
+                        self.rows.append(Row(path, nfc(domain), split, nfc(inside.name)))
                     else:
                         self.ignored.append(path)
+                self.ignored += [inside / name for name in sorted(folders)]
+                self.ignored += [inside] * (len(self.rows) == count)
         if len(self.rows) == before:
             self.ignored.append(folder)
             self.empty += [domain] if inner else []  # without class folders it is no domain
-        return [p.name for p in inner if splits and p not in splits]
+        return beside
 
     def names(self, column: str, domain: str | None = None) -> list[str]:
         "The different names in a column (domain, split or label), of all domains or one; sorted."
@@ -157,6 +284,7 @@ def _decode(paths: Sequence[Path], size: tuple[int, int] | None, workers: int) -
 
     height, width = size or read_image(paths[0]).shape[1:]
     images, odd = np.empty((len(paths), 3, height, width), dtype=np.uint8), []
+    flat = f" at {height}x{width} pixels; look at it, and move it away or choose another size."
 
     def fill(i: int) -> str:
         if odd:  # a size is needed: nothing more is decoded
@@ -169,7 +297,9 @@ def _decode(paths: Sequence[Path], size: tuple[int, int] | None, workers: int) -
             odd.append(f"{image.shape[1]}x{image.shape[2]} ({paths[i]})")
             return ""
         images[i] = image
-        return "" if np.ptp(image, (1, 2)).any() else f"{paths[i]} is one flat colour; delete it."
+        if np.ptp(image, (1, 2)).any():
+            return ""
+        return f"{paths[i]} is one flat colour{flat}"
 
     every = tqdm(range(len(paths)), "decoding images", disable=None, leave=False)  # in a terminal
     threads = Parallel(n_jobs=workers, backend="threading")  # processes would fill their own copy
@@ -185,7 +315,7 @@ def _decode(paths: Sequence[Path], size: tuple[int, int] | None, workers: int) -
     return torch.from_numpy(images)
 
 # %% ../nbs/07_folders.ipynb #dd8f7aa1
-_VERSION = 2  # raise it when decoding gives other pixels: every cache is then rebuilt
+_VERSION = 3  # raise it when decoding gives other pixels: every cache is then rebuilt
 
 
 def _stamp(listing: Listing, paths: list[Path], size: tuple[int, int] | None) -> tuple[str, str]:
@@ -206,19 +336,18 @@ _IN_MEMORY = 64 * 2**20  # bytes; what is larger stays on the disk until it is t
 
 
 def _fingerprint(images: np.ndarray) -> str:
-    "A digest of the shape and of all images, or of 64 of them if they are many."
-    if images.nbytes > _IN_MEMORY:
-        images = images[np.linspace(0, len(images) - 1, min(len(images), 64)).astype(int)]
+    "A digest of the shape and of all images."
     return hashlib.blake2b(np.ascontiguousarray(images), key=str(images.shape).encode()).hexdigest()
 
 
-def _open_kept(file: Path, key: str) -> Tensor | None:
-    "The images in a file, if it is whole and holds those of this key."
+def _open_kept(file: Path, key: str, size: tuple[int, int] | None) -> Tensor | None:
+    "The images in a file, if it is whole and holds those of this key and size."
     try:
         with file.open("rb") as opened:
             card, start = json.loads(opened.readline(1000)), opened.tell()
         images = np.memmap(file, np.uint8, "c", start, tuple(card["shape"]))
         whole = file.stat().st_size == start + images.nbytes and card["key"] == key
+        whole &= images.shape[2:] == size if size else card["native"]  # native: none was resized
         if not whole or card["check"] != _fingerprint(images):
             return None
     except Exception:  # absent or damaged, in whatever way: the pictures are still there
@@ -233,7 +362,19 @@ def _cache_folder(cache: bool | str | Path) -> Path:
     if cache is True:
         usual = Path(os.environ.get(variable) or Path.home() / home, "dgdd_nb")
         cache = os.environ.get("DGDD_CACHE") or usual
-    return Path(cache).expanduser()
+    return user_path(cache)
+
+
+def _first_size(path: Path) -> tuple[int, int] | None:
+    "Height and width of a picture by its header, the right way up; None: it has none."
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            lying = picture.getexif().get(274, 1) > 4
+            return picture.size if lying else picture.size[::-1]
+    except decoder_errors():
+        return None
 
 
 def _cached(
@@ -242,14 +383,16 @@ def _cached(
     "Images uint8 (N, 3, H, W), decoded once: later calls open them, unless a file has changed."
     if cache is False:
         return _decode(paths, size, workers)
-    folder, (key, place) = _cache_folder(cache), _stamp(listing, paths, size)
+    named = size or _first_size(paths[0])  # one place, whether the size is given or found
+    folder, (key, place) = _cache_folder(cache), _stamp(listing, paths, named)
     file = folder / f"dgdd-{place}.pixels"
-    images = _open_kept(file, key)
+    images = _open_kept(file, key, size)
     if images is None:
         images = _decode(paths, size, workers)
         card = {"key": key, "shape": [*images.shape], "check": _fingerprint(images.numpy())}
+        card["native"] = size is None
         try:
-            if _stamp(listing, paths, size)[0] == key:  # else a file changed meanwhile
+            if _stamp(listing, paths, named)[0] == key:  # else a file changed meanwhile
                 with replace_atomically(file) as temporary, temporary.open("wb") as out:
                     out.write(json.dumps(card).encode() + b"\n")
                     out.write(images.numpy())
@@ -277,71 +420,120 @@ def clear_cache(
     return freed
 
 # %% ../nbs/07_folders.ipynb #8051faec
-def _advice(root: Path, found: Path) -> str:
+def _advice(root: Path, found: Path) -> str | None:
     "Half a sentence about an image where no reader looks: give another folder, or move a level."
     top, folders = root.absolute(), [*found.absolute().parents]
     label, above = folders[0].name, folders[1:] + folders[-1:] * 3  # the class, and what it lies in
-    domain, meant = above[1:3] if split_of(above[0].name) else above[:2]
+    inner = split_of(above[0].name) or _is_wrapper(above[0])
+    domain, meant = above[1:3] if inner else above[:2]
     if split_of(above[1].name) and not split_of(above[0].name) and top in above[1].parents:
         moved = f"{above[1].name}/{above[0].name}", f"{above[0].name}/{above[1].name}"
         return f"the domain comes first: rename {moved[0]}/{label} to {moved[1]}/{label}"
     if top in meant.parents:
-        return f"perhaps you mean {root / meant.relative_to(top)}"
+        here, way = root / meant.relative_to(top), [meant, *meant.parents]
+        if all(len(subfolders(p)) == 1 for p in way[1 : way.index(top) + 1]):
+            return f"perhaps you mean {here}"
+        return (
+            f"that is a level too many: if the folders in {here} are domains give that folder, "
+            "else move the pictures of each class up into one folder"
+        )
     if meant == top or (split_of(label) and folders[0] != top):
         return "put it into a folder of its class, DOMAIN/CLASS or DOMAIN/train/CLASS"
-    with suppress(OSError):  # a folder above that nobody may read
+    with suppress(OSError, ValueError):  # a folder above that nobody may read, or with odd names
         for other in subfolders(meant):
-            places = [other, *(p for p in subfolders(other) if split_of(p.name))]
-            if other != domain and any((place / label).is_dir() for place in places):
+            inside = [p for p in subfolders(other) if split_of(p.name) or _is_wrapper(p)]
+            if other != domain and any((place / label).is_dir() for place in (other, *inside)):
                 return f"perhaps you mean {meant}"
-    return (
-        "these look like classes without a domain above them: put each domain's classes into "
-        "a folder of its own"
-    )
+        if split_of(top.name) and any(split_of(p.name) for p in subfolders(top.parent) if p != top):
+            return f"perhaps you mean {top.parent}"
+    return None
 
 
 def _no_image(root: Path) -> FileNotFoundError:
     "Says why no image was found, and what to do if that can be guessed."
     text = f"No images in {root / 'DOMAIN' / 'CLASS'} or {root / 'DOMAIN' / 'train' / 'CLASS'}"
-    hidden = re.compile(r"(^|[/\\])(\.|__)")
-    files = [p for p in sorted(root.rglob("*")) if p.suffix]
+    hidden = re.compile(r"(^|[/\\])(\.|__MACOSX)")
+    files = [p for p in sorted(root.rglob("*")) if p.is_file()]
     files = [p for p in files if not hidden.search(str(p.relative_to(root)))]
-    images = [p for p in files if p.suffix.lower() in IMAGE_TYPES]
+    images = [p for p in files if is_picture(p)]
     if images:
         found = max(images, key=lambda p: len(p.parts))  # the first of the deepest
-        return FileNotFoundError(f"{text}, but there is {found}; {_advice(root, found)}.")
+        advice = _advice(root, found) or "put each domain's classes into a folder of its own"
+        return FileNotFoundError(f"{text}, but there is {found}; {advice}.")
     there = f" (there is {files[0]})" if files else ""
     ends = ", ".join(IMAGE_TYPES)
     return FileNotFoundError(f"{text}, nor anywhere below{there}; image names end in {ends}.")
 
 
+def _one_domain(root: Path) -> bool:
+    "Whether the folders are classes, or splits of classes, and not domains."
+
+    def pictures(folders: list[Path]) -> int:
+        return sum(is_picture(place / name) for place in folders for name in _inside(place)[1])
+
+    votes = 0
+    for top in subfolders(_unwrapped(root)):
+        direct, inner = has_pictures(top), subfolders(top)
+        nested = any(map(has_pictures, inner))
+        if nested and split_of(top.name):
+            return True
+        if nested and direct:  # strays above, or below
+            nested = pictures(inner) >= pictures([top])
+        votes += -1 if nested else direct
+    return votes > 0
+
+
 def list_images(root: str | Path, domains: Sequence[str] | None = None) -> Listing:
-    "List `domain/class/*` and `domain/split/class/*` of some or all domains; no file is opened."
-    root = Path(root)
+    "List `domain/class/*` and `domain/split/class/*`, or one domain alone; hardly a file is opened."
+    root = user_path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}; check the path.")
-    folders, listing = {p.name: p for p in subfolders(root)}, Listing(root)
-    if folders and all(map(split_of, folders)):
+    full = Path(os.path.abspath(root))
+    if not _is_text(str(full)):
+        raise ValueError(f"The name {os.fsencode(full)!r} is not UTF-8; rename that folder.")
+    alone = nfc(full.parent.name if split_of(full.name) else full.name) or "all"
+    listing, folders, wanted = Listing(root), {}, _listed(domains)
+    for top in subfolders(root):
+        folders.setdefault(nfc(top.name), []).append(top)
+    free = not wanted or (wanted == [alone] and alone not in folders)
+    if single := free and _one_domain(root):
+        folders, wanted = {alone: [root]}, None
+        listing.notes.append(f"read as one domain, {alone}: the folders in it hold classes")
+    elif free and folders and all(map(split_of, folders)):
         raise _no_image(root)  # splits where domains should be
-    for domain in _chosen("domain", domains, list(folders)):
-        others = listing.add(folders[domain], domain)
-        if others:
-            raise ValueError(
-                f"{folders[domain]} has folders of splits, but {', '.join(others[:3])} beside them "
-                f"is no split; move it away, or name it as a split: {', '.join(SPLIT_NAMES)}."
-            )
-    if not listing.rows and domains is None:
+    inner = [subfolders(_unwrapped(top)) for tops in folders.values() for top in tops]
+    classes = {p.name for names in inner if not _splits_in(names)[0] for p in names}
+    for domain in _chosen("domain", wanted, list(folders)):
+        for folder in folders[domain]:
+            others = listing.add(folder, domain, classes)
+            if others:
+                raise ValueError(
+                    f"{folder} has folders of splits, but {', '.join(others[:3])} beside them is "
+                    f"no split; move it away, or name it as a split: {', '.join(SPLIT_NAMES)}."
+                )
+    if not listing.rows and not wanted:
         raise _no_image(root)
     if not listing.rows:
-        named = ", ".join(domains)
+        named = ", ".join(wanted)
         raise FileNotFoundError(
             f"No image in class folders of {named} in {root}; choose other domains."
         )
+    advice = _advice(root, listing.rows[0].path) if single and not domains else None
+    if advice and advice.startswith("perhaps"):
+        how = f"to read it alone, pass domains=[{alone!r}]"
+        raise FileNotFoundError(f"{root} looks like one domain of several ({how}); {advice}.")
     return listing
+
+
+def _listed(names: str | Sequence[str] | None) -> list[str] | None:
+    "Names in composed form; one name alone is a list of one."
+    given = [names] if isinstance(names, str) else names
+    return None if given is None else [nfc(str(name)) for name in given]
 
 
 def _chosen(kind: str, names: Sequence[str] | None, found: Sequence[str]) -> tuple[str, ...]:
     "The chosen names in the order of the choice, each checked; all of them where none is chosen."
+    names = _listed(names)
     for name in names or ():
         number_of(kind, name, found)
     return tuple(names or found)
@@ -357,6 +549,29 @@ def _look_alike(one: str, other: str) -> bool:
     return difflib.SequenceMatcher(None, one, other).ratio() > 0.75
 
 
+def _number_key(name: str) -> str:
+    "A name without case, numbers by their value: equal for 1 and 01."
+    return str(by_number(name.casefold())[0])
+
+
+def _two_forms(listing: Listing) -> list[str]:
+    "Folders that have one name in two Unicode forms, each with both places."
+    seen: dict[str, tuple[str, str]] = {}
+    out, root = [], os.path.join(listing.root, "")
+    for folder in dict.fromkeys(os.path.dirname(row.path) for row in listing.rows):
+        inside = folder.removeprefix(root).split(os.sep) if folder.startswith(root) else ()
+        for i, part in enumerate(inside):
+            place = "/".join(inside[: i + 1])
+            other, where = seen.setdefault(nfc(part), (part, place))
+            if other != part:
+                out.append(
+                    f"{ascii(where)} and {ascii(place)} have one name in two Unicode forms; rename "
+                    "one like the other, or all with: convmv -r -f utf8 -t utf8 --nfc --notest "
+                    "FOLDER."
+                )
+    return out[:1]
+
+
 def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
     "What is wrong with the names of domains and (if `spelling`) of classes, in sentences."
     out = [
@@ -366,19 +581,39 @@ def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
     ]
     seen: dict[str, str] = {}
     for name in listing.names("domain"):
-        other = seen.setdefault("".join(name.casefold().split()), name)
+        other = seen.setdefault(_number_key("".join(name.split())), name)
         if other != name:
             out.append(
-                f"Domains {other!r} and {name!r} differ in case or blanks alone; if they are the "
-                "same put them into one folder, else rename one."
+                f"Domains {other!r} and {name!r} differ in case or blanks alone, or in the "
+                "spelling of a number; if they are the same put them into one folder, else rename "
+                "one."
             )
+    out += _two_forms(listing)
     places: dict[str, set[str]] = {name: set() for name in listing.names("label")}
     for row in listing.rows if spelling else ():
         places[row.label].add("/".join(filter(None, (row.domain, row.split))))
+    seen, twice = {}, []
+    for name in places if spelling else ():
+        other = seen.setdefault(_number_key(name), name)
+        if other != name and other.casefold() != name.casefold():
+            twice.append(
+                f"{other!r} (in {min(places[other])}) and {name!r} (in {min(places[name])})"
+            )
+    if twice:
+        more = f", {len(twice)} pairs in all," if len(twice) > 1 else ""
+        out.append(
+            f"Classes {twice[0]}{more} are spellings of one number; if they are the same give the "
+            "folders one name, else pass classes=[...] with all the names."
+        )
     told: set[str] = set()
-    for own in (name for name in places if len(places[name]) == 1):
+    single = [name for name in places if len(places[name]) == 1]
+    alike: dict[str, list[str]] = {}  # of many, only names of the same letters
+    for name in places if len(single) * len(places) > 50_000 else ():
+        alike.setdefault("".join(sorted(name.casefold())), []).append(name)
+    for own in single:
         (place,) = places[own]
-        near = (c for c in places if place not in places[c] and _look_alike(own, c))
+        others = alike["".join(sorted(own.casefold()))] if alike else places
+        near = (c for c in others if place not in places[c] and _look_alike(own, c))
         other = next(near, None)
         if other and other not in told:
             told.add(own)
@@ -387,6 +622,37 @@ def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
                 "same give both folders one name, else pass classes=[...] with all the names."
             )
     return out
+
+
+def passed_over(root: Path, paths: Sequence[Path]) -> dict[str, list[str]]:
+    "What was passed over, as sentences without a full stop: `lost` with a cure, and `other`."
+    kinds: dict[str, list[Path]] = {"deep": [], "form": [], "empty": [], "other": []}
+    for path in dict.fromkeys(paths):
+        inside = []
+        if path.is_dir() and not path.is_symlink():
+            inside = [p for p in path.rglob("*") if is_picture(p)]
+        if inside:
+            kinds["deep"] += inside
+        elif path.is_dir():
+            kinds["empty"].append(path)
+        else:
+            kinds["form" if path.suffix.lower() in NOT_READ else "other"].append(path)
+    kinds["deep"] = sorted(set(kinds["deep"]))
+
+    def told(kind: str, one: str, many: str, rest: str) -> list[str]:
+        found = kinds[kind]
+        if not found:
+            return []
+        first = found[0].relative_to(root).as_posix() if root in found[0].parents else found[0]
+        n, s = f"{len(found):,}", len(found) > 1
+        return [f"{n} {many if s else one} ({'such as ' * s}{first}) {rest}"]
+
+    ends = dict.fromkeys(p.suffix.lower() for p in kinds["form"])
+    form = f"of a form that is not read ({', '.join(ends)}): convert or unpack to PNG or JPEG"
+    lost = told("deep", "image", "images", "a level too deep: move up into the folder of the class")
+    lost += told("form", "file", "files", form)
+    lost += told("empty", "folder", "folders", "without an image: fill or remove")
+    return {"lost": lost, "other": told("other", "path", "paths", "without an image")}
 
 # %% ../nbs/07_folders.ipynb #8f536f8b
 def from_folder(
@@ -411,7 +677,10 @@ def from_folder(
     classes = _chosen("class", classes, listing.names("label"))
     splits = _chosen("split", split_names, listing.splits())
     rows = [r._replace(split=r.split or splits[0]) for r in listing.rows]
-    rows = [r for r in rows if r.label in classes and r.domain in domains and r.split in splits]
+    wanted = set(classes), set(domains), set(splits)
+    rows = [
+        r for r in rows if r.label in wanted[0] and r.domain in wanted[1] and r.split in wanted[2]
+    ]
     if not rows:
         raise FileNotFoundError(
             f"No image below {listing.root} has one of these domains, classes and splits at "
@@ -453,9 +722,8 @@ def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 def _notes(listing: Listing, classes: Sequence[str]) -> Iterator[str]:
     "What a reader of this folder should know: files passed over, classes that are missing."
-    if listing.ignored:
-        n, name = len(listing.ignored), listing.ignored[0].relative_to(listing.root).as_posix()
-        plural = f"{n} paths that hold" if n > 1 else "1 path that holds"
-        yield f"passed over {plural} no image, such as {name}"
+    for sentences in passed_over(listing.root, listing.ignored).values():
+        yield from (f"passed over {text}" for text in sentences)
     for domain, names in listing.lacking(classes).items():
-        yield f"domain {domain} has no {', '.join(names)}"
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        yield f"domain {domain} has no {', '.join(names[:8])}{more}"

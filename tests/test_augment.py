@@ -22,6 +22,29 @@ def test_strategies():
         strategy_for("color_rotat")
 
 
+@pytest.mark.parametrize(
+    "classes, flips",
+    [
+        (["0 - zero", "1 - one"], False),  # torchvision's
+        (["zero", "one", "two"], False),
+        (["digit_0", "digit_1"], False),
+        (["digit0", "number 7"], False),
+        (["00", "01"], False),
+        (list("abcXYZ"), False),
+        (["letter_a", "B_upper", "character27"], False),
+        (list("\u03b1\u05d0\u0436"), False),
+        ([*"abc", "space"], False),
+        (["turn left", "turn_right", "stop"], False),
+        ([str(i) for i in range(1, 103)], True),  # numbers of flowers
+        (["\u732b", "\u72ac"], True),  # one sign, but a word
+        (["s1", "s2"], True),
+        (["class one hundred", "a cat"], True),
+    ],
+)
+def test_one_way_signs_are_not_mirrored(classes, flips):
+    assert ("flip" in strategy_for("auto", classes)) == flips
+
+
 def test_laws():
     many = draw(DSA(), 20_000, (32, 24), seeded())
     shares = many.operation.bincount() / len(many)

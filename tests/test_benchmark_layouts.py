@@ -18,6 +18,7 @@ from shared import QUICK, unpacked
 
 from dgdd_nb.benchmarks import BENCHMARKS, _compare_counts, _crops, _originals, _read_list
 from dgdd_nb.benchmarks import list_benchmark, read, torchvision_digits
+from dgdd_nb.check import check
 from dgdd_nb.folders import Listing, Row
 
 
@@ -138,6 +139,29 @@ def test_lists_give_splits(trees):
     assert quiet("pacs", trees["pacs"], lists=False).split_names == ("train",)
     with pytest.raises(ValueError, match="leave them out for vlcs"):
         read("vlcs", trees["vlcs"], lists=True)
+
+
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16"])
+def test_list_files_of_windows_editors(tmp_path, coding):
+    root = fake_trees.pacs(tmp_path)
+    for path in (root / "splits").iterdir():
+        path.write_bytes(path.read_text().replace("\n", "\r\n").encode(coding))
+    assert quiet("pacs", root, lists=True).split_names == ("train", "crossval")
+    path.write_bytes(b"art_painting/caf\xe9/1.png 1")
+    with pytest.raises(ValueError, match="is not a text in UTF-8 .byte 17 .*save it as UTF-8"):
+        quiet("pacs", root, lists=True)
+
+
+def test_two_complete_copies_are_not_guessed_among(tmp_path):
+    root = fake_trees.pacs(tmp_path, lists=False)
+    shutil.copytree(root, tmp_path / "PACS_old")
+    with pytest.raises(ValueError, match="copies of pacs that are equally complete, .*PACS.* name"):
+        listed("pacs", tmp_path)
+    assert listed("pacs", root).rows and listed("pacs", root / "photo").rows
+    assert "equally complete" in check(tmp_path, quiet=True).problems[0]
+    shutil.rmtree(tmp_path / "PACS_old" / "photo")
+    assert listed("pacs", tmp_path).root == root
+    assert len(quiet("pacs", root, domains="photo").domain_names) == 1
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", " \n"])

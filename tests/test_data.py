@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from shared import QUICK
 
 from dgdd_nb import data as module
@@ -101,12 +102,35 @@ def test_names_in_any_form_of_text() -> None:
         data = MultiDomain.from_arrays(noise(8), labels, labels, classes=["dog", "cat"])
         assert data.labels.tolist() == [1, 0] * 4 and data.domain_names == ("cat", "dog")
     images = [image.permute(1, 2, 0).numpy() for image in noise(8)]
-    with pytest.raises(ValueError, match="permute"):
+    with pytest.raises(ValueError, match=r"images.transpose\(0, 3, 1, 2\)"):
         MultiDomain.from_arrays(images, words, words)
     grey = MultiDomain.from_arrays(noise(8)[:, :1].numpy(), words, words)
     assert torch.equal(grey.images, noise(8)[:, [0, 0, 0]])
     mirrored = MultiDomain.from_arrays(noise(8).numpy()[:, ::-1], words, words)  # BGR
     assert torch.equal(mirrored.images, noise(8).flip(1))
+
+
+def test_pictures_and_single_names_in_place_of_arrays() -> None:
+    pictures = [Image.fromarray(x.permute(1, 2, 0).numpy()) for x in noise(4)]
+    data = MultiDomain.from_arrays(pictures, [0, 1, 0, 1], "photo")
+    assert torch.equal(data.images, noise(4)) and data.domain_names == ("photo",)
+    named = MultiDomain.from_arrays(noise(2), [b"a", b"b"], [0, 0], domain_names="photo")
+    assert (named.classes, named.domain_names) == (("a", "b"), ("photo",))
+    deep = (noise(4).numpy().astype("uint16") * 257, [0, 1, 0, 1], "photo")
+    for images, sentence in [
+        (deep[0], "uint16 from .*: divide by 257 if white is 65535"),
+        (
+            [*pictures[:3], pictures[3].resize((9, 9))],
+            r"one shape, not \(3, 5, 5\) and \(3, 9, 9\)",
+        ),
+        ([x.convert("RGBA") for x in pictures], r"the form RGBA, not RGB: convert it first"),
+        (7, "must be an array or a list, not 7"),
+    ]:
+        with pytest.raises((ValueError, TypeError), match=sentence):
+            MultiDomain.from_arrays(images, *deep[1:])
+    for gap in (None, float("nan")):
+        with pytest.raises(ValueError, match="Image 1 has no class: give it one"):
+            MultiDomain.from_arrays(noise(2), np.array(["a", gap], dtype=object), "photo")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +163,10 @@ def test_labels_that_are_refused(labels: list, names: list | None, sentence: str
         (lambda x: x / 255, r"\(images \* 255\)"),
         (lambda x: x.float(), "convert them with images.round"),
         (lambda x: x.float() / 100 - 1, "undo their normalisation"),
-        (lambda x: x.numpy().astype("uint16"), "not torch.uint16"),
+        (
+            lambda x: x.numpy().astype("uint16"),
+            r"not uint16 from 0 to 255: convert them with images.astype",
+        ),
         (lambda x: torch.full_like(x, 7), "4 of 4 images are one flat colour"),
     ],
 )

@@ -19,6 +19,27 @@ from shared import ROOT, needs_posix, python
 from dgdd_nb import files
 from dgdd_nb.files import derive_seed, load_settings, settings_dict, write_json
 
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name, text", [("a.toml", "x = 1\r\n"), ("a.json", '{\r\n"x": 1}')])
+def test_settings_as_windows_editors_write_them(tmp_path, name, text, coding):
+    (tmp_path / name).write_bytes(text.encode(coding))
+    assert files.read_json(tmp_path / name) == {"x": 1}
+    (tmp_path / name).write_bytes("# \xe9".encode("latin-1"))
+    with pytest.raises(ValueError, match=f"{name} is not a text in UTF-8"):
+        files.read_json(tmp_path / name)
+
+
+def test_paths_as_users_write_them(tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE", "PLACE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    write_json("~/a.json", 1)
+    files.save_tensors("$PLACE/x.safetensors", {"x": torch.ones(2)}, {"kind": "x"})
+    assert files.read_json("$PLACE/a.json") == 1
+    assert files.load_tensors("~/x.safetensors")[0]["x"].sum() == 2
+    assert str(files.user_path("a$b c/~x")) == os.path.join("a$b c", "~x")
+
+
 KILLED_AT_A_PLACE = """
 import os, signal, sys
 from pathlib import Path

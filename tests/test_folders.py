@@ -1,6 +1,8 @@
 """Listings, folders that are wrong, and the cache of decoded images under real accidents; real data where present."""
 
 import os
+import time
+import unicodedata
 import warnings
 from pathlib import Path
 from unittest.mock import patch
@@ -122,6 +124,9 @@ def refusal(root: Path) -> str:
         ("TRAINING", "Validation", "val"),
         ("training", "testing", "test"),
         ("train", "Crossval", "crossval"),
+        ("training_set", "test_set", "test"),
+        ("train2017", "val2017", "val"),
+        ("images_train", "Test Images", "test"),
     ],
 )
 def test_splits_have_other_names(train, held, stored, tmp_path):
@@ -136,6 +141,62 @@ def test_splits_beside_other_folders(tmp_path):
     assert "photo has folders of splits, but extra beside them is no split" in refusal(root)
     vehicles = list_images(touch(tmp_path / "vehicles", "a/train/1.jpg", "a/bus/1.jpg"))
     assert vehicles.names("label") == ["bus", "train"]
+
+
+@pytest.mark.parametrize(
+    "paths, splits",
+    [
+        (("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/1.jpg"), ["train", "test"]),
+        (("training_set/cat/1.jpg", "test_set/dog/1.jpg"), ["train", "test"]),
+        (("cat/1.jpg", "dog/1.jpg"), ["train"]),
+        (("images/cat/1.jpg", "images/dog/1.jpg"), ["train"]),
+        (("cat/1.jpg", "dog/1.jpg", "dog/2.jpg", "dog/more/3.jpg"), ["train"]),
+    ],
+)
+def test_classes_without_domains_are_one_domain(paths, splits, tmp_path):
+    listing = list_images(touch(tmp_path / "pets", *paths))
+    assert (listing.names("domain"), listing.names("label")) == (["pets"], ["cat", "dog"])
+    assert listing.splits() == splits and "read as one domain, pets" in listing.notes[0]
+
+
+def test_one_of_several_domains_can_be_asked_for(tmp_path):
+    root = touch(tmp_path, "a/cat/1.jpg", "b/cat/1.jpg")
+    assert "looks like one domain of several (to read it alone, pass domains=['a'])" in refusal(
+        root / "a"
+    )
+    for place, domains in ((root / "a", ["a"]), (root / "a", "a"), (root, "a")):
+        assert list_images(place, domains).names("domain") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        [f"{d}/images/{c}/1.jpg" for d in ("amazon", "dslr") for c in ("bike", "mug")],
+        [f"{d}/{c}/1.jpg" for d in ("amazon", "dslr") for c in ("bike", "mug")],
+        ["amazon/bike/1.jpg", "amazon/mug/1.jpg", "amazon/1.jpg", "dslr/bike/1.jpg"],
+    ],
+)
+def test_domains_with_and_without_a_folder_between(paths, tmp_path):
+    listing = list_images(touch(tmp_path, *paths))
+    assert (listing.names("domain"), listing.names("label")) == (
+        ["amazon", "dslr"],
+        ["bike", "mug"],
+    )
+
+
+def test_a_level_too_many_is_no_domain(tmp_path):
+    for domain in ("art", "photo"):
+        touch(tmp_path, *(f"{domain}/{c}/{b}/1.jpg" for c in ("cat", "dog") for b in ("b1", "b2")))
+    text = refusal(tmp_path)
+    assert "move the pictures of each class up into one folder" in text and "perhaps" not in text
+
+
+def test_classes_that_are_called_like_splits(tmp_path):
+    root = touch(tmp_path, "A/train/1.jpg", "A/bus/1.jpg", "C/train/1.jpg", "C/train/2.jpg")
+    listing = list_images(root)
+    assert listing.names("label") == ["bus", "train"] and len(listing.rows) == 4
+    assert not listing.names("split") and not listing.empty
+    assert "put it into a folder of its class" in refusal(touch(tmp_path / "x", "C/train/1.jpg"))
 
 
 @pytest.mark.parametrize("given", ["", "top"])
@@ -157,17 +218,15 @@ def test_the_domain_comes_first(given, tmp_path):
         (("a/train/cat/1.jpg", "b/train/cat/1.jpg"), "a", "."),
         (("a/train/cat/1.jpg", "b/test/cat/1.jpg"), "a/train", "."),
         (("a/Train/cat/1.jpg", "b/test/cat/1.jpg"), "a/Train/cat", "."),
-        (("cat/1.jpg", "dog/1.jpg"), ".", None),
-        (("train/cat/1.jpg", "test/cat/1.jpg"), ".", None),
-        (("train/cat/1.jpg", "test/cat/1.jpg"), "train", None),
-        (("only/cat/1.jpg",), "only", None),
+        (("a/images/cat/1.jpg", "b/images/cat/1.jpg"), "a", "."),
+        (("a/training_set/cat/1.jpg", "b/test_set/cat/1.jpg"), "a", "."),
+        (("train/cat/1.jpg", "test/cat/1.jpg"), "train", "."),
     ],
 )
 def test_which_folder_was_meant(paths, given, meant, tmp_path):
     top = tmp_path / "outer" / "top"
     text = refusal((touch(top, *paths) / given).resolve())
-    apart = "put each domain's classes into a folder of its own."
-    assert text.endswith(f"; perhaps you mean {top}." if meant else apart)
+    assert text.endswith(f"; perhaps you mean {top}.")
 
 
 def test_images_beside_class_folders_and_hidden_ones(tmp_path):
@@ -198,6 +257,171 @@ def test_a_domain_without_images_is_named(tmp_path):
     with pytest.raises(ValueError, match="Domain c has no image in a class folder.*domains="):
         from_folder(tmp_path, quiet=True, cache=False)
     assert from_folder(tmp_path, domains=["a", "b"], quiet=True, cache=False).K == 2
+
+
+# files of every kind
+
+
+def in_class(tmp_path: Path) -> Path:
+    "A tree of two domains and two classes; the folder of one class."
+    for i, place in enumerate(("A/cat", "A/dog", "B/cat", "B/dog")):
+        draw(tmp_path / place / "0.png", i)
+    return tmp_path / "A" / "cat"
+
+
+def picture(seed: int = 9) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    "name, form", [("9.jfif", "JPEG"), ("9.jpe", "JPEG"), ("9", "PNG"), ("9.tga", "TGA")]
+)
+def test_what_pillow_reads_is_read(name, form, tmp_path, capsys):
+    picture().save(in_class(tmp_path) / name, format=form)
+    assert len(from_folder(tmp_path, cache=False)) == 5 and "note" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("9.dcm", "1 file (A/cat/9.dcm) of a form that is not read (.dcm): convert"),
+        ("9.npy", "of a form that is not read (.npy)"),
+        ("9.heic", "of a form that is not read (.heic)"),
+        ("README", "1 path (A/cat/README) without an image"),
+        ("more/1.png", "1 image (A/cat/more/1.png) a level too deep: move up"),
+        ("../zebra/", "1 folder (A/zebra) without an image: fill or remove"),
+        ("pipe.png", "1 path (A/cat/pipe.png) without an image"),
+    ],
+)
+def test_what_is_not_read_is_named(name, told, tmp_path, capsys):
+    path = in_class(tmp_path) / name
+    path.parent.mkdir(exist_ok=True)
+    if name.endswith("/"):
+        path.mkdir()
+    elif name == "pipe.png":
+        getattr(os, "mkfifo", lambda path: pytest.skip("this system has no pipes"))(path)
+    elif name.endswith(".png"):
+        picture().save(path)
+    else:
+        path.write_text("words")
+    assert len(from_folder(tmp_path, cache=False)) == 4
+    assert told in capsys.readouterr().out
+
+
+def test_a_class_with_underscores_is_a_class(tmp_path):
+    draw(in_class(tmp_path).parent / "__background__" / "0.png", 8)
+    assert "__background__" in from_folder(tmp_path, cache=False, quiet=True).classes
+
+
+RAMP = np.tile(np.linspace(0, 1, 16), (4, 1))
+
+
+@pytest.mark.parametrize(
+    "grey, range",
+    [
+        (RAMP.astype("f4"), None),
+        ((RAMP * 255).astype("f4"), None),
+        ((RAMP * 65535).astype("f4"), None),
+        ((RAMP * 255).astype("u2"), None),
+        ((RAMP * 65535).astype("u2"), None),
+        ((RAMP * 255).astype("i4"), None),
+        ((2 * RAMP - 1).astype("f4"), "-1 to 1"),
+        ((RAMP * 4095).astype("u2"), "0 to 4095"),
+        ((RAMP * 20 + 30000).astype("u2"), "30000 to 30020"),  # varies: never called flat
+        ((4000 * RAMP - 1000).astype("i4"), "-1000 to 3000"),
+        (np.where(RAMP > 0.5, np.nan, RAMP).astype("f4"), "nan to nan"),
+    ],
+)
+def test_grey_values_of_more_than_8_bits(grey, range, tmp_path):
+    Image.fromarray(grey).save(tmp_path / "x.tif")
+    if range is None:
+        pixels = read_image(tmp_path / "x.tif")[0]
+        assert (pixels.min(), pixels.max()) == (0, 255) and len(np.unique(pixels)) == 16
+        return
+    with pytest.raises(OSError, match=rf"x.tif has grey values .* \({range}\); scale them to 0"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_a_picture_that_is_too_large_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    picture().save(tmp_path / "x.png")
+    with pytest.raises(OSError, match=r"x.png is too large .*48 pixels.*smaller copy.*-resize"):
+        read_image(tmp_path / "x.png")
+    for path in (tmp_path, tmp_path / "gone.png"):
+        with pytest.raises(OSError, match="is no file; name|cannot be opened .No such file"):
+            read_image(path)
+
+
+def test_a_flat_picture_is_not_to_be_deleted(tmp_path):
+    Image.new("RGB", (8, 6), "red").save(in_class(tmp_path) / "9.png")
+    with pytest.raises(
+        OSError, match="9.png is one flat colour at 6x8 pixels; look at it, and move"
+    ):
+        from_folder(tmp_path, cache=False)
+
+
+# names
+
+
+def test_one_name_in_two_unicode_forms(tmp_path):
+    one, two = (unicodedata.normalize(form, "\xe9t\xe9") for form in ("NFC", "NFD"))
+    touch(tmp_path / "x", f"A/{one}/1.jpg", f"B/{two}/1.jpg")
+    touch(tmp_path / "y", f"{one}/cat/1.jpg", f"{two}/cat/1.jpg")
+    if len(list((tmp_path / "y").iterdir())) == 1:
+        pytest.skip("this system has one form alone")
+    for root, a, b in (("x", "A/\xe9t", "B/e"), ("y", "e", "\xe9t")):
+        with pytest.raises(ValueError, match="one name in two Unicode forms") as caught:
+            from_folder(tmp_path / root)
+        assert ascii(a)[1:-1] in str(caught.value) and ascii(b)[1:-1] in str(caught.value)
+    for domain in ("A", "B"):
+        draw(tmp_path / "z" / domain / two / "0.png", 1)
+    assert from_folder(tmp_path / "z", classes=[one], quiet=True, cache=False).classes == (one,)
+
+
+def test_two_spellings_of_one_number(tmp_path):
+    touch(tmp_path, *(f"A/{i}/1.jpg" for i in (1, 2)), *(f"B/0{i}/1.jpg" for i in (1, 2)))
+    with pytest.raises(ValueError, match=r"'01' \(in B\) and '1' \(in A\), 2 pairs in all, are sp"):
+        from_folder(tmp_path)
+    root = touch(tmp_path / "domains", "s1/cat/1.jpg", "s01/cat/1.jpg")
+    with pytest.raises(ValueError, match="Domains 's01' and 's1' .* spelling of a number"):
+        from_folder(root)
+
+
+@needs_posix
+@pytest.mark.parametrize("name", [b"A/caf\xe9/0.png", b"A/cat/caf\xe9.png", b"caf\xe9/cat/0.png"])
+def test_names_that_are_not_text(name, tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), name)
+    try:
+        os.makedirs(os.path.dirname(path))
+        open(path, "wb").close()
+    except OSError:
+        pytest.skip("this system has such names not")
+    assert r"caf\xe9" in refusal(tmp_path) and "is not UTF-8" in refusal(tmp_path)
+
+
+def test_many_classes_take_no_quadratic_time():
+    rows = [
+        Row(Path(f"{d}/{c} of {d}/{i}.jpg"), d, None, f"{c} of {d}")
+        for d in ("art", "photo")
+        for c in range(1000)
+        for i in range(20)
+    ]
+    listing = Listing(Path(), rows)
+    start = time.perf_counter()
+    folders.name_problems(listing)
+    list(folders._notes(listing, listing.names("label")))
+    assert time.perf_counter() - start < 20
+
+
+def test_paths_as_users_write_them(tmp_path, monkeypatch):
+    in_class(tmp_path / "data")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    for root in ("~/data", "$PLACE/data"):
+        some = from_folder(root, np.int64(4), domains="A", classes="dog", quiet=True, cache="~/c")
+        assert (some.domain_names, some.classes, some.size) == (("A",), ("dog",), (4, 4))
+    assert (tmp_path / "c").is_dir()
 
 
 # the cache
@@ -311,6 +535,25 @@ def test_no_damaged_file_is_trusted(tmp_path_factory, data):
     file.write_bytes(blob)
     for _ in range(2):
         assert torch.equal(read(album, home / "cache"), want)
+
+
+def test_damage_anywhere_in_a_large_file_is_seen(album, tmp_path, count):
+    with patch.object(folders, "_IN_MEMORY", 0):
+        want = read(album * 40, tmp_path / "cache").clone()
+        (file,) = (tmp_path / "cache").iterdir()
+        blob = bytearray(file.read_bytes())
+        for place in range(500, len(blob), len(blob) // 7):
+            file.write_bytes(blob[:place] + bytes([blob[place] ^ 1]) + blob[place + 1 :])
+            assert torch.equal(read(album * 40, tmp_path / "cache"), want)
+
+
+def test_a_found_size_and_a_given_one_share_the_cache(album, tmp_path, count):
+    cache = tmp_path / "cache"
+    assert count(album, cache, size=None) == 13 and count(album, cache, size=(6, 8)) == 0
+    draw(album[3], 3, (9, 9))
+    assert count(album, cache, size=(6, 8)) == 12
+    with pytest.raises(ValueError, match="different sizes"):  # resized pixels are no answer
+        cached(album, cache, None)
 
 
 @QUICK
