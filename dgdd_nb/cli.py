@@ -80,6 +80,8 @@ def plain_errors(names: Iterable[str] | None = None) -> Iterator[None]:
         text, kind = str(error).strip() or type(error).__name__, type(error).__name__
         if isinstance(error, MemoryError) or _MEMORY.search(text):
             text = "The memory is not enough for this: make sizes and counts smaller."
+        elif isinstance(error, OSError) and text.startswith("[Errno"):  # Python's own words
+            text = f"{error.filename} cannot be used ({error.strerror}): name another path."
         elif not isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError)):
             text = (
                 f"This fails inside ({kind}: {text}): DGDD_DEBUG=1 shows where; please report it."
@@ -143,7 +145,7 @@ def side_of(text: str | int | None) -> int | tuple[int, int] | None:
     sides = re.fullmatch(r"([1-9]\d{0,3})(?:[xX×]([1-9]\d{0,3}))?", str(text).strip())
     if not sides:
         raise ValueError(
-            f"{text} is no size: write --size 32, or --size 24x32 for height x width, "
+            f"There is no size {text!r}: write --size 32, or --size 24x32 for height x width, "
             "each from 1 to 9999 pixels."
         )
     return int(sides[1]) if sides[2] in (None, sides[1]) else (int(sides[1]), int(sides[2]))
@@ -219,6 +221,7 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
 }
 _LEAST = {"steps": 0, "seed": None}  # of whole numbers; all others: 1
 _MOST = dict.fromkeys(("networks", "seeds", "workers", "jobs"), 1000)  # as `network_seeds` counts
+_MOST |= {"ipc": 10_000, "width": 10_000, "depth": 100, "pseudo_domains": 1000}
 _MOST |= {"train": 20_000, "demo size": 256, "seed": 10**15}  # all others: a billion
 THEMES = {  # of the help
     "Images": "data size domains classes target source pseudo_domains train benchmark",
@@ -423,6 +426,10 @@ def distill_command(out: Path, **asked: Any) -> None:
             "by style, or take --method DM."
         )
     say(f"Learning from {', '.join(learn.domain_names)}; left out: {task.name}.")
+    if asked["ipc"] > len(learn):
+        raise ValueError(
+            f"There are {len(learn)} images to learn from, fewer than ipc={asked['ipc']}."
+        )
     if not task.targets:
         say("Note: all images are learned from, so dgdd evaluate will have none to score on.")
 
