@@ -39,6 +39,8 @@ def in_shell_words(text: str, names: Iterable[str]) -> str:
     "A sentence of the library as somebody says it who types; `names` are options of the command."
     for words, here in _SHELL.items():
         text = re.sub(words, here, text)
+    if not names:
+        return text
     text = re.sub(r"\bK=", "pseudo_domains=", text) if "pseudo_domains" in names else text
     value = r"'[^']*'|\"[^\"]*\"|[\[(][^\])]*[\])]|[\w.-]*\w"  # a quoted one, a list, a word
     option = rf"(?<![\w/-])([Rr]aise |[Ll]ower )?({'|'.join(names)})\b(?:=({value}))?"
@@ -59,9 +61,8 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def plain_errors(names: Iterable[str] | None = None) -> Iterator[None]:
+def plain_errors(names: Iterable[str] = ()) -> Iterator[None]:
     "Turn errors and warnings into one sentence each, errors into an exit status too."
-    names = [*(OPTIONS if names is None else names)]
 
     def note(message: Any, *place: Any, **more: Any) -> None:
         say(f"Note: {in_shell_words(str(message), names)}")
