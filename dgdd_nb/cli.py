@@ -454,7 +454,7 @@ def distill_command(out: Path, **asked: Any) -> None:
     unused = [] if function is distilled else list(own)
     unused += [] if function is distilled and surgery else list(given("alpha beta"))
     if unused:
-        raise ValueError(f"{method} has no use for {unused[0]}={asked[unused[0]]}: leave it out.")
+        say(f"Note: {method} has no use for --{unused[0].replace('_', '-')}: it is passed over.")
     if asked.pop("dry_run"):
         return
     checkpoint = out / "checkpoint.safetensors"

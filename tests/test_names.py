@@ -23,7 +23,17 @@ from dgdd_nb.plots import (
     show_images,
 )
 
-NAMES = ["$0_to_$10", "$x_1^$", "_", "<img src=x onerror=alert(1)>", "a|b & c", "a\\$b", "🦊", "{", "%"]
+NAMES = [
+    "$0_to_$10",
+    "$x_1^$",
+    "_",
+    "<img src=x onerror=alert(1)>",
+    "a|b & c",
+    "a\\$b",
+    "🦊",
+    "{",
+    "%",
+]
 
 
 def texts(ax) -> list[str]:
@@ -85,7 +95,22 @@ def test_no_name_becomes_markup_on_a_page():
 
 
 def test_file_names_differ_on_every_system():
-    names = ["a_2", "b", "A_2", "a", "A", "con", "Con.txt", "COM1", "..", "", "a/b", "a b", "é", "e\u0301"]
+    names = [
+        "a_2",
+        "b",
+        "A_2",
+        "a",
+        "A",
+        "con",
+        "Con.txt",
+        "COM1",
+        "..",
+        "",
+        "a/b",
+        "a b",
+        "é",
+        "e\u0301",
+    ]
     names += ["x" * 200, "x" * 199 + "y", "𠀀" * 90, "🦊", "\udcff", "<>|", "nul.", "a_2_2"]
     safe = file_names(names)
     assert len({name.casefold() for name in safe}) == len(names)
