@@ -153,21 +153,31 @@ data = tiny()
 QUICK = {"ipc": 2, "steps": 1, "width": 4, "device": "cpu", "progress": False}
 made = dg.random(data, 2)
 DOORS = {  # name: what works, and what else is given to each argument
-    "from_folder": (dict(root="nowhere"), dict(size=COUNTS)),
-    "check": (dict(root="nowhere"), dict(root=ODD[:8])),
-    "SGS": ({}, dict(reading=WORDS)),
+    "from_folder": ({"root": "nowhere"}, {"size": COUNTS}),
+    "check": ({"root": "nowhere"}, {"root": ODD[:8]}),
+    "SGS": ({}, {"reading": WORDS}),
     "distill": (
         dict(source=data, matcher=dg.DM(), **QUICK),
         dict.fromkeys("ipc steps seed lr real_batch depth".split(), COUNTS)
         | dict.fromkeys("init augment device network draw resume".split(), WORDS),
     ),
-    "estimate": (dict(source=data, matcher=dg.DM(), width=4, device="cpu"), dict(ipc=COUNTS)),
-    "evaluate": (
-        dict(train_set=made, target=data, seeds=1, recipe={"epochs": 1}, width=4, device="cpu"),
-        dict(train_set=WORDS, target=WORDS, device=WORDS),
+    "estimate": (
+        {"source": data, "matcher": dg.DM(), "width": 4, "device": "cpu"},
+        {"ipc": COUNTS},
     ),
-    "leave_one_out": (dict(data=data), dict(setting=WORDS)),
-    "random": (dict(source=data), dict(ipc=COUNTS)),
+    "evaluate": (
+        {
+            "train_set": made,
+            "target": data,
+            "seeds": 1,
+            "recipe": {"epochs": 1},
+            "width": 4,
+            "device": "cpu",
+        },
+        {"train_set": WORDS, "target": WORDS, "device": WORDS},
+    ),
+    "leave_one_out": ({"data": data}, {"setting": WORDS}),
+    "random": ({"source": data}, {"ipc": COUNTS}),
 }
 TOUCHED = [(name, key) for name, (_, odd) in DOORS.items() for key in odd]
 
