@@ -6,13 +6,16 @@
 __all__ = []
 
 # %% ../nbs/61_cli.ipynb #91664abf
+import csv as tables
 import json
+import math
 import os
 import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from inspect import Parameter, Signature
@@ -20,16 +23,39 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 # %% ../nbs/61_cli.ipynb #f28a2f8d
 _SHELL = {  # what the library says -> as one types it here
     r"the same call( with checkpoint='[^']*')? (resumes|goes on)": "the same command goes on",
     r"the same call with checkpoint='[^']*', resume='exact' resumes": "the same command with "
     "--resume exact goes on",
-    r"\b(resume|device)='(\w+)'": r"--\1 \2",
-    r"\b(raise|lower) (\w+), now": r"\1 --\2, now",
+    r"\bsurgery=None\b": "--method DM",
+    r" \(in a study file: size = 64 under \[data\]\)": "",
     r"(choose|name) another (folder|file)\b(?! with)": "choose another folder with --out",
+    r"leave it out, or add images": "name the others with --classes, or add images",
 }
+_MEMORY = re.compile("not enough memory|out of memory|can't allocate|cannot allocate", re.I)
+
+
+def in_shell_words(text: str, names: Iterable[str]) -> str:
+    "A sentence of the library as somebody says it who types; `names` are options of the command."
+    for words, here in _SHELL.items():
+        text = re.sub(words, here, text)
+    if not names:
+        return text
+    text = re.sub(r"\bK=", "pseudo_domains=", text) if "pseudo_domains" in names else text
+    value = r"'[^']*'|\"[^\"]*\"|[\[(][^\])]*[\])]|[\w.-]*\w"  # a quoted one, a list, a word
+    option = rf"(?<![\w/-])([Rr]aise |[Ll]ower )?({'|'.join(names)})\b(?:=({value}))?"
+
+    def typed(found: re.Match) -> str:
+        verb, name, value = found.groups("")
+        if not verb and not value:
+            return found[0]  # a word like any other
+        value = "" if value[:1] in ("[", "(") else value.strip("\"'")
+        return f"{verb}--{name.replace('_', '-')} {value}".rstrip()
+
+    return re.sub(option, typed, text)
 
 
 def say(text: str) -> None:
@@ -38,30 +64,38 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    "Turn the library's errors into one sentence and an exit status."
+def plain_errors(names: Iterable[str] = ()) -> Iterator[None]:
+    "Turn errors and warnings into one sentence each, errors into an exit status too."
     from dgdd_nb.files import Stopped, on_stop
+
+    def note(message: Any, *place: Any, **more: Any) -> None:
+        say(f"Note: {in_shell_words(str(message), names)}")
 
     def stop(number: int) -> None:
         raise Stopped("", number)
 
     try:
-        with on_stop(stop):
+        with on_stop(stop), warnings.catch_warnings():
+            warnings.showwarning = note
             yield
     except KeyboardInterrupt as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would end in a traceback
         text = str(error) or "Stopped: nothing was finished, and the same command begins anew."
-        for words, here in _SHELL.items():
-            text = re.sub(words, here, text)
-        say(f"\n{text}")
+        say(f"\n{in_shell_words(text, names)}")
         raise typer.Exit(128 + getattr(error, "number", signal.SIGINT)) from None
-    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
-        if isinstance(error, typer.Exit) or os.environ.get("DGDD_DEBUG"):
+    except Exception as error:
+        if isinstance(error, (typer.Exit, typer.Abort)) or os.environ.get("DGDD_DEBUG"):
             raise
-        text = str(error).strip() or type(error).__name__
-        for words, here in _SHELL.items():
-            text = re.sub(words, here, text)
-        say(f"dgdd: {text}")
+        text, kind = str(error).strip() or type(error).__name__, type(error).__name__
+        if isinstance(error, MemoryError) or _MEMORY.search(text):
+            text = "The memory is not enough for this: make sizes and counts smaller."
+        elif isinstance(error, OSError) and text.startswith("[Errno"):  # Python's own words
+            text = f"{error.filename} cannot be used ({error.strerror}): name another path."
+        elif not isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError)):
+            text = (
+                f"This fails inside ({kind}: {text}): DGDD_DEBUG=1 shows where; please report it."
+            )
+        say(f"dgdd: {in_shell_words(text, names)}")
         raise typer.Exit(1) from None
 
 # %% ../nbs/61_cli.ipynb #89ed4f63
@@ -73,22 +107,69 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
             from dgdd_nb.files import read_json
 
             table = read_json(path)  # or TOML, by its ending
-            for key in table:
+            if not isinstance(table, dict):
+                raise ValueError(f"{path} should hold a table of options.")
+            for key, value in table.items():
                 number_of(f"setting in {path}", key, [p.name for p in context.command.params])
+                if isinstance(value, dict):
+                    value = [f"{name}={json.dumps(one)}" for name, one in value.items()]
+                if isinstance(value, list):
+                    value = value if key in ("set", "sets") else as_list(value)
+                elif value is not None:  # as text: 2.5 steps are no more welcome than in the shell
+                    value = str(value)
+                table[key] = value
             context.default_map = {**(context.default_map or {}), **table}
     return path
+
+
+def listed(text: str) -> list[str]:
+    "Names with commas between; one with a comma inside stands in double quotes."
+    rows = list(tables.reader([text], skipinitialspace=True))
+    return [name.strip() for name in rows[0] if name.strip()] if rows else []
+
+
+def as_list(names: Iterable[Any]) -> str:
+    "What `listed` reads."
+    return ",".join(f'"{x}"' if "," in str(x) else str(x) for x in names)
+
+
+def settings_of(words: Iterable[str]) -> dict[str, Any]:
+    "What `--set NAME=VALUE` says, values as in JSON or as plain words."
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.strip():
+            raise ValueError(f"--set {word} says no value: write --set NAME=VALUE.")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
+
+
+def side_of(text: str | int | None) -> int | tuple[int, int] | None:
+    "A side in pixels, or height x width."
+    if text is None:
+        return None
+    sides = re.fullmatch(r"([1-9]\d{0,3})(?:[xX×]([1-9]\d{0,3}))?", str(text).strip())
+    if not sides:
+        raise ValueError(
+            f"There is no size {text!r}: write --size 32, or --size 24x32 for height x width, "
+            "each from 1 to 9999 pixels."
+        )
+    return int(sides[1]) if sides[2] in (None, sides[1]) else (int(sides[1]), int(sides[2]))
 
 
 OPTIONS = {  # name, or "command name": type, default (...: an argument), help, its name in the shell
     "data": (str, "mini-digits", "mini-digits, a folder, or READER:FOLDER such as pacs:data/PACS"),
     "evaluate data": (str, None, "as for dgdd distill [default: what the set was made from]"),
     "compare data": (str, ..., "as --data of dgdd distill", "FOLDER"),
-    "size": (int, None, "side of the images in pixels [default: as they are, mini-digits 16]"),
-    "evaluate size": (int, None, "side of the images in pixels [default: that of the set]"),
+    "size": (str, None, "pixels: 32, or 24x32 (height x width) [default: as they are]"),
+    "evaluate size": (str, None, "pixels, as for dgdd distill [default: those of the set]"),
     "demo size": (int, 16, "side of the images in pixels"),
     "train": (int, 600, "real images per domain to learn from"),
-    "domains": (str, None, "use these domains alone, with commas between [default: all]"),
-    "classes": (str, None, "use these classes alone, with commas between [default: all]"),
+    "domains": (str, None, "these domains alone, commas between [default: all]"),
+    "classes": (str, None, "these classes alone, commas between [default: all]"),
     "target": (str, None, "domain to leave out, or none [default: street for mini-digits]"),
     "evaluate target": (str, None, "domain to score on [default: the one that was left out]"),
     "demo target": (str, "street", "domain to leave out: scan, photo, street or print"),
@@ -98,6 +179,14 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "ipc": (int, 10, "synthetic images per class"),
     "steps": (int, 300, "distillation steps"),
     "lr": (float, None, "learning rate of the images [default: that of the library]"),
+    "momentum": (float, None, "of the images' optimiser [default: that of the library]"),
+    "init": (str, None, "where images start: uniform over domains, random, noise"),
+    "real_batch": (int, None, "real images per class and step [default: by image size]"),
+    "augment": (str, None, "operations with _ between, or none [default: auto, by class names]"),
+    "set": (list[str], (), "any other setting of the method, NAME=VALUE; can be repeated"),
+    "evaluate set": (list[str], (), "a setting of the recipe, such as epochs=9; can be repeated"),
+    "compare set": (list[str], (), "a setting of distillation, or recipe.NAME=VALUE; repeatable"),
+    "demo set": (list[str], (), "a setting of distillation, or recipe.NAME=VALUE; repeatable"),
     "alpha": (float, None, "weight of what the domains share [default: that of SGS()]"),
     "beta": (float, None, "weight of what is left to one domain [default: that of SGS()]"),
     "network": (str, "convnet", "convnet, resnet18, timm:NAME, module:function, ..."),
@@ -141,6 +230,32 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "folder": (Path, ..., "where to put them"),
 }
 _LEAST = {"steps": 0, "seed": None}  # of whole numbers; all others: 1
+_MOST = dict.fromkeys(("networks", "seeds", "workers", "jobs"), 1000)  # as `network_seeds` counts
+_MOST |= {"ipc": 10_000, "width": 10_000, "depth": 100, "pseudo_domains": 1000}
+_MOST |= {"train": 20_000, "demo size": 256, "seed": 10**15}  # all others: a billion
+THEMES = {  # of the help
+    "Images": "data size domains classes target source pseudo_domains train benchmark",
+    "Methods": "method methods ipc steps lr momentum init alpha beta real_batch seed seeds set",
+    "Networks": "network width depth augment recipe networks",
+    "Where and how": "device workers jobs backend address resume replace dry_run",
+    "Files and display": "config out per_class baseline form csv over force",
+}
+
+
+class ByTheme(TyperCommand):
+    "A command whose help shows its options theme by theme."
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        "Arguments first, the help itself last."
+        every = {p.name: p for p in self.get_params(ctx)}
+        arguments = [name for name, p in every.items() if p.param_type_name == "argument"]
+        for title, names in {"Arguments": " ".join(arguments), **THEMES, "Help": "help"}.items():
+            shown = [
+                every.pop(name).get_help_record(ctx) for name in names.split() if name in every
+            ]
+            if shown:
+                with formatter.section(title):
+                    formatter.write_dl(shown)
 
 # %% ../nbs/61_cli.ipynb #c1i0ab1e
 app = typer.Typer(
@@ -166,7 +281,8 @@ def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
             shown = typer.Argument(help=text, metavar="".join(names) or None)
             default = Parameter.empty
         else:
-            more = {"min": _LEAST.get(key, 1)} if kind is int else {}
+            most = _MOST.get(f"{name} {key}", _MOST.get(key))
+            more = {"min": _LEAST.get(key, 1), "max": most} if kind is int else {}
             more |= {"callback": _read_config, "is_eager": True} if key == "config" else {}
             shown, kind = typer.Option(*names, help=text, **more), kind | None
         own = {"default": defaults.get(key, default), "annotation": Annotated[kind, shown]}
@@ -175,38 +291,53 @@ def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
     def register(function: Callable) -> Callable:
         def run(**asked: Any) -> None:
             asked.pop("config", None)  # it has spoken
-            with plain_errors():
+            with plain_errors(options.split()):
+                for key, value in asked.items():
+                    if isinstance(value, (int, float)) and not abs(value) <= _MOST.get(key, 1e9):
+                        raise ValueError(f"{key}={value} is no number to work with: mend it.")
+                    if isinstance(value, (Path, list, tuple)):
+                        asked[key] = _at_home(value)
                 function(**asked)
 
         run.__doc__ = function.__doc__
         run.__signature__ = Signature([parameter(key) for key in options.split()])
-        app.command(name, epilog=f"Example: dgdd {name} {example}")(run)
+        app.command(name, epilog=f"Example: dgdd {name} {example}", cls=ByTheme)(run)
         return function
 
     return register
 
+
+def _at_home(value: Any) -> Any:
+    "Paths with ~ and $VARIABLES read, as a shell does where it sees them."
+    if isinstance(value, (list, tuple)):
+        return [_at_home(one) for one in value]
+    wanted = isinstance(value, Path)
+    return Path(os.path.expandvars(value)).expanduser() if wanted else value
+
 # %% ../nbs/61_cli.ipynb #0bcc65aa
-def plug_of(data: str, size: int | None, domains: str | None = None) -> dict[str, Any]:
+def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
     "What `--data` means, as a plug of a study."
     from dgdd_nb.methods import PARTS
 
     name, _, root = data.partition(":")
-    name = name.lower().replace("-", "_")
+    name, size = name.lower().replace("-", "_"), side_of(size)
     plug: dict[str, Any] = {} if size is None else {"size": size}
     if name in ("mini_digits", "digits") and not root:
+        if isinstance(size, tuple) or (size or 16) > 256:
+            raise ValueError("mini-digits are square, of 8 to 256 pixels: write --size 16.")
         return {"name": "mini_digits", "size": 16, **plug}
     if root and name in PARTS:
-        return {"name": name, "root": str(Path(root).expanduser().resolve()), **plug}
-    if not Path(data).expanduser().is_dir():
+        return {"name": name, "root": str(_at_home(Path(root)).resolve()), **plug}
+    if not data.strip() or not _at_home(Path(data)).is_dir():
         raise FileNotFoundError(
             f"There is no folder {data}: name one, or mini-digits, or READER:FOLDER."
         )
-    plug |= {"name": "from_folder", "root": str(Path(data).expanduser().resolve()), "quiet": True}
-    return plug if domains is None else {**plug, "domains": domains.split(",")}
+    plug |= {"name": "from_folder", "root": str(_at_home(Path(data)).resolve()), "quiet": True}
+    return plug if domains is None else {**plug, "domains": listed(domains)}
 
 
 @lru_cache(2)
-def images_of(data: str, size: int | None, domains: str | None, classes: str | None) -> Any:
+def images_of(data: str, size: Any, domains: str | None, classes: str | None) -> Any:
     "The images, with the domains and classes that were asked for."
     from dataclasses import replace
 
@@ -216,10 +347,12 @@ def images_of(data: str, size: int | None, domains: str | None, classes: str | N
     from dgdd_nb.methods import build
 
     made = build(plug_of(data, size, domains))
-    made = made if domains is None else made.only(*domains.split(","))
+    made = made if domains is None else made.only(*listed(domains))
     if classes is None:
         return made
-    names = tuple(classes.split(","))
+    names = tuple(dict.fromkeys(listed(classes)))
+    if not names:
+        raise ValueError("--classes names no class: write them with commas between.")
     keep = torch.tensor([number_of("class", name, made.classes) for name in names])
     made = made.select(torch.isin(made.labels, keep))
     new = torch.full((made.C,), -1).scatter(0, keep, torch.arange(len(keep)))
@@ -229,8 +362,14 @@ def images_of(data: str, size: int | None, domains: str | None, classes: str | N
 def task_of(images: Any, data: str, target: str | None, source: str | None) -> Any:
     "What to learn from and what to score on, a `Task`; it is named after the target, or others."
     from dgdd_nb.data import number_of
-    from dgdd_nb.evaluate import Task, single_source
+    from dgdd_nb.evaluate import Task, by_domain, single_source
 
+    if (
+        images.K == 1
+        and target in (None, "none", "others")
+        and source in (None, *images.domain_names)
+    ):
+        target, source = "none", None  # nothing to leave out: its test split is scored
     if source is not None:
         task, target = single_source(images, source), target or "others"
         if target == source:
@@ -244,8 +383,12 @@ def task_of(images: Any, data: str, target: str | None, source: str | None) -> A
         known = ", ".join(images.domain_names)
         raise ValueError(f"{data} needs --target: one of {known}, or none to use them all.")
     if target == "none":
-        whole = images.split("train") if "train" in images.split_names else images
-        return Task("none", whole, {})
+        if "train" not in images.split_names:
+            return Task("none", images, {})
+        used = [images.split_names[number] for number in images.splits.unique().tolist()]
+        held = [name for name in used if name == "test"] or [x for x in used if x != "train"]
+        held = by_domain(images.split(held[0])) if held else {}
+        return Task("none", images.split("train"), held)
     learn, unseen = images.leave_out(target)
     return Task(target, learn, {target: unseen})
 
@@ -319,14 +462,18 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
 
 @command(
     "distill",
-    "data size domains classes target source pseudo_domains method ipc steps lr alpha beta "
-    "network width depth seed device out resume replace dry_run config",
+    "data size domains classes target source pseudo_domains method ipc steps lr momentum init "
+    "alpha beta real_batch augment set network width depth seed device out resume replace dry_run config",
     "--target photo --ipc 5 --out mine",
 )
 def distill_command(out: Path, **asked: Any) -> None:
     "Shrink the source domains to a few images per class."
     say("Loading, a few seconds ...")
+    from dataclasses import fields
+    from functools import partial
+
     from dgdd_nb.distill import estimate
+    from dgdd_nb.engine import EngineSettings
     from dgdd_nb.files import write_json
     from dgdd_nb.methods import METHODS, Work, build, distilled, make_set, resolve
     from dgdd_nb.pseudo_domains import pseudo_domains
@@ -344,20 +491,40 @@ def distill_command(out: Path, **asked: Any) -> None:
             "by style, or take --method DM."
         )
     say(f"Learning from {', '.join(learn.domain_names)}; left out: {task.name}.")
+    if asked["ipc"] > len(learn):
+        raise ValueError(
+            f"There are {len(learn)} images to learn from, fewer than ipc={asked['ipc']}."
+        )
+    if not task.targets:
+        say("Note: all images are learned from, so dgdd evaluate will have none to score on.")
 
     def given(names: str) -> dict[str, Any]:
         return {name: asked[name] for name in names.split() if asked[name] is not None}
 
-    options: dict[str, Any] = {}
+    options, own = (
+        settings_of(asked["set"]),
+        given("lr momentum init real_batch augment width depth"),
+    )
     if function is distilled:
         parts = build(preset.get("matcher", "DM")), surgery and build(surgery)
-        options = given("network width depth steps")
-        say(str(estimate(learn, *parts, **given("ipc device"), **options)))
-        options |= given("lr alpha beta" if surgery else "lr")
+        options = {**given("network steps"), **own, **options}
+        engine = {f.name for f in fields(EngineSettings)}
+        size = {name: options[name] for name in (*engine, "steps") if name in options}
+        where = size.pop("device", asked["device"])
+        plan = partial(estimate, learn, *parts, ipc=asked["ipc"], device=where, **size)
+        _fits(plan(measure=0).memory, where)
+        say(str(plan()))
+        options |= given("alpha beta") if surgery else {}
+    unused = [] if function is distilled else list(own)
+    unused += [] if function is distilled and surgery else list(given("alpha beta"))
+    if unused:
+        say(f"Note: {method} has no use for --{unused[0].replace('_', '-')}: it is passed over.")
     if asked.pop("dry_run"):
         return
     checkpoint = out / "checkpoint.safetensors"
-    known = {"method": method, "target": task.name, "size": images.size[0], "out": str(out)}
+    height, width = images.size
+    known = {"method": method, "target": task.name, "out": str(out), "data": lasting(asked["data"])}
+    known |= {"size": height if height == width else f"{height}x{width}"}
     with own_folder(out, {**asked, **known}) as known, bar(method) as moved:
         work = Work(checkpoint, asked["resume"], moved, asked["device"])
         made = make_set(method, learn, asked["ipc"], asked["seed"], work, **options)
@@ -366,6 +533,27 @@ def distill_command(out: Path, **asked: Any) -> None:
         made.save(out)
         write_json(out / "distill.json", known)
     typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out}   or   dgdd show {out}")
+
+
+def lasting(data: str) -> str:
+    "What `--data` says, with a path that is right from every folder."
+    root = plug_of(data, None).get("root")
+    before = data.partition(":")[0] + ":"
+    return data if root is None else before * (not _at_home(Path(data)).is_dir()) + root
+
+
+def _fits(memory: int, device: str) -> None:
+    "One sentence before the work where it would fill the memory of the machine."
+    from dgdd_nb.files import pick_device
+
+    if pick_device(device).type == "cpu" and hasattr(os, "sysconf"):
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if memory > there:
+            want, have = (f"{x / 2**30:,.0f} GiB" for x in (memory, there))
+            raise ValueError(
+                f"This takes about {want} of memory and there are {have}: lower --ipc, --size, "
+                "--width or --real-batch."
+            )
 
 # %% ../nbs/61_cli.ipynb #369f924a
 def origin(folder: Path) -> dict[str, Any]:
@@ -381,24 +569,37 @@ def origin(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def by_shown_name(targets: dict[str, Any], learned: set[str]) -> dict[str, Any]:
+    "Targets by name, marked where their domain or even their images were learned from."
+    found = {}
+    for name, part in targets.items():
+        used = {part.split_names[number] for number in part.splits.unique().tolist()}
+        mark = " (seen in training)" if "train" in used else " (known domain)"
+        found[name + mark * (name in learned)] = part
+    return found
+
+
 @command(
     "evaluate",
-    "sets data size target networks recipe network width depth workers device out config",
+    "sets data size target networks recipe set augment network width depth workers device out config",
     "mine --networks 10",
     networks=5,
 )
 def evaluate_command(
     sets: list[Path],
     data: str | None,
-    size: int | None,
+    size: str | None,
     target: str | None,
     networks: int,
     workers: int | None,
     out: Path | None,
+    recipe: str,
     **how: Any,
 ) -> None:
     "Score saved sets on the domain that was left out."
     say("Loading, a few seconds ...")
+    from dataclasses import replace
+
     import joblib
     import pandas as pd
 
@@ -406,28 +607,41 @@ def evaluate_command(
     from dgdd_nb.evaluate import evaluate, network_seeds, paired_difference, summarise
     from dgdd_nb.files import try_folder
     from dgdd_nb.study import as_markdown
+    from dgdd_nb.train import get_recipe
 
-    todo, found = {}, []
+    todo, found, changes = {}, [], settings_of(how.pop("set"))
+    changes |= {"augment": augment} if (augment := how.pop("augment")) is not None else {}
+    in_words = ", ".join([recipe, *(f"{name} {value}" for name, value in changes.items())])
+    how["recipe"] = {"name": recipe, **changes} if changes else recipe
+    get_recipe(how["recipe"])  # names a wrong setting before the work
     for folder in sets:  # all are looked at before the first is scored
         made, known = DistilledSet.load(folder), origin(folder)
         if data is None and "data" not in known:
             raise ValueError(f"{folder} holds no distill.json: say --data and --target.")
         where = data or known["data"], size or known.get("size")
         images = images_of(*where, known.get("domains"), known.get("classes"))
-        task = task_of(images, where[0], target or known.get("target"), known.get("source"))
+        first = known.get("target"), known.get("source")
+        task = task_of(images, where[0], target or first[0], first[1])
         if not task.targets:
-            raise ValueError(f"No domain was left out for {folder}: name one with --target.")
+            raise ValueError(
+                f"{folder} was learned from all images of {where[0]}: name others with --data, or "
+                "make a set with dgdd distill --target DOMAIN, which leaves one out."
+            )
         if (made.classes, made.size) != (images.classes, images.size):
             raise ValueError(
                 f"{folder} has other classes or another size than {where[0]}: name "
                 "the data that it was made from with --data and --size."
             )
-        if learned := [name for name in task.targets if name in made.domain_names]:
-            say(f"Note: {', '.join(learned)} was learned from, so it is no unseen domain.")
+        learned = set(made.domain_names)
+        if not learned <= set(images.domain_names):  # split by style, for instance
+            learned = {first[1]} if first[1] else set(images.domain_names) - {first[0]}
+        if "data" in known and lasting(where[0]) != known["data"]:
+            learned = set()  # other images
+        task = replace(task, targets=by_shown_name(task.targets, learned))
         key = known.get("method", folder.name), made.recipe.get("seed", 0)
         todo[(str(folder), key[1]) if key in todo else key] = made, task
     place = try_folder(out or sets[0])
-    workers = min(networks, workers or joblib.cpu_count())
+    workers = min(networks, workers or joblib.cpu_count(), 4 * joblib.cpu_count())
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit it: no tracebacks
     joblib.Parallel(workers)(joblib.delayed(abs)(i) for i in range(workers))
     signal.signal(signal.SIGINT, before)
@@ -437,7 +651,7 @@ def evaluate_command(
             scores = evaluate(made, task.targets, workers=workers, progress=moved, **how)
         found += [one.rows(method, seed) for one in scores.values()]
     rows = pd.concat(found)
-    typer.echo(f"Accuracy in per cent, recipe {how['recipe']}, chance {100 / made.C:.1f}.")
+    typer.echo(f"Accuracy in per cent, recipe {in_words}, chance {100 / made.C:.1f}.")
     typer.echo(as_markdown(summarise(rows).round(1)))
     first, *others = rows["method"].unique()
     for other in others:
@@ -454,7 +668,7 @@ def show_command(made: Path, per_class: int, out: Path | None) -> None:
     from dgdd_nb.files import replace_atomically
 
     known, path, made = origin(made), out or made / "overview.png", DistilledSet.load(made)
-    figure = Figure(figsize=(6.5, 0.65 * made.C), layout="constrained")
+    figure = Figure(figsize=(6.5, min(0.65 * made.C, 200)), layout="constrained")
     made.show(per_class, figure.add_subplot())
     with replace_atomically(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
@@ -463,19 +677,30 @@ def show_command(made: Path, per_class: int, out: Path | None) -> None:
     typer.echo("\n".join([repr(made), *lines, f"Picture: {path}"]))
 
 # %% ../nbs/61_cli.ipynb #b898cf19
+def with_settings(how: dict[str, Any]) -> dict[str, Any]:
+    "Options of a comparison, with what `--set` says: of distillation, and recipe.NAME=VALUE."
+    import joblib
+
+    jobs = min(how.pop("jobs") or joblib.cpu_count(), 4 * joblib.cpu_count())
+    said, recipe = settings_of(how.pop("set")), {"name": how.pop("recipe")}
+    steps = {"steps": how.pop("steps")}
+    recipe |= {name[7:]: said.pop(name) for name in [*said] if name.startswith("recipe.")}
+    plug = recipe if len(recipe) > 1 else recipe["name"]
+    return {**how, "distill": {**steps, **said}, "recipe": plug, "jobs": jobs}
+
+
 @command(
     "compare",
-    "data target methods size domains classes ipc steps seeds networks recipe out jobs resume "
+    "data target methods size domains classes ipc steps set seeds networks recipe out jobs resume "
     "dry_run config",
     "pictures --target sketch --size 32 --jobs 2",
 )
 def compare_command(
     data: str,
     target: str | None,
-    size: int | None,
+    size: str | None,
     domains: str | None,
     classes: str | None,
-    steps: int,
     methods: str,
     out: Path | None,
     **how: Any,
@@ -488,14 +713,20 @@ def compare_command(
     gives. A trial is one set, made and scored.
     """
     say("Loading, a few seconds ...")
+    from dgdd_nb.distilled import file_names
     from dgdd_nb.study import compare
 
     asked = data, size, domains, classes
     target = target or task_of(images_of(*asked), data, None, None).name
+    if target == "none":
+        raise ValueError(
+            f"A comparison leaves one domain out: name it with --target. Where {data} has no other, "
+            "dgdd distill and dgdd evaluate score on its test split."
+        )
     chosen = classes or (domains and ":" in data)  # by what a plug cannot say
     source = images_of(*asked) if chosen else plug_of(*asked[:3])
-    out = out or Path(f"compare-{target}")
-    how |= {"distill": {"steps": steps}, "methods": methods.split(",")}
+    out = out or Path(f"compare-{file_names([target])[0]}")
+    how = with_settings(how) | {"methods": listed(methods)}
     rows = compare(source, target, folder=out, **how)
     if rows is not None:
         more = f'   or   dgdd table {out} --baseline "DM, matched step"'
@@ -504,26 +735,22 @@ def compare_command(
 # %% ../nbs/61_cli.ipynb #e0c49cfa
 @command(
     "demo",
-    "target size train ipc steps seeds networks recipe jobs out dry_run config",
+    "target size train ipc steps set seeds networks recipe jobs out dry_run config",
     "--target photo --out demo-photo",
     steps=100,
     seeds=3,
     networks=4,
     out=Path("dgdd-demo"),
 )
-def demo_command(
-    target: str, size: int, train: int, steps: int, jobs: int | None, out: Path, **how: Any
-) -> None:
+def demo_command(target: str, size: int, train: int, out: Path, **how: Any) -> None:
     "The main job on built-in data, in a few minutes."
     say("dgdd demo: loading, a few seconds ...")
-    import joblib
-
     from dgdd_nb.methods import build
     from dgdd_nb.study import COMPARED, Method, compare
 
     data = {"name": "mini_digits", "size": size, "train": train}
-    how |= {"methods": (Method("whole"), *COMPARED), "distill": {"steps": steps}}
-    rows = compare(data, target, folder=out, jobs=jobs or joblib.cpu_count(), **how)
+    how = with_settings(how) | {"methods": (Method("whole"), *COMPARED)}
+    rows = compare(data, target, folder=out, **how)
     if rows is not None:
         demo_figure(build(data).leave_out(target)[0], rows[~rows["seen"]], out, how["ipc"])
         typer.echo(f"Picture: {out}/figure.png; sets: {out}/sets/; all numbers: dgdd table {out}")
@@ -582,6 +809,7 @@ def table_command(results: Path, baseline: str | None, form: str, csv: Path | No
     from dgdd_nb.results import read_results, render, what_ran
 
     if csv:
+        csv.parent.mkdir(parents=True, exist_ok=True)
         read_results(results).to_csv(csv, index=False)
     say(what_ran(results))
     typer.echo(render(results, form, baseline))

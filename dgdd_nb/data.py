@@ -397,8 +397,10 @@ class MultiDomain:
         if ax is None:
             ax = plt.subplots(figsize=(6.5, 6 * sheet.shape[0] / sheet.shape[1] + 0.3))[1]
         ax.imshow(sheet, interpolation="nearest")
-        ax.set_yticks(np.arange(self.K) * band + per_class * height / 2 - 0.5, self.domain_names)
-        ax.set_xticks((np.arange(self.C) + 0.5) * width - 0.5, self.classes)
+        ax.set_yticks(np.arange(self.K) * band + per_class * height / 2 - 0.5)
+        ax.set_yticklabels(self.domain_names, parse_math=False)  # a $ is a $
+        ax.set_xticks((np.arange(self.C) + 0.5) * width - 0.5)
+        ax.set_xticklabels(self.classes, parse_math=False)
         ax.tick_params(length=0)
         ax.grid(False)
         ax.spines[:].set_visible(False)

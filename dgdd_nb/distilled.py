@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -272,7 +273,7 @@ class DistilledSet:
 
     def show(self, per_class: int = 10, ax: Axes | None = None) -> Axes:
         "Pictures in true colours, one row per class, the domain marked in the corner."
-        from dgdd_nb.plots import domain_styles, image_rows
+        from dgdd_nb.plots import as_text, domain_styles, image_rows
 
         per_class = whole_number("per_class", per_class)
         pictures, labels = self.pictures().cpu(), self.hard_labels.cpu()
@@ -293,7 +294,7 @@ class DistilledSet:
                     seen[name] = ax.plot(*place, marker, color=colour, **look)[0]
         if seen:
             place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": len(seen)}
-            ax.legend(seen.values(), seen, **place)
+            ax.legend(seen.values(), map(as_text, seen), **place)
         return ax
 
     def decoded(self) -> DistilledSet:
@@ -371,13 +372,15 @@ class DistilledSet:
             raise ValueError(f"{path} is no whole set: make it anew. {error}") from None
 
 # %% ../nbs/06_distilled.ipynb #ebbe1005
-def _file_names(names: Sequence[str]) -> list[str]:
+def file_names(names: Sequence[str]) -> list[str]:
     "Names that every file system takes, all different even where capitals do not count."
-    safe, taken = [], {"", "con", "prn", "aux", "nul"}
+    safe, taken = [], set()
     for number, name in enumerate(names):
-        plain = re.sub(r"[^\w.-]+", "_", str(name)).strip("._")[:80]
-        if plain.casefold() in taken:
-            plain = f"{plain}_{number}"
+        plain = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", str(name)))
+        plain = plain.encode(errors="ignore")[:80].decode(errors="ignore").strip("._")
+        reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d|)(\..*)?", plain, re.I)
+        while plain.casefold() in taken or reserved:
+            plain, reserved = f"{plain.replace('.', '_')}_{number}", None
         taken.add(plain.casefold())
         safe.append(plain)
     return safe
@@ -387,7 +390,7 @@ def _write_pictures(s: DistilledSet, folder: Path) -> None:
     "One PNG per image, class/domain_number.png."
     from PIL import Image
 
-    class_names, tags = _file_names(s.classes), _file_names([*s.domain_names, "none"])
+    class_names, tags = file_names(s.classes), file_names([*s.domain_names, "none"])
     pictures, numbers = s.pictures().permute(0, 2, 3, 1).cpu().numpy(), Counter()
     for picture, c, k in zip(pictures, s.hard_labels.tolist(), s.domains.tolist()):
         path = (

@@ -5,6 +5,7 @@
 # %% ../nbs/05_plots.ipynb #e79e8ebf
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,6 +69,18 @@ def domain_styles(names: Sequence[str]) -> dict[str, DomainStyle]:
         marker = _STYLES[(free[place] + turn) % len(_STYLES)].marker
         styles[name] = DomainStyle(_STYLES[free[place]].colour, marker)
     return {name: styles[name] for name in names}
+
+
+_FORMULA = r"(\$(?:R|\\alpha|\\beta|\\rho)\$)"  # what these pages write; all other $ are dollars
+
+
+def as_text(name: object) -> str:
+    """A name for matplotlib, shown as it is: $ and a leading _ mean nothing; a long one is cut."""
+    text = " ".join(str(name).split())
+    text = text if len(text) <= 60 else f"{text[:40]}…{text[-12:]}"
+    parts = re.split(_FORMULA, text)
+    parts[::2] = [part.replace("$", r"\$") for part in parts[::2]]
+    return "\u200b" * text.startswith("_") + "".join(parts)  # legends leave out what begins with _
 
 # %% ../nbs/05_plots.ipynb #d96d7367
 def use_style(
@@ -160,7 +173,7 @@ def show_images(
     for number, (title, _) in enumerate(zip(titles, pictures, strict=bool(titles))):
         row, column = divmod(number, columns)
         place = (centre[column], middle[row] - side / 2 - side / 16)
-        ax.text(*place, title, ha="center", va="bottom", size="small")
+        ax.text(*place, as_text(title), ha="center", va="bottom", size="small")
     return ax
 
 # %% ../nbs/05_plots.ipynb #f5bce7b8
@@ -171,9 +184,9 @@ def image_rows(
 ) -> Axes:
     """One labelled row of pictures per entry, for example real, DM and DM+SGS."""
     ax, middle, centre = _draw_grid([list(to_pictures(images)) for images in rows.values()], ax)
-    ax.set_yticks(middle, list(rows))
+    ax.set_yticks(middle, [*map(as_text, rows)])
     if len(column_names):
-        ax.set_xticks(centre[: len(column_names)], list(column_names), size="small")
+        ax.set_xticks(centre[: len(column_names)], [*map(as_text, column_names)], size="small")
         ax.xaxis.tick_top()
     return ax
 
@@ -219,7 +232,7 @@ def gradient_panels(
     axes = panels(len(maps), columns, height=1.9)
     styles = domain_styles([name for name in maps if name in _SLOTS])
     for ax, (name, values) in zip(axes, maps.items()):
-        show_gradient(values, ax, limit, title=name)
+        show_gradient(values, ax, limit, title=as_text(name))
         colour = styles[name].colour if name in styles else colour_of(name)
         if colour not in SPARE_COLOURS:  # a domain or a role
             ax.spines[:].set(color=colour, linewidth=2.5)
@@ -278,7 +291,7 @@ def phase_arrows(
         domain_styles(names).items(), arrows / (np.abs(arrows).max() or 1)
     ):
         ax.plot([0, arrow.real], [0, arrow.imag], color=style.colour, linewidth=1)
-        ax.plot(arrow.real, arrow.imag, style.marker, color=style.colour, label=name)
+        ax.plot(arrow.real, arrow.imag, style.marker, color=style.colour, label=as_text(name))
     ax.plot(chain.real, chain.imag, ":", color=COLOURS["real"], linewidth=1)
     ax.plot([0, tip.real], [0, tip.imag], color=COLOURS["g_cls"], linewidth=6, alpha=0.7, zorder=1)
     ticks = {"xticks": [-1, 0, 1], "yticks": [-1, 0, 1], "title": f"$R$ = {abs(tip):.2f}"}
@@ -306,7 +319,7 @@ def curves(
         colour, dash = colour_of(name, number), ("-", "--", "-.", ":")[number % 4]
         if styles is not None:
             colour, dash = styles[name].colour, "-" + styles[name].marker
-        ax.plot(steps, runs.mean(0), dash, color=colour, label=name, markersize=4)
+        ax.plot(steps, runs.mean(0), dash, color=colour, label=as_text(name), markersize=4)
         if len(runs) > 1:
             ax.fill_between(steps, runs.min(0), runs.max(0), color=colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
@@ -347,7 +360,7 @@ def score_plot(
         ax.axvline(chance, color=COLOURS["null"], linestyle="--", linewidth=1)
     ax.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
     ax.locator_params(axis="x", integer=True)
-    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_yticks(range(len(rows)), [*map(as_text, rows)])
     return ax
 
 # %% ../nbs/05_plots.ipynb #99d76a8e
@@ -365,7 +378,7 @@ def difference_plot(
         ax.plot(values.mean(), y + 0.15, "D", color=colour, markersize=6)
     ax.axvline(0, color=COLOURS["real"], linewidth=1)
     ax.set(xlabel=xlabel, ylim=(len(differences) - 0.5, -0.5))
-    ax.set_yticks(range(len(differences)), list(differences))
+    ax.set_yticks(range(len(differences)), [*map(as_text, differences)])
     return ax
 
 # %% ../nbs/05_plots.ipynb #d6a3e79e
@@ -406,7 +419,7 @@ def heat_map(
         colour = "black" if value > middle else "white"
         ax.text(j, i, format(value, form), ha="center", va="center", color=colour, size="small")
     ax.grid(False)
-    ax.set_yticks(range(len(row_names)), list(row_names))
-    ax.set_xticks(range(len(column_names)), list(column_names))
+    ax.set_yticks(range(len(row_names)), [*map(as_text, row_names)])
+    ax.set_xticks(range(len(column_names)), [*map(as_text, column_names)])
     ax.figure.colorbar(image, ax=ax, label=label)
     return ax

@@ -276,7 +276,7 @@ def method_plot(
     "A mark per method and target, the average with its spread; of one target a dot for each seed."
     import matplotlib.pyplot as plt
 
-    from dgdd_nb.plots import COLOURS, domain_styles
+    from dgdd_nb.plots import COLOURS, as_text, domain_styles
 
     rows = read_results(results)
     setting, tables = rows.attrs["study"]["setting"], _tables(rows)
@@ -290,13 +290,13 @@ def method_plot(
         seeds = each.mean().reset_index("method")
         place = seeds.method.map(methods.index) - 0.2
         ax.plot(seeds.accuracy, place, "o", color=COLOURS["g_cls"], alpha=0.5, label="one seed")
-        bars, label = found, f"mean on {targets[0]}, 95 % interval"
+        bars, label = found, f"mean on {as_text(targets[0])}, 95 % interval"
         ends = [student_interval(seeds[seeds.method == name].accuracy) for name in bars.method]
         spread = [(high - low) / 2 for low, high in ends]
     else:
         for target, style in domain_styles(targets).items():
             mine = found[found.target == target]
-            look = {"color": style.colour, "alpha": 0.7, "label": target}
+            look = {"color": style.colour, "alpha": 0.7, "label": as_text(target)}
             ax.plot(mine.accuracy, mine.method.map(methods.index), style.marker, **look)
         bars, label = found[found.target == "average"], "average ± std over seeds"
         spread = bars.std_seeds
@@ -306,7 +306,7 @@ def method_plot(
         ax.errorbar(bars.accuracy, place, xerr=spread, label=label, **look)
     if (chance := rows.chance.median()) == chance:
         ax.axvline(chance, color=COLOURS["null"], linestyle="--", linewidth=1, label="chance")
-    ax.set_yticks(range(len(methods)), methods)
+    ax.set_yticks(range(len(methods)), [*map(as_text, methods)])
     ax.set(xlabel=_AXES.get(setting, _HELD_OUT), ylim=(len(methods) - 0.4, -0.6))
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), title=_where(setting))
     return ax
@@ -331,7 +331,7 @@ def sensitivity_plot(
     "Accuracy over one number, with the spread over distillation seeds; the baseline as a line."
     import matplotlib.pyplot as plt
 
-    from dgdd_nb.plots import COLOURS
+    from dgdd_nb.plots import COLOURS, as_text
 
     rows = read_results(results)
     study, found = rows.attrs["study"], lines(rows)
@@ -359,7 +359,9 @@ def sensitivity_plot(
     ax.errorbar(range(len(found)), found.accuracy, found.std_seeds.fillna(0), **look)
     ax.set_xticks(range(len(found)), [f"{value:g}" for value in found.value])
     if len(level):
-        ax.axhline(level.iloc[0], color=COLOURS["real"], linestyle="--", label=study["baseline"])
+        ax.axhline(
+            level.iloc[0], color=COLOURS["real"], linestyle="--", label=as_text(study["baseline"])
+        )
     ax.set(xlabel=over, ylabel=_AXES.get(study["setting"], _HELD_OUT))
     ax.legend()
     return ax
@@ -404,7 +406,7 @@ def save_plot(
     "One figure of a study as a file; several tables stand below each other."
     from matplotlib import pyplot as plt
 
-    from dgdd_nb.plots import use_style
+    from dgdd_nb.plots import as_text, use_style
 
     rows, path = read_results(results), Path(path)
     titles = [None] if over else list(_tables(rows))
@@ -415,7 +417,7 @@ def save_plot(
         figure, axes = plt.subplots(len(titles), 1, **size)
         for ax, title in zip(axes[:, 0], titles):
             sensitivity_plot(rows, over, ax) if over else method_plot(rows, title, ax)
-            ax.set_title(title if len(titles) > 1 else "", fontsize=9)
+            ax.set_title(as_text(title) if len(titles) > 1 else "", fontsize=9)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_atomically(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:] or "png")

@@ -14,7 +14,7 @@ import torch
 from fake_trees import grow
 from typer.testing import CliRunner
 
-from dgdd_nb.cli import app
+from dgdd_nb.cli import app, in_shell_words
 from dgdd_nb.distilled import DistilledSet
 
 TINY = ("--ipc", 3, "--steps", 2, "--width", 8, "--device", "cpu")
@@ -161,6 +161,68 @@ def test_one_source_domain(tmp_path):
     options = "--networks", 1, "--width", 8, "--workers", 1, "--device", "cpu"
     status, said = dgdd("evaluate", tmp_path / "x", *options)
     assert status == 0 and all(name in said for name in ("photo", "street", "print"))
+
+
+def test_size_travels_as_height_and_width(tmp_path):
+    grow(tmp_path / "own", ("art", "photo", "sketch"), ("cat", "dog"), n=4)
+    words = "--data", tmp_path / "own", "--target", "art", "--method", "DM", "--steps", 1
+    quick = "--networks", 1, "--workers", 1, "--device", "cpu", "--width", 4, "--set", "epochs=1"
+    where = "--size", "8x16", "--width", 4, "--ipc", 1, "--out", tmp_path / "a"
+    assert dgdd("distill", *words, *where)[0] == 0
+    config = "--config", tmp_path / "a" / "distill.json", "--out", tmp_path / "b"
+    assert dgdd("distill", *config)[0] == 0
+    a, b = (DistilledSet.load(tmp_path / name).images for name in "ab")
+    assert torch.equal(a, b) and a.shape[2:] == (8, 16)
+    status, said = dgdd("evaluate", tmp_path / "a", *quick)
+    assert status == 0 and "| art |" in said and "epochs 1" in said and "chance 50.0" in said
+    status, said = dgdd("evaluate", tmp_path / "a", *quick, "--target", "photo")
+    assert status == 0 and "photo (seen in training)" in said
+    assert dgdd("distill", *words, "--size", "8y16")[0] == 1
+
+
+@pytest.mark.parametrize("domains", [("photo",), ("photo", "art")])
+def test_what_was_learned_whole_is_scored_on_its_test_split_or_not_at_all(domains, tmp_path):
+    words = "--method", "random", "--size", 8, "--ipc", 1, "--target", "none", "--out"
+    quick = "--networks", 1, "--workers", 1, "--device", "cpu", "--width", 4, "--set", "epochs=1"
+    grow(tmp_path / "split", domains, ("cat", "dog"), 4, ("train", "test"))
+    assert dgdd("distill", "--data", tmp_path / "split", *words, tmp_path / "a")[0] == 0
+    status, said = dgdd("evaluate", tmp_path / "a", *quick)
+    assert status == 0 and "photo (known domain)" in said and "seen in" not in said
+    grow(tmp_path / "whole", domains, ("cat", "dog"), 4)
+    status, said = dgdd("distill", "--data", tmp_path / "whole", *words, tmp_path / "b")
+    assert status == 0 and "Note: all images are learned from" in said
+    status, said = dgdd("evaluate", tmp_path / "b", *quick)
+    assert status == 1 and "name others with --data" in said
+
+
+def test_every_setting_is_within_reach_and_none_is_passed_over(tmp_path):
+    grow(tmp_path / "own", ("art", "photo", "sketch"), ("cat", "dog, wet"), n=4)
+    words = "--data", tmp_path / "own", "--target", "art", "--size", 8, "--ipc", 1, "--steps", 1
+    (tmp_path / "c.toml").write_text('init = "noise"\n[set]\ndraw = "mixture"\nwidth = 4\n')
+    more = "--config", tmp_path / "c.toml", "--augment", "flip", "--real-batch", 3, "--momentum", 0
+    one = "--classes", 'cat,"dog, wet"', "--method", "DM", "--out", tmp_path / "a"
+    assert dgdd("distill", *words, *more, *one)[0] == 0
+    recipe = DistilledSet.load(tmp_path / "a").recipe
+    assert (recipe["init"], recipe["momentum"], recipe["engine.draw"]) == ("noise", 0, "mixture")
+    for wrong in (("--method", "random", "--lr", 1), ("--method", "DM", "--alpha", 1)):
+        status, said = dgdd("distill", *words, *wrong, "--out", tmp_path / "b")
+        assert status == 0 and f"no use for {wrong[2]}" in said
+    (tmp_path / "c.toml").write_text("seed = 2.5\n")
+    assert dgdd("distill", *words, "--config", tmp_path / "c.toml")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "text, here",
+    [
+        ("Pass classes=[...] with all.", "Pass --classes with all."),
+        ("K=1 is none; take surgery=None.", "--pseudo-domains 1 is none; take --method DM."),
+        ("Lower lr, now 3.", "Lower --lr, now 3."),
+        ("Use device='auto' here.", "Use --device auto here."),
+        ("/a/lr=3/b has other classes.", "/a/lr=3/b has other classes."),
+    ],
+)
+def test_python_words_become_shell_words(text, here):
+    assert in_shell_words(text, ["classes", "lr", "device", "pseudo_domains"]) == here
 
 
 @pytest.mark.parametrize(

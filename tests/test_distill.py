@@ -114,11 +114,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert torch.equal(resumed.images, distill(source, DM(), **SMALL).images)
 
 
-def test_an_unwritable_checkpoint_loses_no_work(tmp_path):
+def test_an_unwritable_checkpoint_is_told_before_the_work(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.warns(UserWarning, match="The run goes on"):
-        made = distill(make_source(), DM(), **SMALL, checkpoint=tmp_path / "file" / "x.safetensors")
-    assert len(made) == 2 * C
+    with pytest.raises(OSError, match="could not be written"):
+        distill(make_source(), DM(), **SMALL, checkpoint=tmp_path / "file" / "x.safetensors")
 
 
 def test_nothing_grows_with_the_steps():

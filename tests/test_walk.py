@@ -1,0 +1,202 @@
+"""A walk past every door: each option of each command and each public function gets what people give.
+
+It works, or it says one sentence; never a traceback of the inside, never without an end.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_trees import grow
+from typer.testing import CliRunner
+
+import dgdd_nb as dg
+from dgdd_nb.cli import OPTIONS, app
+
+ODD = (
+    "two words",
+    'a"b',
+    "it's",
+    "$x",
+    "a|b",
+    "<img src=x>",
+    "🦊",
+    "x" * 200,
+    "",
+    "..",
+    "[",
+    "a,b",
+)
+NUMBERS = ("0", "-1", "1000000", "1" + "0" * 20, "nan", "inf", "2.5", "x", "")
+TINY = "--ipc 1 --steps 1 --width 4 --device cpu --method DM --dry-run".split()
+FAST = "--networks 1 --workers 1 --device cpu --width 4 --set epochs=1".split()
+SMALL = "--ipc 1 --steps 1 --networks 1 --seeds 1 --dry-run".split()
+
+
+def is_sentence(text: str, given: tuple = ()) -> bool:
+    "Short, a full stop at the end, a capital at the start or something that was given."
+    text = text.strip()
+    known = any(text.startswith(str(one)[:9]) for one in given if str(one))
+    return (known or not text[:1].islower()) and text[-1:] in (".", ")") and len(text) < 700
+
+
+def at_shell(words: list) -> tuple[int, str]:
+    "Status and words of a call; the rule is checked."
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    trace = done.exception is not None and not isinstance(done.exception, SystemExit)
+    assert not trace and "Traceback" not in done.output, (words, repr(done.exception))
+    assert done.exit_code in (0, 1, 2), (words, done.output)
+    said = [line for line in done.output.splitlines() if line.startswith("dgdd: ")]
+    if done.exit_code == 1 and words[0] != "check":
+        assert len(said) == 1 and "fails inside" not in said[0], (words, done.output)
+        assert is_sentence(done.output.partition("dgdd: ")[2], words), (words, done.output)
+    return done.exit_code, done.output
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    "A folder of images, a set made of it, and the results of a comparison."
+    home = tmp_path_factory.mktemp("walk")
+    grow(home / "own", ("art", "photo"), ("cat", "dog"), n=4)
+    words = ["--data", home / "own", "--target", "art", "--size", 8, "--method", "random"]
+    at_shell(["distill", *words, "--ipc", 1, "--out", home / "set"])
+    study = {"methods": [{"name": "random"}, {"name": "whole"}], "targets": ["art"], "seeds": 1}
+    study |= {"data": {"name": "from_folder", "root": str(home / "own"), "size": 8}}
+    study |= {"ipc": [1], "evaluations": [{"networks": 1, "width": 4, "recipe": {"epochs": 1}}]}
+    (home / "study.json").write_text(json.dumps(study), encoding="utf-8")
+    words = ["run", home / "study.json", "--out", home / "results", "--backend", "sequential"]
+    status, said = at_shell(words)
+    assert status == 0, said
+    return home
+
+
+def calls(home: Path) -> dict[str, list]:
+    "A call of each command that works, quick and without a trace elsewhere."
+    own = home / "own"
+    return {
+        "distill": ["--data", own, "--target", "art", "--size", 8, *TINY],
+        "evaluate": [home / "set", *FAST, "--out", home / "scores"],
+        "show": [home / "set", "--out", home / "x.png"],
+        "compare": [own, "--target", "art", "--size", 8, *SMALL, "--methods", "random"],
+        "demo": ["--train", 20, "--size", 8, *SMALL],
+        "table": [home / "results"],
+        "plot": [home / "results", "--out", home / "y.png"],
+        "pack": [home / "results", home / "z.jsonl"],
+        "check": [own],
+        "notebooks": [home / "nb"],
+        "run": [home / "study.json", "--out", home / "r", "--dry-run"],
+    }
+
+
+def asked_of(command: str) -> list[tuple[str, tuple]]:
+    "The options of a command, with what is tried."
+    parameters = next(
+        c for c in app.registered_commands if c.name == command
+    ).callback.__signature__
+    found = []
+    for key in parameters.parameters:
+        kind, default, *_ = OPTIONS.get(f"{command} {key}") or OPTIONS[key]
+        if default is ... or kind is bool or key in ("out", "folder"):
+            continue
+        tried = NUMBERS if kind in (int, float) else ODD
+        slow = command == "demo" or (command, key) == ("evaluate", "networks")
+        tried = tried[1:5] if slow else tried
+        found.append((key, tried))
+    return found
+
+
+NAMES = [command.name for command in app.registered_commands]
+CASES = [(c, key, tried) for c in NAMES for key, tried in asked_of(c)]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("command, key, tried", CASES, ids=[f"{c} {k}" for c, k, _ in CASES])
+def test_every_option_works_or_says_one_sentence(command, key, tried, place, monkeypatch):
+    monkeypatch.chdir(place)
+    option = {"form": "--format"}.get(key, "--" + key.replace("_", "-"))
+    for value in tried:
+        at_shell([command, *calls(place)[command], option, value])
+
+
+@pytest.mark.parametrize("command", sorted({*NAMES} - {"demo", "distill", "notebooks"}))
+def test_every_path_works_or_says_one_sentence(command, place, monkeypatch):
+    monkeypatch.chdir(place)
+    for path in [*ODD, "nowhere", "/dev/null", "~/nowhere", "$NOWHERE/x"]:
+        at_shell([command, path, *calls(place)[command][1:]])
+
+
+SIGN = 'a "b" $x$ | < & \' 🦊 '
+
+
+def test_names_with_signs_go_all_the_way(tmp_path):
+    classes = ("<img src=x onerror=alert(1)>".replace("/", ""), SIGN.strip())
+    grow(tmp_path / "own", ("$1|2", "_<b>", "x" * 150), classes, n=4)
+    words = ["--data", tmp_path / "own", "--target", "_<b>", "--size", 8, "--method", "random"]
+    assert at_shell(["distill", *words, "--ipc", 1, "--out", tmp_path / "set"])[0] == 0
+    assert at_shell(["evaluate", tmp_path / "set", *FAST])[0] == 0
+    assert at_shell(["show", tmp_path / "set"])[0] == 0
+    assert len(list((tmp_path / "set" / "pictures").glob("*/*"))) == 2
+
+
+def tiny() -> dg.MultiDomain:
+    "Two classes in two domains."
+    pictures = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
+    labels, domains = torch.arange(16) % 2, torch.arange(16) // 2 % 2
+    return dg.MultiDomain.from_arrays(pictures, labels, domains)
+
+
+COUNTS = (0, -1, float("nan"), 2.5, "x", None, np.int64(1), torch.tensor(1), [], [1], True)
+WORDS = (*ODD, None, 3, [], Path("x"), np.str_("x"))
+data = tiny()
+QUICK = {"ipc": 2, "steps": 1, "width": 4, "device": "cpu", "progress": False}
+made = dg.random(data, 2)
+DOORS = {  # name: what works, and what else is given to each argument
+    "from_folder": ({"root": "nowhere"}, {"size": COUNTS}),
+    "check": ({"root": "nowhere"}, {"root": ODD[:8]}),
+    "SGS": ({}, {"reading": WORDS}),
+    "distill": (
+        dict(source=data, matcher=dg.DM(), **QUICK),
+        dict.fromkeys("ipc steps seed lr real_batch depth".split(), COUNTS)
+        | dict.fromkeys("init augment device network draw resume".split(), WORDS),
+    ),
+    "estimate": (
+        {"source": data, "matcher": dg.DM(), "width": 4, "device": "cpu"},
+        {"ipc": COUNTS},
+    ),
+    "evaluate": (
+        {
+            "train_set": made,
+            "target": data,
+            "seeds": 1,
+            "recipe": {"epochs": 1},
+            "width": 4,
+            "device": "cpu",
+        },
+        {"train_set": WORDS, "target": WORDS, "device": WORDS},
+    ),
+    "leave_one_out": ({"data": data}, {"setting": WORDS}),
+    "random": ({"source": data}, {"ipc": COUNTS}),
+}
+TOUCHED = [(name, key) for name, (_, odd) in DOORS.items() for key in odd]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name, key", TOUCHED, ids=[" ".join(case) for case in TOUCHED])
+def test_every_function_works_or_says_one_sentence(name, key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function, wrong = dg, []
+    for part in name.split("."):
+        function = getattr(function, part)
+    good, odd = DOORS[name]
+    for value in odd[key]:
+        try:
+            found = function(**{**good, key: value})
+            list(found) if name == "leave_one_out" else None
+        except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+            if not is_sentence(str(error), (key, value)):
+                wrong.append((value, f"{type(error).__name__}: {str(error)[:150]}"))
+        except Exception as error:
+            wrong.append((value, f"{type(error).__name__}: {str(error)[:150]}"))
+    assert not wrong, "\n".join(map(str, wrong))
