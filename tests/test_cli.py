@@ -205,7 +205,7 @@ def test_every_setting_is_within_reach_and_none_is_passed_over(tmp_path):
     recipe = DistilledSet.load(tmp_path / "a").recipe
     assert (recipe["init"], recipe["momentum"], recipe["engine.draw"]) == ("noise", 0, "mixture")
     for wrong in (("--method", "random", "--lr", 1), ("--method", "DM", "--alpha", 1)):
-        status, said = dgdd("distill", *words, *wrong, "--out", tmp_path / "b")
+        status, said = dgdd("distill", *words, *wrong, "--out", tmp_path / wrong[2])
         assert status == 0 and f"no use for {wrong[2]}" in said
     (tmp_path / "c.toml").write_text("seed = 2.5\n")
     assert dgdd("distill", *words, "--config", tmp_path / "c.toml")[0] == 2
