@@ -45,7 +45,7 @@ def test_what_modules_import_is_required_and_the_other_way_round():
 
 
 def test_pages_import_nothing_of_nbdev_and_only_what_a_reader_installs():
-    reader = declared("package", "notebooks") | {"IPython", "nbformat", "ipykernel"}
+    reader = declared("package", "notebooks") | {"IPython", "nbformat", "ipykernel", "traitlets"}
     for path in (ROOT / "nbs").rglob("*.ipynb"):
         if any(part.startswith((".", "_")) for part in path.relative_to(ROOT / "nbs").parts):
             continue
