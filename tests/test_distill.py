@@ -204,7 +204,6 @@ def test_descriptions():
         ({"source": make_source().only("0"), "surgery": SGS()}, "there is only '0'"),
         ({"lr": 1e30}, "lower lr"),
     ],
-    ids=str,
 )
 def test_each_mistake_gets_one_sentence(changes, words):
     arguments = {"source": make_source(), "matcher": DM(), **SMALL, **changes}
@@ -227,7 +226,6 @@ NORM = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.25))
         ({"normalisation": tuple(map(np.array, NORM))}, {"normalisation": NORM}),
         ({"surgery": SGS(alpha=np.float64(0.7))}, {"surgery": SGS(alpha=0.7)}),
     ],
-    ids=str,
 )
 def test_natural_types_give_the_same_set(given, plain):
     one, two = ({"source": make_source(), "matcher": DM(), **SMALL, **x} for x in (given, plain))
@@ -268,7 +266,6 @@ def test_given_constants_are_those_of_the_set():
             "only '1'",
         ),
     ],
-    ids=str,
 )
 def test_what_was_accepted_without_a_word_gets_a_sentence(changes, words):
     with pytest.raises((ValueError, TypeError), match=words) as caught:

@@ -232,7 +232,6 @@ QUICK = {"recipe": get_recipe("quick", epochs=1), "width": 4, "device": "cpu"}
         ({"device": torch.device("cpu"), "workers": np.int64(1), "seeds": 1}, {"seeds": 1}),
         ({"hooks": print, "seeds": 1}, {"seeds": 1}),
     ],
-    ids=str,
 )
 def test_natural_types_give_the_same_scores(given, plain):
     one, two = (evaluate(toy(8), toy(40), **QUICK | x) for x in (given, plain))
@@ -255,7 +254,6 @@ def test_natural_types_give_the_same_scores(given, plain):
         ({"recipe": None}, "A recipe is a name"),
         ({"hooks": 3}, "hooks is a list"),
     ],
-    ids=str,
 )
 def test_each_mistake_gets_one_sentence(changes, words):
     with pytest.raises((ValueError, TypeError), match=words) as caught:
