@@ -271,11 +271,12 @@ def test_ctrl_c_is_one_sentence(words, until, tmp_path):
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # background
     code += "from dgdd_nb.cli import main; main()"
     call = [sys.executable, "-c", code, *map(str, words)]
-    how = {"stderr": subprocess.PIPE, "cwd": tmp_path, "start_new_session": True}
+    env = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
+    how = {"stderr": subprocess.PIPE, "cwd": tmp_path, "env": env, "start_new_session": True}
     with subprocess.Popen(call, text=True, **how) as running:
         said = ""
-        while until not in said:
-            said += running.stderr.read(1)
+        while until not in said and (letter := running.stderr.read(1)):
+            said += letter
         time.sleep(2)
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does
         said += running.stderr.read()
