@@ -114,7 +114,8 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
                 if isinstance(value, dict):
                     value = [f"{name}={json.dumps(one)}" for name, one in value.items()]
                 if isinstance(value, list):
-                    value = value if key in ("set", "sets") else as_list(value)
+                    quoted = [f'"{x}"' if "," in str(x) else str(x) for x in value]
+                    value = value if key in ("set", "sets") else ",".join(quoted)  # as in the shell
                 elif value is not None:  # as text: 2.5 steps are no more welcome than in the shell
                     value = str(value)
                 table[key] = value
@@ -126,11 +127,6 @@ def listed(text: str) -> list[str]:
     "Names with commas between; one with a comma inside stands in double quotes."
     rows = list(tables.reader([text], skipinitialspace=True))
     return [name.strip() for name in rows[0] if name.strip()] if rows else []
-
-
-def as_list(names: Iterable[Any]) -> str:
-    "What `listed` reads."
-    return ",".join(f'"{x}"' if "," in str(x) else str(x) for x in names)
 
 
 def settings_of(words: Iterable[str]) -> dict[str, Any]:
@@ -159,7 +155,7 @@ def side_of(text: str | int | None) -> int | tuple[int, int] | None:
         )
     return int(sides[1]) if sides[2] in (None, sides[1]) else (int(sides[1]), int(sides[2]))
 
-
+# %% ../nbs/61_cli.ipynb #60292431
 OPTIONS = {  # name, or "command name": type, default (...: an argument), help, its name in the shell
     "data": (str, "mini-digits", "mini-digits, a folder, or READER:FOLDER such as pacs:data/PACS"),
     "evaluate data": (str, None, "as for dgdd distill [default: what the set was made from]"),
@@ -249,10 +245,14 @@ class ByTheme(TyperCommand):
         "Arguments first, the help itself last."
         every = {p.name: p for p in self.get_params(ctx)}
         arguments = [name for name, p in every.items() if p.param_type_name == "argument"]
-        for title, names in {"Arguments": " ".join(arguments), **THEMES, "Help": "help"}.items():
-            shown = [
-                every.pop(name).get_help_record(ctx) for name in names.split() if name in every
-            ]
+        themes = {
+            "Arguments": arguments,
+            **{title: names.split() for title, names in THEMES.items()},
+        }
+        known = {"help", *(name for names in themes.values() for name in names)}
+        themes |= {"Others": [name for name in every if name not in known], "Help": ["help"]}
+        for title, names in themes.items():
+            shown = [every[name].get_help_record(ctx) for name in names if name in every]
             if shown:
                 with formatter.section(title):
                     formatter.write_dl(shown)
@@ -292,11 +292,15 @@ def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
         def run(**asked: Any) -> None:
             asked.pop("config", None)  # it has spoken
             with plain_errors(options.split()):
+                from dgdd_nb.files import user_path
+
                 for key, value in asked.items():
                     if isinstance(value, (int, float)) and not abs(value) <= _MOST.get(key, 1e9):
                         raise ValueError(f"{key}={value} is no number to work with: mend it.")
-                    if isinstance(value, (Path, list, tuple)):
-                        asked[key] = _at_home(value)
+                    if isinstance(value, Path):
+                        asked[key] = user_path(value)
+                    elif isinstance(value, (list, tuple)):
+                        asked[key] = [user_path(x) if isinstance(x, Path) else x for x in value]
                 function(**asked)
 
         run.__doc__ = function.__doc__
@@ -306,17 +310,10 @@ def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
 
     return register
 
-
-def _at_home(value: Any) -> Any:
-    "Paths with ~ and $VARIABLES read, as a shell does where it sees them."
-    if isinstance(value, (list, tuple)):
-        return [_at_home(one) for one in value]
-    wanted = isinstance(value, Path)
-    return Path(os.path.expandvars(value)).expanduser() if wanted else value
-
 # %% ../nbs/61_cli.ipynb #0bcc65aa
 def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
     "What `--data` means, as a plug of a study."
+    from dgdd_nb.files import user_path
     from dgdd_nb.methods import PARTS
 
     name, _, root = data.partition(":")
@@ -327,12 +324,12 @@ def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
             raise ValueError("mini-digits are square, of 8 to 256 pixels: write --size 16.")
         return {"name": "mini_digits", "size": 16, **plug}
     if root and name in PARTS:
-        return {"name": name, "root": str(_at_home(Path(root)).resolve()), **plug}
-    if not data.strip() or not _at_home(Path(data)).is_dir():
+        return {"name": name, "root": str(user_path(root).resolve()), **plug}
+    if not data.strip() or not user_path(data).is_dir():
         raise FileNotFoundError(
             f"There is no folder {data}: name one, or mini-digits, or READER:FOLDER."
         )
-    plug |= {"name": "from_folder", "root": str(_at_home(Path(data)).resolve()), "quiet": True}
+    plug |= {"name": "from_folder", "root": str(user_path(data).resolve()), "quiet": True}
     return plug if domains is None else {**plug, "domains": listed(domains)}
 
 
@@ -362,7 +359,7 @@ def images_of(data: str, size: Any, domains: str | None, classes: str | None) ->
 def task_of(images: Any, data: str, target: str | None, source: str | None) -> Any:
     "What to learn from and what to score on, a `Task`; it is named after the target, or others."
     from dgdd_nb.data import number_of
-    from dgdd_nb.evaluate import Task, by_domain, single_source
+    from dgdd_nb.evaluate import Task, own_task, single_source
 
     if (
         images.K == 1
@@ -383,12 +380,7 @@ def task_of(images: Any, data: str, target: str | None, source: str | None) -> A
         known = ", ".join(images.domain_names)
         raise ValueError(f"{data} needs --target: one of {known}, or none to use them all.")
     if target == "none":
-        if "train" not in images.split_names:
-            return Task("none", images, {})
-        used = [images.split_names[number] for number in images.splits.unique().tolist()]
-        held = [name for name in used if name == "test"] or [x for x in used if x != "train"]
-        held = by_domain(images.split(held[0])) if held else {}
-        return Task("none", images.split("train"), held)
+        return own_task(images)
     learn, unseen = images.leave_out(target)
     return Task(target, learn, {target: unseen})
 
@@ -472,6 +464,7 @@ def distill_command(out: Path, **asked: Any) -> None:
     from dataclasses import fields
     from functools import partial
 
+    from dgdd_nb.augment import strategy_for
     from dgdd_nb.distill import estimate
     from dgdd_nb.engine import EngineSettings
     from dgdd_nb.files import write_json
@@ -514,6 +507,8 @@ def distill_command(out: Path, **asked: Any) -> None:
         plan = partial(estimate, learn, *parts, ipc=asked["ipc"], device=where, **size)
         _fits(plan(measure=0).memory, where)
         say(str(plan()))
+        strategy = strategy_for(options.get("augment") or "auto", learn.classes)
+        say(f"Augmentation: {strategy.replace('_', ', ')}.")
         options |= given("alpha beta") if surgery else {}
     unused = [] if function is distilled else list(own)
     unused += [] if function is distilled and surgery else list(given("alpha beta"))
@@ -534,12 +529,14 @@ def distill_command(out: Path, **asked: Any) -> None:
         write_json(out / "distill.json", known)
     typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out}   or   dgdd show {out}")
 
-
+# %% ../nbs/61_cli.ipynb #507f16a6
 def lasting(data: str) -> str:
     "What `--data` says, with a path that is right from every folder."
+    from dgdd_nb.files import user_path
+
     root = plug_of(data, None).get("root")
     before = data.partition(":")[0] + ":"
-    return data if root is None else before * (not _at_home(Path(data)).is_dir()) + root
+    return data if root is None else before * (not user_path(data).is_dir()) + root
 
 
 def _fits(memory: int, device: str) -> None:
@@ -658,7 +655,7 @@ def evaluate_command(
         typer.echo(str(paired_difference(rows, other, first)))
     add_scores(place / "scores.csv", rows, how)
 
-
+# %% ../nbs/61_cli.ipynb #155a1de8
 @command("show", "made per_class out", "mine --per-class 5")
 def show_command(made: Path, per_class: int, out: Path | None) -> None:
     "Draw a saved set in true colours, and say what it is."

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Batch
+from .files import global_dice
 from .matching import Matcher, Objective, as_matcher
 
 # %% ../nbs/11_domain_gradients.ipynb #9890acbf
@@ -249,18 +250,11 @@ _CAUSES = {
 }
 
 
-def _global_dice() -> tuple:
-    "The states of the global dice of torch and numpy (Python's own are rolled by other threads too)."
-    _, words, *rest = np.random.get_state()  # noqa: NPY002
-    device = torch.cuda.is_initialized() and torch.cuda.get_rng_state().numpy().tobytes()
-    return torch.get_rng_state().numpy().tobytes(), device, words.tobytes(), rest
-
-
 @contextmanager
 def watched(plug: Any, first: bool, *given: Tensor | None) -> Iterator[list]:
     "Blame a plug-in in one sentence; what it makes goes into the list, looked at if `first`."
     given, made = [x for x in given if x is not None], []
-    dice, versions = first and _global_dice(), [x._version for x in given]
+    dice, versions = first and global_dice(), [x._version for x in given]
     name = getattr(getattr(plug, "function", plug), "__name__", type(plug).__name__)
     try:
         yield made
@@ -271,7 +265,7 @@ def watched(plug: Any, first: bool, *given: Tensor | None) -> Iterator[list]:
         if words is None:
             raise
         raise Complaint(name, words) from error
-    if first and dice != _global_dice():
+    if first and dice != global_dice():
         raise Complaint(name, "It rolls global dice: draw from the generator that it is given.")
     if versions != [x._version for x in given]:
         raise Complaint(name, "It changes what it was given in place: work on a copy.")

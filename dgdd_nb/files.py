@@ -47,6 +47,13 @@ def derive_seed(seed: int, stream: str, step: int = 0) -> int:  # 63 bits: fits 
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1
 
 
+def global_dice() -> tuple:
+    "The states of the global dice of torch and numpy (Python's own are rolled by other threads too)."
+    _, words, *rest = np.random.get_state()  # noqa: NPY002
+    device = torch.cuda.is_initialized() and torch.cuda.get_rng_state().numpy().tobytes()
+    return torch.get_rng_state().numpy().tobytes(), device, words.tobytes(), rest
+
+
 def generator(seed: int, stream: str, step: int = 0, device: Any = "cpu") -> torch.Generator:
     "A fresh torch generator for one purpose at one step; the global one is never touched."
     return torch.Generator(device=device).manual_seed(derive_seed(seed, stream, step))
@@ -91,12 +98,12 @@ def _unwritable(path: str | Path, error: OSError) -> OSError:
     why, advice = error.strerror or error, _ADVICE.get(error.errno, "check the path")
     return kind(f"{path} could not be written ({why}): {advice}; nothing there was changed.")
 
-
+# %% ../nbs/02_files.ipynb #335b3b3f
 def user_path(path: str | Path) -> Path:
     "A path as its user means it: `~` is the home folder, `$NAME` what the system knows by it."
     return Path(os.path.expanduser(os.path.expandvars(path)))
 
-
+# %% ../nbs/02_files.ipynb #4578fe92
 @contextmanager
 def replace_atomically(path: str | Path) -> Iterator[Path]:  # the file to write instead
     "Write to a temporary name, flush, rename: at any moment the old or the new file is whole."
@@ -119,7 +126,7 @@ def replace_atomically(path: str | Path) -> Iterator[Path]:  # the file to write
     with suppress(OSError):  # some file systems, and Windows, cannot flush a folder
         _flush(target.parent)
 
-
+# %% ../nbs/02_files.ipynb #c22e60a1
 def try_folder(folder: str | Path) -> Path:
     "A folder for results, made and tried before the work begins (OSError)."
     folder = user_path(folder)

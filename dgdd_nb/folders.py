@@ -139,7 +139,7 @@ def split_of(folder: str) -> str | None:
     meant = [word for word in words if word]
     return _SPLIT_OF.get(meant[0]) if len(meant) == 1 and years else None
 
-
+# %% ../nbs/07_folders.ipynb #76cd447d
 def subfolders(folder: Path) -> list[Path]:
     "The visible folders in a folder, numbers by their value."
     return [folder / name for name in sorted(_inside(folder)[0], key=by_number)]
@@ -354,7 +354,7 @@ def _open_kept(file: Path, key: str, size: tuple[int, int] | None) -> Tensor | N
         return None
     return torch.from_numpy(np.array(images) if images.nbytes <= _IN_MEMORY else images)
 
-
+# %% ../nbs/07_folders.ipynb #39e9c1df
 def _cache_folder(cache: bool | str | Path) -> Path:
     "The folder that is named, else that of DGDD_CACHE, else the one for caches of this user."
     windows = ("LOCALAPPDATA", "AppData/Local")
@@ -464,7 +464,7 @@ def _no_image(root: Path) -> FileNotFoundError:
     ends = ", ".join(IMAGE_TYPES)
     return FileNotFoundError(f"{text}, nor anywhere below{there}; image names end in {ends}.")
 
-
+# %% ../nbs/07_folders.ipynb #715766c1
 def _one_domain(root: Path) -> bool:
     "Whether the folders are classes, or splits of classes, and not domains."
 
@@ -623,7 +623,7 @@ def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
             )
     return out
 
-
+# %% ../nbs/07_folders.ipynb #a6567f5b
 def passed_over(root: Path, paths: Sequence[Path]) -> dict[str, list[str]]:
     "What was passed over, as sentences without a full stop: `lost` with a cure, and `other`."
     kinds: dict[str, list[Path]] = {"deep": [], "form": [], "empty": [], "other": []}

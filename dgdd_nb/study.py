@@ -49,6 +49,7 @@ from dgdd_nb.files import (
     save_tensors,
     settings_dict,
     try_folder,
+    user_path,
     write_json,
 )
 from .methods import Work, build, distilled, find, is_fixed, make_set, resolve
@@ -151,7 +152,7 @@ def data_of(study: Study) -> tuple[MultiDomain, str]:
     "Images of a study, read once by each process, and their SHA-256; `root` may hold ~ or $NAME."
     plug = study.data
     if isinstance(plug, dict) and "root" in plug:
-        root = os.path.expanduser(os.path.expandvars(str(plug["root"])))
+        root = str(user_path(str(plug["root"])))
         if "$" in root:
             raise ValueError(f"The folder {root} names a variable that is not set: set it first.")
         plug = {**plug, "root": os.path.abspath(root)}  # an error then says where it looked
@@ -236,7 +237,7 @@ class Trial:
         source = prepared(self.method, source, self.seed)
         return make_set(self.method.make, source, self.ipc, self.seed, work, **options)
 
-
+# %% ../nbs/24_study.ipynb #e83b88bf
 def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
     "All trials, seeds outermost; where nothing is selected yet, with the first candidate."
     names, found = data_of(study)[0].domain_names, {}
@@ -253,7 +254,7 @@ def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
         found[target, method.name, ipc, seed] = Trial(study, target, method, ipc, seed)
     return list(found.values())
 
-
+# %% ../nbs/24_study.ipynb #ddf4ccf5
 def prepared(method: Method, source: MultiDomain, seed: int) -> MultiDomain:
     "What a method learns from; what draws at random gets the distillation seed."
     if method.prepare is None:
@@ -393,7 +394,7 @@ def read_trial(path: Path, study: Study | None = None, here: dict | None = None)
         raise ValueError(f"{path.name} was made elsewhere ({other}): {advice}.")
     return found
 
-
+# %% ../nbs/24_study.ipynb #25c8391f
 def run_trial(trial: Trial, folder: Path, resume: str = "exact", own: dict | None = None) -> str:
     "Run one trial, write its file: done, there already, busy (elsewhere), or the words of an error."
     from filelock import FileLock, Timeout
@@ -588,7 +589,7 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
     rows.attrs["study"] = study
     return rows
 
-
+# %% ../nbs/24_study.ipynb #348a902e
 def plain(frame: "DataFrame", form: str = "markdown") -> "DataFrame":
     "Names as they are: nothing in a text column is markup, a formula (CSV) or a new line."
     from pandas.api.types import is_numeric_dtype
@@ -622,7 +623,7 @@ def networks_of(rows: "DataFrame", ipc: int | None, evaluation: str, seen: bool 
     keys = ["method", "target", "distillation_seed", "network_seed"]
     return mine.groupby(keys, sort=False).accuracy.mean().reset_index()
 
-
+# %% ../nbs/24_study.ipynb #2bc96028
 def agreed(
     study: Study, folder: Path, selected: Sequence[dict] = (), here: dict | None = None
 ) -> dict[str, Any]:

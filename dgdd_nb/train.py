@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .augment import apply, draw, strategy_for
 from .data import Batch, unknown_name, whole_number
-from .files import derive_seed, generator, load_settings
+from .files import derive_seed, generator, global_dice, load_settings
 from .networks import ConvNet, has_batch_norm, plain_torch
 
 # %% auto #0
@@ -363,8 +363,10 @@ PLUGS["hook"]["ema"] = EMA
 # %% ../nbs/20_train.ipynb #b8dbf777
 def _attempt(what: str, call: Callable, *tensors: Tensor) -> list[str]:
     "Sentences about a call: it fails, rolls global dice, changes its input, differs when repeated."
-    numpy = np.random.get_state  # noqa: NPY002
-    dice = lambda: (random.getstate(), numpy()[1].tolist(), torch.get_rng_state().tolist())  # noqa: E731
+
+    def dice() -> tuple:
+        return random.getstate(), global_dice()
+
     before, states = [t.detach().clone() for t in tensors], dice()
     try:
         first, second = call(), call()

@@ -39,7 +39,8 @@ NAMES = [
 def texts(ax) -> list[str]:
     "All that a figure shows; drawing it is part of the test."
     ax.figure.canvas.draw()
-    labels = [*ax.get_xticklabels(), *ax.get_yticklabels(), *ax.texts, ax.title]
+    labels = [*ax.get_xticklabels(), *ax.get_yticklabels(), *ax.texts]
+    labels += [ax.title, ax._left_title]  # the house style has titles on the left
     labels += ax.get_legend().get_texts() if ax.get_legend() else []
     labels = [one for one in labels if "mathdefault" not in one.get_text()]  # numbers
     for one in labels:
