@@ -52,7 +52,9 @@ def in_shell_words(text: str, names: Iterable[str]) -> str:
         verb, name, value = found.groups("")
         if not verb and not value:
             return found[0]  # a word like any other
-        value = "" if value[:1] in ("[", "(") else value.strip("\"'")
+        if value[:1] in ("[", "("):  # names in quotes; dots stand for any
+            value = ",".join(re.findall(r"'([^']*)'", value))
+        value = value.strip("\"'")
         return f"{verb}--{name.replace('_', '-')} {value}".rstrip()
 
     return re.sub(option, typed, text)
@@ -714,14 +716,14 @@ def compare_command(
     from dgdd_nb.study import compare
 
     asked = data, size, domains, classes
-    target = target or task_of(images_of(*asked), data, None, None).name
+    images = images_of(*asked)
+    if images.K == 1:  # nothing can be left out: what is held out of it is scored
+        target = target or images.domain_names[0]
+    target = target or task_of(images, data, None, None).name
     if target == "none":
-        raise ValueError(
-            f"A comparison leaves one domain out: name it with --target. Where {data} has no other, "
-            "dgdd distill and dgdd evaluate score on its test split."
-        )
+        raise ValueError("A comparison leaves one domain out: name it with --target.")
     chosen = classes or (domains and ":" in data)  # by what a plug cannot say
-    source = images_of(*asked) if chosen else plug_of(*asked[:3])
+    source = images if chosen else plug_of(*asked[:3])
     out = out or Path(f"compare-{file_names([target])[0]}")
     how = with_settings(how) | {"methods": listed(methods)}
     rows = compare(source, target, folder=out, **how)

@@ -441,6 +441,8 @@ def _advice(root: Path, found: Path) -> str | None:
         return "put it into a folder of its class, DOMAIN/CLASS or DOMAIN/train/CLASS"
     with suppress(OSError, ValueError):  # a folder above that nobody may read, or with odd names
         for other in subfolders(meant):
+            if (other / "distilled.safetensors").exists():
+                continue  # a set of ours, with its pictures, is no domain
             inside = [p for p in subfolders(other) if split_of(p.name) or _is_wrapper(p)]
             if other != domain and any((place / label).is_dir() for place in (other, *inside)):
                 return f"perhaps you mean {meant}"

@@ -991,7 +991,7 @@ def compare(
     how |= {"targets": (target,), "baseline": baseline if baseline in names else None}
     study = Study(rows, f"{target} left out", plug, **how)
     if data_of(study)[0].K == 1:  # nothing can be left out
-        kept = [x for x in rows if x.make in ("random", "DM")] if methods is COMPARED else rows
+        kept = [x for x in rows if x.make in ("random", "DM")] if rows == COMPARED else rows
         change = {"setting": "ID", "name": f"new images of {target}", "methods": tuple(kept)}
         study, names = replace(study, **change), [x.name for x in kept]
     if dry_run:

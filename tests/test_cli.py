@@ -285,6 +285,27 @@ def test_ctrl_c_is_one_sentence(words, until, tmp_path):
     assert said.count("Stopped") == 1 and (told or "begins anew" in said)
 
 
+def test_classes_without_domains_from_the_shell(tmp_path, monkeypatch):
+    """Classes in train/ and test/: distilled as one domain, scored on its split test, also beside the set."""
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        grow(tmp_path / "pets", (split,), ("cat", "dog"), n=4)
+    words = "--data", "pets", "--size", 8, "--method", "DM", "--ipc", 1, "--steps", 1
+    for out in ("one", "another"):  # the pictures of the first lie beside the data
+        assert dgdd("distill", *words, "--out", out)[0] == 0
+    status, said = dgdd("evaluate", "one", "--networks", 1, "--workers", 1)
+    assert status == 0 and "| pets" in said
+    status, said = dgdd(
+        "compare", "pets", "--size", 8, *"--seeds 1 --networks 1 --steps 1 --ipc 1".split()
+    )
+    assert status == 0 and "| random" in said and "| DM" in said
+    grow(tmp_path, ("birds",), ("cat", "dog"), n=1)  # another folder with these classes
+    words = *words, "--size", 10  # not those that are in memory
+    status, said = dgdd("distill", *words, "--out", "two")
+    assert status == 1 and "to read it alone, pass --domains pets" in said
+    assert dgdd("distill", *words, "--domains", "pets", "--out", "two")[0] == 0
+
+
 def test_a_folder_belongs_to_one_run(tmp_path):
     """Another method or seed is refused with a sentence, and takes the folder where it is asked to."""
     first = "distill", "--method", "random", "--ipc", 1, "--out", tmp_path / "set"
