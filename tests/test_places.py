@@ -1,4 +1,4 @@
-"""Places where people run things: a bare environment, a package inside a zip file, no network, a home that cannot be written, sets of an earlier version."""
+"""Places where people run things: a bare environment, a zip file, no network, no home; old sets."""
 
 import os
 import subprocess

@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from books import ROOT, command_line, settings
@@ -235,7 +234,6 @@ def main() -> int:
     names = ("floors", *PYTHONS, "hosted")
     parser.add_argument("names", nargs="*", help=f"of: {' '.join(names)}")
     parser.add_argument("--home", type=Path, help="folder that keeps the environments")
-    parser.add_argument("--jobs", type=int, default=1, help="environments at the same time")
     parser.add_argument(
         "--workers", type=int, default=2, help="notebooks, or files of tests, at the same time"
     )
@@ -249,8 +247,7 @@ def main() -> int:
         print("\n".join(f"{e.name}: {python(e.version)}" for e in chosen if e.name not in missing))
         return 0
     chosen = [e for e in chosen if e.name not in missing]
-    with ThreadPoolExecutor(max_workers=args.jobs) as pool:
-        done = list(pool.map(lambda e: e.run(args.short, args.workers), chosen))
+    done = [e.run(args.short, args.workers) for e in chosen]
     compared(done)
     text = table(done)
     print(text)
