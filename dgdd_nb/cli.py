@@ -641,9 +641,6 @@ def evaluate_command(
         todo[(str(folder), key[1]) if key in todo else key] = made, task
     place = try_folder(out or sets[0])
     workers = min(networks, workers or joblib.cpu_count(), 4 * joblib.cpu_count())
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # workers inherit it: no tracebacks
-    joblib.Parallel(workers)(joblib.delayed(abs)(i) for i in range(workers))
-    signal.signal(signal.SIGINT, before)
     for (method, seed), (made, task) in todo.items():
         how["seeds"] = network_seeds(networks, seed)
         with bar(f"{method}, seed {seed}, on {task.name}") as moved:

@@ -20,7 +20,7 @@ from torch import nn
 from .augment import strategy_for
 from .data import Batch, MultiDomain, number_of, unknown_name, whole_number
 from .distilled import DistilledSet
-from .files import derive_seed, follow_parent, pick_device
+from .files import derive_seed, follow_parent, pick_device, start_workers
 from .networks import chosen_size, plain_torch
 from .networks import network as build_network
 from .train import PLUGS, Recipe, get_recipe, make_plug, predict, train, with_plugs
@@ -170,6 +170,7 @@ def evaluate(
 
     together = where.type == "cuda" and workers == 1 if together is None else together
     groups = [seeds] if together else [(seed,) for seed in seeds]
+    start_workers(workers)
     pool = joblib.Parallel(workers, backend="loky", return_as="generator")
     results = pool(joblib.delayed(job)(group) for group in groups)
     if progress is True:

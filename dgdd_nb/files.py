@@ -189,6 +189,18 @@ def on_stop(note: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, old)
 
 
+def start_workers(count: int) -> None:
+    "joblib's worker processes, deaf to Ctrl-C: whoever starts them tells them, without tracebacks."
+    from joblib import Parallel, delayed
+
+    if count > 1 and threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+        try:
+            Parallel(count, backend="loky")(delayed(abs)(i) for i in range(count))
+        finally:
+            signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
 @cache
 def follow_parent() -> None:
     "In a worker process of joblib: stop as if by SIGTERM once the parent is gone."

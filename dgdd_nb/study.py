@@ -48,6 +48,7 @@ from dgdd_nb.files import (
     read_json,
     save_tensors,
     settings_dict,
+    start_workers,
     try_folder,
     user_path,
     write_json,
@@ -485,6 +486,7 @@ def _workers(backend: str = "loky", jobs: int = 1, address: str | None = None) -
         elif backend == "loky" and jobs > 1:  # idle workers would outlive the run
             from joblib.externals.loky import get_reusable_executor
 
+            start_workers(jobs)
             stack.callback(lambda: get_reusable_executor(reuse=True).shutdown())
         stack.enter_context(parallel_config(backend=backend, n_jobs=jobs))
         yield
@@ -840,7 +842,7 @@ def _stop(number: int) -> None:
     workers = [x for x in multiprocessing.active_children() if _is_worker(x)]
     for worker in workers:
         with suppress(OSError):
-            os.kill(worker.pid, number)
+            os.kill(worker.pid, signal.SIGTERM)  # they do not hear Ctrl-C
     limit = time.monotonic() + 20
     while any(worker.is_alive() for worker in workers) and time.monotonic() < limit:
         time.sleep(0.05)
