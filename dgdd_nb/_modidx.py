@@ -686,4 +686,6 @@ d = { 'settings': { 'branch': 'main',
                                'dgdd_nb.train.make_plug': ('train.html#make_plug', 'dgdd_nb/train.py'),
                                'dgdd_nb.train.predict': ('train.html#predict', 'dgdd_nb/train.py'),
                                'dgdd_nb.train.train': ('train.html#train', 'dgdd_nb/train.py'),
-                               'dgdd_nb.train.with_plugs': ('train.html#with_plugs', 'dgdd_nb/train.py')}}}
+                               'dgdd_nb.train.with_plugs': ('train.html#with_plugs', 'dgdd_nb/train.py')},
+            'dgdd_nb.trial': { 'dgdd_nb.trial.Placebo': ('trial.html#placebo', 'dgdd_nb/trial.py'),
+                               'dgdd_nb.trial.Placebo.__call__': ('trial.html#placebo.__call__', 'dgdd_nb/trial.py')}}}
