@@ -36,7 +36,7 @@ from .coresets import random
 from .data import MultiDomain, number_of
 from .distill import differences, distill, fingerprint
 from .distilled import DistilledSet
-from .evaluate import Task, by_domain, evaluate, network_seeds, one_task
+from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, own_task
 from .evaluate import paired_difference, summarise
 from dgdd_nb.files import (
     Stopped,
@@ -183,18 +183,17 @@ def names_of(study: Study) -> tuple[str, ...]:
 def task_of(study: Study, name: str) -> Task:
     "What to learn from and to score on; validation puts a fifth of the source aside."
     data = data_of(study)[0]
-    if study.setting in ("two out", "oracle"):
-        left = name.split(PAIR) if study.setting == "two out" else [name]
-        unseen = {one: data.leave_out(one)[1] for one in left}
-        if study.setting == "oracle" and not {"train", "test"} <= {*data.split_names}:
-            raise ValueError(
-                "An oracle learns from the target too: it needs the splits train and test."
-            )
-        known = [x for x in data.domain_names if x not in left or study.setting == "oracle"]
-        source = data.only(*known)
+    if study.setting == "two out":  # learn from the rest, score on both
+        left = name.split(PAIR)
+        rest = [other for other in data.domain_names if other not in left]
         return Task(
-            name, source.split("train") if "train" in source.split_names else source, unseen
+            name, own_task(data.only(*rest)).source, {one: data.leave_out(one)[1] for one in left}
         )
+    if study.setting == "oracle":  # learns from images of the target, too
+        unseen = data.leave_out(name)[1]
+        if len(unseen) == len(data.only(name)):
+            raise ValueError("An oracle needs images of its target in two splits, train and test.")
+        return Task(name, own_task(data).source, {name: unseen})
     if not study.setting.endswith("validation"):
         return one_task(data, study.setting, name)
     others = [other for other in data.domain_names if other != name] or [name]
