@@ -65,7 +65,7 @@ def price_list(
 def components(
     rows: "DataFrame",  # a row per measurement
     levels: Sequence[str],  # columns, the outermost first; the rest is averaged
-    value: str = "accuracy",
+    value: str = "accuracy",  # column of what was measured
 ) -> dict[str, float]:  # level -> variance; below 0 by chance where it is small
     "Variance that each level of a balanced nested design adds."
     for column in (*levels, value):
@@ -90,7 +90,7 @@ def crossed(
     rows: "DataFrame",  # a row per measurement
     row: str,  # column of one factor
     column: str,  # column of the other
-    value: str = "accuracy",
+    value: str = "accuracy",  # column of what was measured
 ) -> dict[str, float]:  # variance of `row`, of `column`, and of the rest, for one cell's mean
     "Variance components of a complete two-way table of means."
     table = rows.groupby([row, column])[value].mean().unstack()
@@ -105,8 +105,8 @@ def crossed(
 
 # %% ../nbs/33_cost.ipynb #33buycode
 def buy(
-    set_variance: float,  # points squared
-    network_variance: float,
+    set_variance: float,  # of sets, in points squared
+    network_variance: float,  # of networks trained on one set
     set_seconds: float,  # to make one set
     network_seconds: float,  # to train and score one network
     seconds: float = 3600.0,  # to spend
