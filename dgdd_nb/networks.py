@@ -406,10 +406,18 @@ class Encoders:
     """
 
     life: int = 1  # steps for which one network is kept; real features are computed once per life
+    pool: int = 1  # networks that take turns, each with its real features
+    redraw: bool = False  # other real images and augmentation at each step of a life
 
     def __call__(self, step: int) -> Encoder:
         """The network of a step, on the device of the run; its weights need no gradient."""
         raise NotImplementedError
+
+    def born(self, step: int) -> int:
+        """The step at which the network of a step was new; in a pool they are renewed by turns."""
+        turn, slot = divmod(step, self.pool)
+        age = (turn + slot * self.life // self.pool) % self.life
+        return step - min(age, turn) * self.pool
 
     def learn(self, synthetic: Batch, step: int) -> None:
         """Called after the images have moved, with images (N, 3, H, W), normalised, detached."""
@@ -430,14 +438,17 @@ class FreshEncoders(Encoders):
         build: Callable[[int], Encoder],  # seed -> a network on the device of the run
         seed: int,  # of the run
         life: int = 1,  # steps for which the weights are kept
+        pool: int = 1,  # networks that take turns
+        redraw: bool = False,  # other real images and augmentation at each step of a life
     ):
         if life < 1:
             raise ValueError(f"life = {life} keeps no network; give at least 1 step.")
         self.net, self.seed, self.life = build(derive_seed(seed, "encoder")), seed, life
+        self.pool, self.redraw = whole_number("pool", pool), redraw
         self.drawn: int | None = None  # step at which the weights were drawn
 
     def __call__(self, step: int) -> Encoder:
-        first = step - step % self.life
+        first = self.born(step)
         if first != self.drawn:
             self.net.reset(derive_seed(self.seed, "encoder", first))
             self.drawn = first
@@ -489,7 +500,7 @@ def check_encoders(
         state = {name: value.clone() for name, value in whole.state().items()}
         seen += run(whole, range(half, steps))
         must(isinstance(life, int) and life > 0, f"life = {life!r} is no number of steps from 1.")
-        kept = all(torch.equal(seen[s - 1], seen[s]) for s in range(1, steps) if s % life)
+        kept = all(torch.equal(seen[whole.born(s)], seen[s]) for s in range(steps))
         must(kept, f"The network changes within its life of {life} steps; make that shorter.")
         again = all(map(torch.equal, seen, run(make(build, 1), range(steps))))
         must(again, "Two runs with one seed see different networks; derive all from the seed.")

@@ -41,6 +41,7 @@ from .evaluate import paired_difference, summarise
 from dgdd_nb.files import (
     Stopped,
     follow_parent,
+    generator,
     json_ready,
     load_settings,
     load_tensors,
@@ -90,6 +91,7 @@ class Evaluation:
     recipe: Plug = "quick"  # a name in `RECIPES`, or a table: loss, schedule, transform, hooks, ...
     width: int | None = None  # of a ConvNet; None: by image size
     depth: int | None = None  # of a ConvNet; None: by image size
+    folds: int = 1  # random parts of the test images, each with a row: the spread over images
 
     def __post_init__(self):
         object.__setattr__(self, "name", self.name or self.network)
@@ -126,8 +128,9 @@ class Study:
                 raise ValueError(f"Two rows are called {name!r}: give each its own name.")
         if self.baseline is not None:
             number_of("method as a baseline", self.baseline, rows)
-        counts = [*self.ipc, *(x.networks for x in self.evaluations), self.seeds, self.threads]
-        counts += [self.selection_seeds, len(rows), len(ways), len(self.ipc)]
+        counts = [*self.ipc, *(n for x in self.evaluations for n in (x.networks, x.folds))]
+        counts += [self.seeds, self.threads, self.selection_seeds]
+        counts += [len(rows), len(ways), len(self.ipc)]
         if min(counts + [len(x) for method in self.methods for x in method.select.values()]) < 1:
             raise ValueError("A study needs methods, values to select from, counts of at least 1.")
         places = {f"Method {x.name!r}": {**x.options, **x.select} for x in self.methods}
@@ -217,6 +220,15 @@ def stored_images(root: str | Path) -> MultiDomain:
 KIND = "dgdd_nb trial"
 
 
+def as_stored(study: Study) -> dict[str, Any]:
+    "Settings of a study; folds that are off are left out, so that folders without them go on."
+    found = settings_dict(study)
+    for way in found["evaluations"]:
+        if way["folds"] == 1:
+            del way["folds"]
+    return found
+
+
 @dataclass(frozen=True)
 class Trial:
     "One training set to make and to score."
@@ -230,7 +242,7 @@ class Trial:
     @property
     def settings(self) -> dict[str, Any]:
         "All that its numbers depend on."
-        common = settings_dict(self.study)
+        common = as_stored(self.study)
         names = "data domains setting evaluations threads distill".split()
         made = {"target": self.target, "method": settings_dict(self.method), "ipc": self.ipc}
         made |= {name: common[name] for name in names} | {"seed": self.seed}
@@ -297,10 +309,14 @@ def prepared(method: Method, source: MultiDomain, seed: int) -> MultiDomain:
 def score(way: Evaluation, made: DistilledSet, task: Task, seed: int) -> list[list]:
     "A row per trained network and scored domain: evaluation, domain, network seed, per cent."
     how = {"network": way.network, "width": way.width, "depth": way.depth, "recipe": way.recipe}
-    found = evaluate(made, task.targets, seeds=network_seeds(way.networks, seed), **how)
+    parts = {}
+    for domain, part in task.targets.items():
+        fold = torch.randperm(len(part), generator=generator(0, "folds")) % way.folds
+        parts |= {(domain, i): part.select(fold == i) for i in fold.unique().tolist()}
+    found = evaluate(made, parts, seeds=network_seeds(way.networks, seed), **how)
     return [
         [way.name, domain, seed, round(value, 4)]
-        for domain, scores in found.items()
+        for (domain, _), scores in found.items()
         for seed, value in zip(scores.seeds, scores.values.tolist())
     ]
 
@@ -325,14 +341,16 @@ def where_it_ran() -> dict[str, str]:
 
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
     "Make and score one set; checkpoints go to `work`, sets to `sets`; known scores are kept."
-    study, folder, start = trial.study, Path(folder), time.perf_counter()
+    study, folder = trial.study, Path(folder)
+    clocks = (time.perf_counter, time.process_time)  # other work on the machine slows the first
+    start = [clock() for clock in clocks]
     path, failed = trial.file(folder), {}
     known = read_trial(path)["rows"] if path.exists() else []
     task, checkpoint = task_of(study, trial.target), folder / "work" / f"{trial.stem}.safetensors"
     resumed, rows = checkpoint.exists(), []
     with _torch_threads(study.threads):
         made = trial.make(task.source, Work(checkpoint, resume))
-        middle = time.perf_counter()
+        middle = [clock() for clock in clocks]
         if trial.ipc is not None:
             made.save(folder / "sets" / trial.stem, pictures=False)
         for way in study.evaluations:  # other networks for each seed, the same for each method
@@ -343,13 +361,14 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
                 failed[way.name] = error
     if not rows:
         raise next(iter(failed.values()))
-    seconds = {"make": middle - start, "score": time.perf_counter() - middle}
+    at = zip(("seconds", "cpu"), start, middle, (clock() for clock in clocks))
+    spent = {name: {"make": b - a, "score": c - b} for name, a, b, c in at}
     label_bytes = made.labels.numel() * (4 if made.labels.is_floating_point() else 1)
     return {
         "kind": KIND,
         "trial": trial.settings,
         "rows": rows,
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        **{name: {k: round(v, 2) for k, v in each.items()} for name, each in spent.items()},
         "images": len(made.images),
         "bytes": made.images.numel() + label_bytes,  # 8 bit each
         "fixed": is_fixed(trial.method.make, trial.method.options),
@@ -395,6 +414,7 @@ class _Record:
     data: str = ""
     fixed: bool = False
     resumed: bool = False
+    cpu: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -531,6 +551,7 @@ class _Way:
     recipe: Any = None  # only shown: what is stored chooses nothing that is imported
     width: int | None = None
     depth: int | None = None
+    folds: int = 1
 
 
 @dataclass(frozen=True)
@@ -610,6 +631,7 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
         about = {"method": trial["method"]["name"], "target": trial["target"]}
         about |= {"ipc": trial["ipc"], "distillation_seed": trial["seed"]}
         rest = {"kilobytes": one["bytes"] / 1000, "seconds": one["seconds"].get("make", math.nan)}
+        rest["cpu_seconds"] = one.get("cpu", {}).get("make", math.nan)
         rest |= {name: one.get(name, False) for name in ("resumed", "fixed")}
         rest["chance"] = 100 * (trial["ipc"] or math.nan) / (one.get("images") or math.nan)
         both = trial["target"].split(PAIR) if trial["setting"] == "two out" else []
@@ -668,7 +690,7 @@ def agreed(
     todo, path = trials(study, selected), folder / "study.json"
     found = sorted((folder / "trials").glob("*.json"))
     there = [read_trial(file, study, here)["trial"] for file in found]
-    now, running = {**settings_dict(study), "trials": len(todo)}, path.exists()
+    now, running = {**as_stored(study), "trials": len(todo)}, path.exists()
     if running:
         with suppress(Timeout), FileLock(folder / "work" / "run.lock", timeout=0):
             running = False  # a killed run holds no lock

@@ -538,6 +538,28 @@ def test_networks_are_drawn_anew_for_each_distillation_seed(tmp_path):
     assert seeds == {0: [0, 1], 1: [1000, 1001]}
 
 
+def test_rows_of_folds_are_the_score_in_parts(tmp_path):
+    """Their mean is the score; a study without folds has the settings that it had before them."""
+    way = CHEAP.evaluations[0]
+    parts = replace(CHEAP, evaluations=(replace(way, folds=4),))
+    assert run(CHEAP, tmp_path / "a") == run(parts, tmp_path / "b") == 1
+    whole, split = (tidy(*stored(tmp_path / name)) for name in "ab")
+    keys = ["domain", "network_seed"]
+    sizes = split.groupby(keys).size()
+    assert set(sizes) == {4} and whole.groupby(keys).size().max() == 1
+    both = [rows.groupby(keys).accuracy.mean() for rows in (whole, split)]
+    assert both[0].to_numpy() == pytest.approx(both[1].to_numpy(), abs=1e-3)
+    settings = [trials(study)[0].settings["evaluations"][0] for study in (CHEAP, parts)]
+    assert "folds" not in settings[0] and settings[1]["folds"] == 4
+
+
+def test_seconds_of_the_processor_stand_beside_those_of_the_clock(tmp_path):
+    run(ONE, tmp_path)
+    (one,) = stored(tmp_path)[1]
+    assert set(one["cpu"]) == set(one["seconds"]) and 0 < sum(one["cpu"].values())
+    assert float(tidy(*stored(tmp_path)).cpu_seconds.iloc[0]) == one["cpu"]["make"]
+
+
 def test_forecast_counts_what_is_missing(tmp_path):
     study = replace(TINY, methods=(*TINY.methods, Method("mine", "test_study:fall")))
     plan = forecast(study, tmp_path, jobs=2)
@@ -583,7 +605,7 @@ def test_compare_a_folder_images_in_memory_and_by_name(tmp_path, capsys):
 ON_DISK = set(
     "main_digits_dg main_pacs main_core50_hard pacs_photo_gpu pacs_small digits_small".split()
 )
-ON_DISK |= {"ablation_digits_dg", "init_digits_dg"}
+ON_DISK |= {"ablation_digits_dg", "init_digits_dg", "cost_digits"}
 
 
 def ready(name: str) -> Study:
