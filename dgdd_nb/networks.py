@@ -213,7 +213,7 @@ class _Tail(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         n, c, h, w = x.shape
-        flat = x.permute(0, 2, 3, 1).reshape(n, h * w, c)
+        flat = x.permute(0, 2, 3, 1).reshape(n, h * w, c).to(weight.dtype)  # from bfloat16, too
         mean = flat.mean(1, keepdim=True)
         y = flat * flat
         rstd = (y.mean(1, keepdim=True) - mean * mean).clamp_min_(0).add_(eps).rsqrt_()
@@ -223,7 +223,7 @@ class _Tail(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             on = y.sign_()
             ctx.save_for_backward(x, weight, bias, mean, rstd, pooled, on, _pool(on))
-        return pooled.permute(0, 3, 1, 2)
+        return pooled.permute(0, 3, 1, 2).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -236,22 +236,23 @@ class _Tail(torch.autograd.Function):
             wanted = [t for t, need in zip(given, ctx.needs_input_grad) if need]
             found = iter(torch.autograd.grad(y, wanted, g, create_graph=torch.is_grad_enabled()))
             return *(next(found) if need else None for need in ctx.needs_input_grad[:3]), None
-        g = g.permute(0, 2, 3, 1)
+        g = g.permute(0, 2, 3, 1).to(weight.dtype)
         sums = ((g * t).reshape(n, h * w // 4, c).sum(1, keepdim=True) for t in (count, pooled))
         one, both = (s / (h * w) for s in sums)
         scale = rstd * weight / 4
         slope = (bias / 4 * one - both) * rstd * rstd  # minus the share of the variance
-        flat = x.permute(0, 2, 3, 1).reshape(n, h * w, c)
+        flat = x.permute(0, 2, 3, 1).reshape(n, h * w, c).to(weight.dtype)
         out = torch.addcmul(-(scale * one + slope * mean), flat, slope)
         windows, spread = (n, h // 2, 2, w // 2, 2, c), (g * scale[:, None])[:, :, None, :, None]
         out.view(windows).addcmul_(on.view(windows), spread)
-        return out.view(n, h, w, c).permute(0, 3, 1, 2), None, None, None
+        return out.view(n, h, w, c).permute(0, 3, 1, 2).to(x.dtype), None, None, None
 
 
 def block_tail(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """Instance norm, ReLU and 2x2 average pooling, (N, C, H, W) to (N, C, H // 2, W // 2)."""
-    lying = not torch.compiler.is_compiling() and x.device.type == "cpu" and not x.is_contiguous()
-    if lying and x.is_contiguous(memory_format=torch.channels_last):
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    small = x.requires_grad or x.shape[2] * x.shape[3] < 1024  # where the library is slow
+    if last and small and x.device.type == "cpu" and not torch.compiler.is_compiling():
         return _Tail.apply(x, weight, bias, eps)
     x = F.group_norm(x, x.shape[1], weight, bias, eps).relu_()  # one group per channel
     if x.requires_grad or torch.compiler.is_compiling() or x.is_cuda:
