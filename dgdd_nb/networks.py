@@ -199,8 +199,61 @@ class ConvNet(Encoder):
             weight.copy_(numbers.view(weight.shape))
 
 # %% ../nbs/03_networks.ipynb #4e6b81d1
+def _pool(y: Tensor) -> Tensor:
+    """Sums of 2x2 windows of (N, H, W, C)."""
+    n, h, w, c = y.shape
+    y = y.view(n, h // 2, 2, w * c)
+    y = (y[:, :, 0] + y[:, :, 1]).view(n, h // 2, w // 2, 2, c)
+    return y[:, :, :, 0] + y[:, :, :, 1]
+
+
+class _Tail(torch.autograd.Function):
+    """`block_tail` in channels-last order; what K backward passes share is computed once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        n, c, h, w = x.shape
+        flat = x.permute(0, 2, 3, 1).reshape(n, h * w, c).to(weight.dtype)  # from bfloat16, too
+        mean = flat.mean(1, keepdim=True)
+        y = flat * flat
+        rstd = (y.mean(1, keepdim=True) - mean * mean).clamp_min_(0).add_(eps).rsqrt_()
+        scale = rstd * weight / 4  # the quarter of the pooling, already here
+        y = torch.addcmul(bias / 4 - mean * scale, flat, scale, out=y).relu_().view(n, h, w, c)
+        pooled, ctx.eps = _pool(y), eps
+        if any(ctx.needs_input_grad):
+            on = y.sign_()
+            ctx.save_for_backward(x, weight, bias, mean, rstd, pooled, on, _pool(on))
+        return pooled.permute(0, 3, 1, 2).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, rstd, pooled, on, count = ctx.saved_tensors
+        n, c, h, w = x.shape
+        if torch.is_grad_enabled() or any(ctx.needs_input_grad[1:]):  # twice, or the weights too
+            with torch.enable_grad():
+                y = F.avg_pool2d(F.group_norm(x, c, weight, bias, ctx.eps).relu(), 2)
+            given = (x, weight, bias)
+            wanted = [t for t, need in zip(given, ctx.needs_input_grad) if need]
+            found = iter(torch.autograd.grad(y, wanted, g, create_graph=torch.is_grad_enabled()))
+            return *(next(found) if need else None for need in ctx.needs_input_grad[:3]), None
+        g = g.permute(0, 2, 3, 1).to(weight.dtype)
+        sums = ((g * t).reshape(n, h * w // 4, c).sum(1, keepdim=True) for t in (count, pooled))
+        one, both = (s / (h * w) for s in sums)
+        scale = rstd * weight / 4
+        slope = (bias / 4 * one - both) * rstd * rstd  # minus the share of the variance
+        flat = x.permute(0, 2, 3, 1).reshape(n, h * w, c).to(weight.dtype)
+        out = torch.addcmul(-(scale * one + slope * mean), flat, slope)
+        windows, spread = (n, h // 2, 2, w // 2, 2, c), (g * scale[:, None])[:, :, None, :, None]
+        out.view(windows).addcmul_(on.view(windows), spread)
+        return out.view(n, h, w, c).permute(0, 3, 1, 2).to(x.dtype), None, None, None
+
+
 def block_tail(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """Instance norm, ReLU and 2x2 average pooling, (N, C, H, W) to (N, C, H // 2, W // 2)."""
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    small = x.requires_grad or x.shape[2] * x.shape[3] < 1024  # where the library is slow
+    if last and small and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _Tail.apply(x, weight, bias, eps)
     x = F.group_norm(x, x.shape[1], weight, bias, eps).relu_()  # one group per channel
     if x.requires_grad or torch.compiler.is_compiling() or x.is_cuda:
         return F.avg_pool2d(x, 2)

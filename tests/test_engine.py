@@ -335,3 +335,30 @@ def test_forecast_where_a_class_is_absent_from_domain_0(matcher, life, pool):
     assert "500 steps" in str(found) and "MiB" in str(found)
     memory = replace(found, seconds=None)
     assert forecast(made, labels, domains, 500, measure=0) == memory and memory.total is None
+
+
+def test_bfloat16_on_a_processor_with_and_without_units(monkeypatch):
+    from dgdd_nb import engine as module
+
+    source = make_source(size=16)
+    images, labels, _ = make_images(source)
+    plain = engine(source, width=64).gradients(images, labels, 0)
+    monkeypatch.setattr(module, "bfloat16_gain", lambda: 0.02)
+    with pytest.raises(ValueError, match=r"^Precision 'bfloat16' is 0\.02 times as fast as .*\.$"):
+        engine(source, precision="bfloat16").gradients(images, labels, 0)
+    assert engine(source).used.precision == "float32"  # "auto", whatever the processor can do
+    monkeypatch.setattr(module, "bfloat16_gain", lambda: 2.0)
+    assert engine(source).used.precision == "float32"
+    half = engine(source, width=64, precision="bfloat16").gradients(images, labels, 0)
+    off = float((half.g_domain - plain.g_domain).norm() / plain.g_domain.norm())
+    assert half.g_domain.dtype == torch.float32 and 1e-5 < off < 0.02
+    with pytest.raises(ValueError, match="General computes its own: use 'float32'"):
+        engine(source, General(DM()), precision="bfloat16")
+
+
+def test_the_gain_of_bfloat16_is_measured_without_global_dice():
+    from dgdd_nb.engine import bfloat16_gain
+
+    before = torch.get_rng_state()
+    assert bfloat16_gain() > 0 and bfloat16_gain() == bfloat16_gain()
+    assert torch.equal(torch.get_rng_state(), before)
