@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .augment import strategy_for
 from .data import Batch, MultiDomain, whole_number
-from .distilled import DistilledSet, assign_domains, source_of
+from .distilled import DistilledSet, assign_domains, images_per_class, source_of
 from .files import derive_seed, generator
 from .networks import network, plain_torch
 from .train import get_recipe, train
@@ -75,6 +75,10 @@ def _choose(
     labels, domains, present = source.labels.cpu(), source.domains.cpu(), source.present
     if not per_domain:  # as if there were one domain
         domains, present = torch.zeros_like(domains), present.any(0, keepdim=True)
+    ask = images_per_class(ipc, source.classes)
+    for name, n, there in zip(source.classes, ask, source.counts().sum(0).tolist()):
+        if n > there:
+            raise ValueError(f"Class {name!r} has {there} images, {n} are asked for; lower ipc.")
     planned = torch.stack(assign_domains(ipc, present, source.classes), 1)
     cells, sizes = (x.tolist() for x in planned.unique(dim=0, return_counts=True))
     chosen = []

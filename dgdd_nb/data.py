@@ -41,14 +41,33 @@ def number_of(kind: str, name: str, names: Sequence[str]) -> int:  # where `name
     return list(names).index(name)
 
 
-def whole_number(name: str, value: object, least: int | None = 1) -> int:  # `value` as an int
+def whole_number(
+    name: str, value: object, least: int | None = 1, most: int | None = None
+) -> int:  # `value` as an int
     "A whole number of any type (int, numpy, a tensor), or the error that says what it must be."
     with suppress(TypeError):
         number = operator.index(value)
-        if not isinstance(value, bool) and (least is None or number >= least):
+        low, high = (number if end is None else end for end in (least, most))
+        if not isinstance(value, bool) and low <= number <= high:
             return number
-    bound = "" if least is None else f" from {least}"
+    bound = "" if least is None else f" from {least}" + f" to {most}" * (most is not None)
     raise ValueError(f"{name} must be a whole number{bound}, not {value!r}.")
+
+
+def real_number(name: str, value: object, low: float, high: float) -> float:  # `value` as a float
+    "A number of any type between two others, or the error that says what it must be."
+    with suppress(TypeError, ValueError, RuntimeError):
+        if not isinstance(value, (bool, str)) and low <= float(value) <= high:
+            return float(value)
+    raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}.")
+
+
+def of_kind(name: str, value: Any, *kinds: type) -> Any:  # `value` itself
+    "A value of one of these classes, or the error that says what it must be (TypeError)."
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} must be a {wanted}, not a {type(value).__name__}.")
+    return value
 
 # %% ../nbs/00_data.ipynb #9eea0cbd
 @dataclass(frozen=True)

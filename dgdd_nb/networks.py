@@ -336,7 +336,7 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
             raise ImportError(f"{name!r} needs timm; install it: `pip install timm`.") from None
         if not timm.is_model(rest):
             hint = did_you_mean(rest, timm.list_models())
-            raise ValueError(f"timm has no network {rest!r}{hint}; see `timm.list_models()`.")
+            raise ValueError(f"No network of timm is {rest!r}{hint}; see `timm.list_models()`.")
         fixed = getattr(timm.get_pretrained_cfg(rest), "fixed_input_size", False)
         options = {"img_size": _height_width(size)} if fixed else {}
         return functools.partial(timm.create_model, rest, num_classes=classes, **options)
@@ -409,7 +409,7 @@ class Encoders:
 
     def __call__(self, step: int) -> Encoder:
         """The network of a step, on the device of the run; its weights need no gradient."""
-        raise NotImplementedError
+        raise NotImplementedError("Encoders chooses no network: write a subclass with __call__.")
 
     def learn(self, synthetic: Batch, step: int) -> None:
         """Called after the images have moved, with images (N, 3, H, W), normalised, detached."""
@@ -431,9 +431,8 @@ class FreshEncoders(Encoders):
         seed: int,  # of the run
         life: int = 1,  # steps for which the weights are kept
     ):
-        if life < 1:
-            raise ValueError(f"life = {life} keeps no network; give at least 1 step.")
-        self.net, self.seed, self.life = build(derive_seed(seed, "encoder")), seed, life
+        self.life, self.seed = whole_number("life", life), whole_number("seed", seed, None)
+        self.net = build(derive_seed(seed, "encoder"))
         self.drawn: int | None = None  # step at which the weights were drawn
 
     def __call__(self, step: int) -> Encoder:
