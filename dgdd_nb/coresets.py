@@ -75,10 +75,8 @@ def _choose(
     labels, domains, present = source.labels.cpu(), source.domains.cpu(), source.present
     if not per_domain:  # as if there were one domain
         domains, present = torch.zeros_like(domains), present.any(0, keepdim=True)
-    ask = images_per_class(ipc, source.classes)
-    for name, n, there in zip(source.classes, ask, source.counts().sum(0).tolist()):
-        if n > there:
-            raise ValueError(f"Class {name!r} has {there} images, {n} are asked for; lower ipc.")
+    if (most := max(images_per_class(ipc, source.classes))) > len(source):  # before memory is taken
+        raise ValueError(f"There are {len(source)} images, {most} are asked for; lower ipc.")
     planned = torch.stack(assign_domains(ipc, present, source.classes), 1)
     cells, sizes = (x.tolist() for x in planned.unique(dim=0, return_counts=True))
     chosen = []

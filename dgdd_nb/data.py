@@ -66,7 +66,7 @@ def of_kind(name: str, value: Any, *kinds: type) -> Any:  # `value` itself
     "A value of one of these classes, or the error that says what it must be (TypeError)."
     if not isinstance(value, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"{name} must be a {wanted}, not a {type(value).__name__}.")
+        raise TypeError(f"{name} must be a {wanted}, not {type(value).__name__}.")
     return value
 
 # %% ../nbs/00_data.ipynb #9eea0cbd

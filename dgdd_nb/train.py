@@ -300,8 +300,8 @@ def train(
         )
     of_kind("data", data, Batch, DistilledSet, MultiDomain)
     if not (callable(normalise) or normalise is None and data.images.is_floating_point()):
-        words = "is a function of uint8 images, None for normalised ones"
-        raise TypeError(f"normalise {words}, not {normalise!r} for {data.images.dtype}.")
+        words = "need as normalise a function that makes them float"
+        raise TypeError(f"Images of type {data.images.dtype} {words}, not {normalise!r}.")
     sizes, found = _batch_sizes(len(data), recipe.batch, nets[0]), []
     rates, restart = learning_rates(recipe, len(sizes))
     alone = recipe.transform is not None or recipe.hooks  # they may look into the network

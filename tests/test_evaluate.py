@@ -245,7 +245,7 @@ def test_natural_types_give_the_same_scores(given, plain):
         ({"target": toy(8).leave_out("0")}, "score on a MultiDomain"),
         ({"seeds": "2"}, "number of networks"),
         ({"seeds": 1.5}, "number of networks"),
-        ({"seeds": -1}, "at least one network seed"),
+        ({"seeds": -1}, "seeds must be a whole number from 1"),
         ({"workers": -1}, "workers must be a whole number from 1"),
         ({"network": 3}, "a name, a module or a function"),
         ({"network": lambda seed: build("convnet", classes=5, size=16, seed=0)}, "5 outputs for 2"),
