@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -36,30 +37,36 @@ def unknown_name(kind: str, name: object, options: Sequence[str]) -> ValueError:
 
 def number_of(kind: str, name: str, names: Sequence[str]) -> int:  # where `name` stands in `names`
     "The number of a name, or the error that suggests a better one."
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise unknown_name(kind, name, names)
     return list(names).index(name)
 
 
+SEEDS = (-(2**63), 2**63 - 1)  # what torch takes
+
+
 def whole_number(
-    name: str, value: object, least: int | None = 1, most: int | None = None
+    name: str, value: object, least: int | None = 1, most: int = 10**9
 ) -> int:  # `value` as an int
     "A whole number of any type (int, numpy, a tensor), or the error that says what it must be."
+    number = least
     with suppress(TypeError):
         number = operator.index(value)
-        low, high = (number if end is None else end for end in (least, most))
-        if not isinstance(value, bool) and low <= number <= high:
+        if not isinstance(value, bool) and (least is None or least <= number <= most):
             return number
-    bound = "" if least is None else f" from {least}" + f" to {most}" * (most is not None)
-    raise ValueError(f"{name} must be a whole number{bound}, not {value!r}.")
+    bound = "" if least is None else f" from {least}" + f" to {most:,}" * (number > most)
+    raise ValueError(f"{name} must be a whole number{bound}, not {value!r:.60}.")
 
 
-def real_number(name: str, value: object, low: float, high: float) -> float:  # `value` as a float
-    "A number of any type between two others, or the error that says what it must be."
-    with suppress(TypeError, ValueError, RuntimeError):
-        if not isinstance(value, (bool, str)) and low <= float(value) <= high:
-            return float(value)
-    raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}.")
+def real_number(
+    name: str, value: Any, bound: str = "", fits: Callable[[float], bool] = bool
+) -> float:  # as it is, but a plain number
+    "A finite number of any type that fits its bound (such as ' above 0'), or such an error."
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    real = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    if not real or not -1e300 < number < 1e300 or (bound and not fits(number)):
+        raise ValueError(f"{name} must be a finite number{bound}, not {value!r:.60}.")
+    return number if abs(number) < 2**53 else float(number)  # torch takes no longer ones
 
 
 def of_kind(name: str, value: Any, *kinds: type) -> Any:  # `value` itself
@@ -68,6 +75,33 @@ def of_kind(name: str, value: Any, *kinds: type) -> Any:  # `value` itself
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{name} must be a {wanted}, not {type(value).__name__}.")
     return value
+
+
+def height_width(size: Any) -> tuple[int, int]:
+    "(Height, width) of images given by one side or by both, of any whole type."
+    both = size if isinstance(size, (tuple, list)) else (size, size)
+    with suppress(ValueError):
+        height, width = (whole_number("size", side, 1, 10_000) for side in both)
+        return height, width
+    raise ValueError(
+        f"A size is a side in pixels or (height, width), from 1 to 10,000, not {size!r:.60}."
+    )
+
+
+def names_of(kind: str, names: Any) -> tuple[str, ...]:
+    "Names as a tuple; one alone is a tuple of one (TypeError)."
+    try:
+        return (str(names),) if isinstance(names, str) else tuple(map(str, names))
+    except TypeError:
+        raise TypeError(f"{kind} must be a list of names, not {names!r:.60}.") from None
+
+
+def tensor_of(name: str, values: Any, **how: Any) -> Tensor:
+    "Numbers in an array, a list or a tensor as a tensor, or one sentence (TypeError)."
+    try:
+        return torch.as_tensor(values, **how)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"{name} must be an array of numbers, not {values!r:.60}.") from None
 
 # %% ../nbs/00_data.ipynb #9eea0cbd
 @dataclass(frozen=True)
@@ -224,9 +258,15 @@ def _codes(
 ) -> tuple[Tensor, tuple[str, ...]]:
     "One number per image, int64 (count,), and the names; `partial`: not every name has to occur."
     values = [values] * count if isinstance(values, str) else values  # all of one
-    names = (names,) if isinstance(names, str) and kind != "class" else names  # "0123": letters
+    if names is not None:  # "0123": letters
+        names = tuple(names) if isinstance(names, str) and kind == "class" else names
+        names = names_of(f"The {kind} names", names)
     if not isinstance(values, Tensor):
-        rows = list(values)
+        try:
+            rows = list(values)
+        except TypeError:
+            words = f"for each of {count} images, not {values!r:.60}"
+            raise TypeError(f"The {kind} must be one integer or name {words}.") from None
         nan = (float, np.floating)
         gaps = [i for i, x in enumerate(rows) if x is None or (isinstance(x, nan) and x != x)]
         if gaps:
@@ -235,7 +275,7 @@ def _codes(
     values = values.astype(str) if getattr(values.dtype, "kind", "") == "S" else values
     if isinstance(values, np.ndarray) and values.dtype.kind in "UO":
         words = [str(value) for value in values]
-        names = tuple(map(str, dict.fromkeys(words) if names is None else names))
+        names = tuple(dict.fromkeys(words)) if names is None else names
         number = {name: i for i, name in enumerate(names)}
         for word in words:
             if word not in number:
@@ -243,7 +283,7 @@ def _codes(
         values = [number[word] for word in words]
     codes = _integers(kind, values, count)
     used = codes.unique().tolist()
-    names = tuple(map(str, range(len(used)) if names is None else names))
+    names = tuple(map(str, range(len(used)))) if names is None else names
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"The {kind} name {twice!r} is given twice: give every {kind} its own.")
@@ -261,7 +301,7 @@ def _codes(
 
 def _integers(kind: str, values: Any, count: int) -> Tensor:
     "One integer per image, int64 (count,), or one sentence."
-    values = torch.as_tensor(values)
+    values = tensor_of(f"The {kind}", values)
     whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
     if not whole or tuple(values.shape) != (count,):
         seen = f"{values.dtype} of shape {tuple(values.shape)}"
@@ -346,12 +386,23 @@ class MultiDomain:
 
     def to(self, device: str | torch.device) -> MultiDomain:
         "The same on another device."
+        from dgdd_nb.files import pick_device
+
+        device = pick_device(device)
         return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS})
 
     def select(self, which: Any) -> MultiDomain:
         "The images of a bool mask (N,) or an integer index (M,); all names stay."
-        which = torch.as_tensor(which, device=self.device)
+        which, n = torch.atleast_1d(tensor_of("A selection", which, device=self.device)), len(self)
         which = which if which.numel() else which.long()  # an empty list
+        mask = which.dtype == torch.bool
+        fine = which.ndim == 1 and not which.is_floating_point() and not which.is_complex()
+        if fine and not mask:
+            which = which.long()  # torch takes bytes for a mask
+            fine = bool(((which >= -n) & (which < n)).all())
+        if not fine or (mask and len(which) != n):
+            words = f"True or False for each of {n} images, or numbers from 0 to {n - 1}"
+            raise ValueError(f"A selection is {words}, not {which!r:.60}.")
         chosen = replace(self, **{name: getattr(self, name)[which] for name in _COLUMNS})
         if not len(chosen):
             raise ValueError("This selection holds no image: choose at least one.")
@@ -364,7 +415,7 @@ class MultiDomain:
 
     def only(self, *names: str) -> MultiDomain:
         "These domains alone, numbered in the order given."
-        names = tuple(names[0]) if names and isinstance(names[0], (list, tuple)) else names
+        names = names_of("The domains to keep", names[0] if len(names) == 1 else names)
         numbers = [number_of("domain", name, self.domain_names) for name in names]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"Name each domain to keep once: {', '.join(self.domain_names)}.")
@@ -375,6 +426,7 @@ class MultiDomain:
 
     def leave_out(self, name: str) -> tuple[MultiDomain, MultiDomain]:
         "(source, target): train split of the other domains, test split (else all) of this one."
+        number_of("domain", name, self.domain_names)  # one
         target = self.only(name)
         if self.K == 1:
             raise ValueError(f"{name!r} is the only domain: leaving it out needs at least two.")
@@ -385,9 +437,9 @@ class MultiDomain:
 
     def hold_out(self, fraction: float = 0.2, seed: int = 0) -> tuple[MultiDomain, MultiDomain]:
         "(the rest, held out): a random share of every class of every domain, whole originals only."
-        if not 0 < fraction < 1:
-            raise ValueError(f"The fraction must lie between 0 and 1, not {fraction}.")
-        dice = torch.Generator().manual_seed(seed)
+        within = lambda x: 0 < x < 1  # noqa: E731
+        fraction = real_number("The fraction", fraction, " between 0 and 1", within)
+        dice = torch.Generator().manual_seed(whole_number("seed", seed, *SEEDS))
         held = _held_out(self.cell, self.groups, fraction, dice).to(self.device)
         if not bool(held.any()):
             raise ValueError("No class of any domain has two originals: bring more images.")
@@ -398,7 +450,7 @@ class MultiDomain:
         assert n >= 1, f"n counts images per class and domain, so at least 1, not {n}"
         order = torch.rand(len(self), generator=generator, device=self.device).argsort()
         order = order[self.cell[order].argsort(stable=True)]
-        return order[_places(self.cell_sizes, n, self.device)]
+        return order[_places(self.cell_sizes, min(n, max(self.cell_sizes)), self.device)]
 
     def show(self, per_class: int = 1, ax: Any = None) -> Any:
         "A band per domain, a column per class, the first images of each; grey where there is none."
@@ -435,6 +487,17 @@ class Batch:
     domains: Tensor  # int64, shape (N,): domain numbers; -1: none
     K: int  # number of domains
     C: int  # number of classes
+
+    def __post_init__(self) -> None:
+        x, n = tensor_of("The images of a batch", self.images), whole_number("C", self.C)
+        y = tensor_of("The labels of a batch", self.labels)
+        if x.ndim != 4:
+            raise ValueError(f"A batch has images of shape (N, 3, H, W), not {tuple(x.shape)}.")
+        soft = y.is_floating_point() and tuple(y.shape) == (len(x), n)
+        made = {"images": x, "labels": y if soft else _integers("class", y, len(x)), "C": n}
+        made |= {"domains": _integers("domain", self.domains, len(x))}
+        for name, value in {**made, "K": whole_number("K", self.K)}.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -53,10 +53,18 @@ class Layout:
 def layout_of(real: Batch, labels: Tensor) -> Layout:
     "Count the cells of a batch that is sorted by class and domain, as `sample` does it."
     cell = real.labels * real.K + real.domains
-    assert (cell.diff() >= 0).all() and (labels.diff() >= 0).all(), "Sort by class, then domain."
+    sorted_ = (cell.diff() >= 0).all() & (labels.diff() >= 0).all()
+    inside = ((labels >= 0) & (labels < real.C)).all() & (real.labels < real.C).all()
+    inside &= (real.labels >= 0).all() & ((real.domains >= 0) & (real.domains < real.K)).all()
+    if not bool(inside):
+        words = f"0 to {real.C - 1} and domains 0 to {real.K - 1}"
+        raise ValueError(f"A batch that is compared has classes {words}: number them so.")
+    if not bool(sorted_):
+        raise ValueError("Sort by class, then domain: the images of a batch are compared in order.")
     counts = torch.bincount(cell, minlength=real.K * real.C).view(real.C, real.K).T
     per_class = torch.bincount(labels, minlength=real.C)
-    assert not (per_class.bool() & ~counts.any(0)).any(), "A class has no real images."
+    if bool((per_class.bool() & ~counts.any(0)).any()):
+        raise ValueError("A class has no real images: leave out its synthetic ones.")
     return Layout(tuple(map(tuple, counts.tolist())), tuple(per_class.tolist()))
 
 # %% ../nbs/11_domain_gradients.ipynb #b2362d4e
@@ -215,7 +223,13 @@ def domain_gradients(
     dice: torch.Generator | None = None,  # for what draws at random; None: seed 0
 ) -> DomainGradients:  # g_domain (K, N, 3, H, W), g_dm (N, 3, H, W), losses (K, C), weight (K, N)
     "What each domain, and the union of all, wants of each image (SGS paper, eq. 6)."
-    matcher, images = as_matcher(matcher), synthetic.images.detach().requires_grad_()
+    for name, batch in {"real": real, "synthetic": synthetic}.items():
+        if not isinstance(batch, Batch) or batch.labels.ndim > 1:
+            kind = "soft labels" if isinstance(batch, Batch) else f"a {type(batch).__name__}"
+            raise TypeError(f"{name} must be a Batch with one class for each image, not {kind}.")
+    if not isinstance(dice, (torch.Generator, type(None))):
+        raise TypeError(f"dice must be a torch.Generator or None, not {dice!r:.60}.")
+    matcher, images = as_matcher(matcher), synthetic.images.detach().float().requires_grad_()
     state = (dice or torch.Generator(real.images.device).manual_seed(0)).get_state()
 
     def rolled() -> torch.Generator:
@@ -223,6 +237,8 @@ def domain_gradients(
 
     if not isinstance(matcher, Objective):
         return from_losses(matcher, net, real, replace(synthetic, images=images), images, rolled)
+    if not hasattr(net, "extract"):
+        raise TypeError(f"net must be an encoder such as network(...), not a {type(net).__name__}.")
     with torch.no_grad():
         real_features = net.extract(real.images, matcher.layers)
     with torch.enable_grad():

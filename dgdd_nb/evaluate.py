@@ -341,7 +341,7 @@ def paired_difference(
     level: float = 0.95,  # of the interval
 ) -> Difference:
     "Mean of a - b with Student's t-interval; each distillation seed is compared with itself."
-    level = real_number("level", level, 0.001, 0.999)
+    level = real_number("level", level, " between 0 and 1", lambda x: 0 < x < 1)
     first, second = (_cells(_scored(rows), name, target) for name in (a, b))
     both = (first["mean"] - second["mean"]).dropna()
     if both.empty:

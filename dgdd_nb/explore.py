@@ -356,7 +356,10 @@ def explore(
     **options: Any,  # of `scene`: distilled, matcher, ipc, per_domain, shown, seed
 ) -> AnyWidget:  # with .state, .save(path), .html()
     "Move alpha and beta of (11) and see gradients, spectra, R and the image after the step."
-    alpha, beta = real_number("alpha", alpha, -100, 100), real_number("beta", beta, -100, 100)
+    alpha, beta = (
+        real_number(name, value, " from -100 to 100", lambda x: -100 <= x <= 100)
+        for name, value in (("alpha", alpha), ("beta", beta))
+    )
     presets = [["default", SGS.alpha, SGS.beta], ["DM", 0, 0], ["alpha = 2", 2, 0]]
     return _gallery(
         "explore",
@@ -409,7 +412,7 @@ def peel(
         "frequencies. Compare single domains: |mean of G| is R times the mean length, so for the "
         "mean part of the gap is arithmetic.",
         source,
-        {"threshold": real_number("threshold", threshold, 0, 1)},
+        {"threshold": real_number("threshold", threshold, " from 0 to 1", lambda x: 0 <= x <= 1)},
         {"label": label, "image": image, **options},
         title="Frequency peeler",
     )

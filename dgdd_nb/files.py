@@ -101,9 +101,10 @@ def _unwritable(path: str | Path, error: OSError) -> OSError:
 # %% ../nbs/02_files.ipynb #335b3b3f
 def user_path(path: str | Path) -> Path:
     "A path as its user means it: `~` is the home folder, `$NAME` what the system knows by it."
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"A path must be a text or a Path, not {path!r}.")
-    return Path(os.path.expanduser(os.path.expandvars(path)))
+    try:
+        return Path(os.path.expanduser(os.path.expandvars(path)))
+    except TypeError:
+        raise TypeError(f"A path is a text or a Path, not {path!r:.60}.") from None
 
 # %% ../nbs/02_files.ipynb #4578fe92
 @contextmanager
