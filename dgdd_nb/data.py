@@ -77,6 +77,13 @@ def of_kind(name: str, value: Any, *kinds: type) -> Any:  # `value` itself
     return value
 
 
+def yes_or_no(name: str, value: Any) -> bool:
+    "True or False, or the error that says so (TypeError)."
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, not {value!r:.60}.")
+    return bool(value)
+
+
 def height_width(size: Any) -> tuple[int, int]:
     "(Height, width) of images given by one side or by both, of any whole type."
     both = size if isinstance(size, (tuple, list)) else (size, size)

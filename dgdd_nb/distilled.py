@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
-from .data import MultiDomain, Normalisation, of_kind, unknown_name, whole_number
+from .data import MultiDomain, Normalisation, of_kind, unknown_name, whole_number, yes_or_no
 from dgdd_nb.files import (
     json_ready,
     load_settings,
@@ -136,7 +136,7 @@ _MOST = 2**36  # bytes that a set may have once its tiles are images: 64 GiB
 
 def _check(s: DistilledSet) -> None:
     "One sentence (ValueError, TypeError) about what cannot be right in a distilled set."
-    x, y, k, N = s.images, s.labels, s.domains, len(s.images)
+    x, y, k, N = s.images, s.labels, s.domains, (*s.images.shape, 0)[0]
     for kind, names in (("class", s.classes), ("domain", s.domain_names)):
         if doubled := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"The {kind} name {doubled[0]!r} stands twice: give each its own.")
@@ -203,7 +203,7 @@ class DistilledSet:
     transfer_name: str = ""  # what reads that state, a name in `PLUGS["transform"]` of `train`
 
     def __post_init__(self) -> None:
-        for name in ("labels", "domains"):
+        for name in _TENSORS:
             if isinstance(value := getattr(self, name), (list, tuple, np.ndarray)):
                 with suppress(TypeError, ValueError):  # of texts, for instance
                     setattr(self, name, torch.as_tensor(value))
@@ -212,7 +212,7 @@ class DistilledSet:
         for name, kind in (kinds | {"recipe": (Mapping,)}).items():
             of_kind(f"The {name} of a set", getattr(self, name), *kind)
         for name, kind in {"history": dict, "transfer": dict, "transfer_name": str}.items():
-            of_kind(f"The {name} of a set", getattr(self, name) or kind(), kind)
+            of_kind(f"The {name} of a set", getattr(self, name), kind, type(None))
         self.classes, self.domain_names = (
             tuple(map(str, names)) for names in (self.classes, self.domain_names)
         )
@@ -332,7 +332,7 @@ class DistilledSet:
             tensors[f"history/{name}"] = values.pop(name)
         meta = {name: getattr(self, name) for name in _FACTS}
         meta |= {"kind": "distilled set", "history": None if self.history is None else values}
-        failed = None
+        failed, pictures = None, yes_or_no("pictures", pictures)
         try:
             write_json(new / "card.json", _card(self, save_tensors(new / path.name, tensors, meta)))
             try:

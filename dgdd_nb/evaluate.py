@@ -27,6 +27,7 @@ from dgdd_nb.data import (
     real_number,
     unknown_name,
     whole_number,
+    yes_or_no,
 )
 from .distilled import DistilledSet, source_of
 from .files import derive_seed, follow_parent, pick_device, start_workers
@@ -145,7 +146,7 @@ def evaluate(
     if not isinstance(network, str) and not callable(network):
         raise TypeError(f"network is a name, a module or a function of a seed, not {network!r}.")
     seeds, workers = _seeds(seeds), whole_number("workers", workers, most=1000)
-    if together and workers > 1:
+    if together is not None and yes_or_no("together", together) and workers > 1:
         raise ValueError("Networks in worker processes go one by one: drop together, or workers.")
 
     where, recipe = pick_device(device), get_recipe(recipe)
@@ -341,6 +342,8 @@ def paired_difference(
     level: float = 0.95,  # of the interval
 ) -> Difference:
     "Mean of a - b with Student's t-interval; each distillation seed is compared with itself."
+    for name, value in (("a", a), ("b", b), ("target", target or "")):
+        of_kind(name, value, str)
     level = real_number("level", level, " between 0 and 1", lambda x: 0 < x < 1)
     first, second = (_cells(_scored(rows), name, target) for name in (a, b))
     both = (first["mean"] - second["mean"]).dropna()

@@ -80,8 +80,8 @@ class Method:
     select: dict[str, list[Any]] = field(default_factory=dict)  # option -> values: model selection
 
     def __post_init__(self):
-        object.__setattr__(self, "make", self.make or self.name)
         typed_fields(self, "name", "make", "options", "prepare", "select")
+        object.__setattr__(self, "make", self.make or self.name)
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Evaluation:
     depth: int | None = None  # of a ConvNet; None: by image size
 
     def __post_init__(self):
-        object.__setattr__(self, "name", self.name or self.network)
         typed_fields(self, "name", "network", "networks", "width", "depth")
+        object.__setattr__(self, "name", self.name or self.network)
         whole_number("networks", self.networks, most=1000)
         get_recipe(self.recipe)
 

@@ -125,8 +125,8 @@ def with_plugs(recipe: Recipe, loss: Any = None, transform: Any = None, hooks: A
         recipe,
         schedule=make_plug("schedule", recipe.schedule),
         optimiser=make_plug("optimiser", recipe.optimiser),
-        loss=make_plug("loss", loss or recipe.loss),
-        transform=make_plug("transform", transform or recipe.transform),
+        loss=make_plug("loss", recipe.loss if loss is None else loss),
+        transform=make_plug("transform", recipe.transform if transform is None else transform),
         hooks=(*hooks, *(make_plug("hook", hook) for hook in recipe.hooks)),
     )
 

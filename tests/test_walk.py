@@ -9,6 +9,7 @@ from inspect import signature
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fake_trees import grow
@@ -17,6 +18,11 @@ from typer.testing import CliRunner
 import dgdd_nb as dg
 from dgdd_nb.cli import OPTIONS, app
 from dgdd_nb.engine import EngineSettings
+from dgdd_nb.evaluate import network_seeds, paired_difference, summarise
+from dgdd_nb.methods import METHODS
+from dgdd_nb.networks import FreshEncoders
+from dgdd_nb.study import Evaluation, Method
+from dgdd_nb.train import Recipe
 
 ODD = (
     "two words",
@@ -145,7 +151,8 @@ def test_names_with_signs_go_all_the_way(tmp_path):
 
 def tiny() -> dg.MultiDomain:
     "Two classes in two domains."
-    pictures = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
+    dice = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8, generator=dice)
     labels, domains = torch.arange(16) % 2, torch.arange(16) // 2 % 2
     return dg.MultiDomain.from_arrays(pictures, labels, domains)
 
@@ -164,7 +171,11 @@ def each(names: str, tried: tuple = ANY) -> dict:
     return dict.fromkeys(names.split(), tried)
 
 
-OWN_FOLDER = object()
+class At(str):
+    "A path in the place of the walk."
+
+
+OWN_FOLDER = At("own")
 OWN = [f.name for f in fields(EngineSettings) if f.name != "compile"]  # slow
 real = dg.Batch(data.images.float()[:4], torch.arange(4) // 2, torch.arange(4) % 2, 2, 2)
 fake = dg.Batch(torch.randn(2, 3, 8, 8), torch.arange(2), torch.arange(2), 2, 2)
@@ -176,7 +187,21 @@ HELPED = {  # what is no keyword of a function
     "real": lambda **odd: dg.domain_gradients(net, dg.DM(), replace(real, **odd), fake),
     "fake": lambda **odd: dg.domain_gradients(net, dg.DM(), real, replace(fake, **odd)),
     "layers": lambda layers: dg.distill(**{**RUN, "matcher": dg.DM(layers)}),
+    "fresh": lambda **odd: FreshEncoders(lambda seed: net, **odd),
+    "Method": Method,
+    "Evaluation": Evaluation,
+    "network_seeds": network_seeds,
+    "paired_difference": paired_difference,
+    "summarise": summarise,
 }
+SCORES = {"target": "t", "distillation_seed": [0, 0, 1, 1], "network_seed": [0, 0, 1, 1]}
+SCORES = pd.DataFrame({"method": ["DM", "RR"] * 2, **SCORES, "accuracy": [1.0, 2, 3, 4]})
+RECIPE = [f.name for f in fields(Recipe)]
+CHOICE = "source ipc seed per_domain"
+ONE = {"networks": 1, "recipe": {"epochs": 1}}
+STUDY = dg.Study("random", data="test_walk:tiny", targets="0", ipc=1, seeds=1)
+STUDY = replace(STUDY, evaluations=Evaluation(**ONE, width=4))
+HERE = {"folder": "out", "backend": "sequential", "progress": False}
 DOORS = {  # name: what works, and what else is given to each argument
     "MultiDomain.from_arrays": (
         {"images": data.images, "labels": data.labels, "domains": data.domains},
@@ -222,18 +247,53 @@ DOORS = {  # name: what works, and what else is given to each argument
         each("dataset K layers min_size seed features width depth encoder device"),
     ),
     "evaluate": (
-        {
-            "train_set": made,
-            "target": data,
-            "seeds": 1,
-            "recipe": {"epochs": 1},
-            "width": 4,
-            "device": "cpu",
-        },
-        {"train_set": WORDS, "target": WORDS, "device": WORDS},
+        {"train_set": made, "target": data, "seeds": 1, "recipe": {"epochs": 1}, "width": 4},
+        each("train_set target", (*ANY, {}, {"a": 3}, {3: data}, [data], data, real))
+        | each("seeds", (*ANY, 10**6, [1, 1], range(2), [10**30], "12", [2.5]))
+        | each("recipe", (*ANY, *({key: value} for key in RECIPE for value in (0, "x", 10**30))))
+        | each("network width depth transform loss hooks device together workers progress"),
     ),
-    "leave_one_out": ({"data": data}, {"setting": WORDS}),
-    "random": ({"source": data}, {"ipc": COUNTS}),
+    "leave_one_out": ({"data": data}, each("data setting", (*ANY, made, [data], "mdg"))),
+    "train": (
+        {"net": net, "data": real, "recipe": {"epochs": 1}, "seed": 0},
+        each("net data", (*ANY, [net], [net, net], dict, [3], data, made, [real]))
+        | each("recipe seed normalise loss transform hooks"),
+    ),
+    "whole": ({"source": data}, each("source", (*ANY, made, (data, data), [data]))),
+    "random": ({"source": data, "ipc": 1}, each(CHOICE, (*ANY, 10**6, [10**20, 1], {"0": 1}))),
+    "herding": ({"source": data, "ipc": 1, "features": "pixels"}, each(f"{CHOICE} features")),
+    "k_center": ({"source": data, "ipc": 1, "features": "pixels"}, each(f"{CHOICE} features")),
+    "register": ({"name": "mine", "make": "random"}, each("name make")),
+    "Encoders.__call__": ({"self": dg.Encoders(), "step": 0}, each("step")),
+    "fresh": ({"seed": 0, "life": 1}, each("seed life")),
+    "Method": ({"name": "DM"}, each("name make options prepare select")),
+    "Evaluation": (ONE, each("name network networks recipe width depth")),
+    "Study": (
+        vars(STUDY),
+        each(" ".join(vars(STUDY)), (*ANY, "DM", ["DM", "DM"], [Method("DM")], (10**20,), [2.5])),
+    ),
+    "run_study": ({"study": STUDY, **HERE}, each("study folder backend jobs address resume")),
+    "compare": (
+        {"source": data, "target": "0", "methods": ["random"], "ipc": 1, "seeds": 1, **ONE, **HERE},
+        each("source target folder methods baseline size ipc seeds networks recipe distill jobs"),
+    ),
+    "read_results": ({"results": At("results")}, each("results", (*ANY, SCORES, SCORES[:0]))),
+    "render": ({"results": At("results")}, each("results form baseline leave targets")),
+    "explore": (
+        {"source": data, "per_domain": 2},
+        each("source label image alpha beta title distilled matcher ipc per_domain shown seed"),
+    ),
+    "DistilledSet": (vars(made), each(" ".join(vars(made)), (*ANY, ["a", "b"], [-1] * 4))),
+    "DistilledSet.load": ({"folder": At("set")}, each("folder device")),
+    "DistilledSet.save": ({"self": made, "folder": "x"}, each("folder pictures")),
+    "DistilledSet.to": ({"self": made, "device": "cpu"}, each("device")),
+    "DistilledSet.show": ({"self": made}, each("per_class")),
+    "network_seeds": ({"networks": 1, "distillation_seed": 0}, each("networks distillation_seed")),
+    "paired_difference": (
+        {"rows": SCORES, "a": "DM", "b": "RR"},
+        each("rows a b target level", (*ANY, SCORES[:0], SCORES[["method"]])),
+    ),
+    "summarise": ({"rows": SCORES}, each("rows baseline", (*ANY, SCORES[:0], SCORES[["method"]]))),
 }
 TOUCHED = [(name, key) for name, (_, odd) in DOORS.items() for key in odd]
 
@@ -255,7 +315,8 @@ def test_every_function_works_or_says_one_sentence(name, key, place, tmp_path, m
     for part in () if name in HELPED else name.split("."):
         function = getattr(function, part)
     good, odd = DOORS[name]
-    good = {k: place / "own" if value is OWN_FOLDER else value for k, value in good.items()}
+    monkeypatch.setattr("dgdd_nb.methods.METHODS", dict(METHODS))
+    good = {k: place / value if isinstance(value, At) else value for k, value in good.items()}
     meant = natural(function, good, key)
     for value in (*meant, *odd[key]):
         try:
