@@ -342,7 +342,7 @@ def paired_difference(
     level: float = 0.95,  # of the interval
 ) -> Difference:
     "Mean of a - b with Student's t-interval; each distillation seed is compared with itself."
-    for name, value in (("a", a), ("b", b), ("target", target or "")):
+    for name, value in (("a", a), ("b", b), ("target", "" if target is None else target)):
         of_kind(name, value, str)
     level = real_number("level", level, " between 0 and 1", lambda x: 0 < x < 1)
     first, second = (_cells(_scored(rows), name, target) for name in (a, b))

@@ -146,7 +146,7 @@ def scene(
     c = number_of("class", label, source_of(source).classes) if named else label
     c = whole_number("label", c, 0, source_of(source).C - 1)
     per_domain, shown = whole_number("per_domain", per_domain), whole_number("shown", shown)
-    seed = whole_number("seed", seed, None)
+    seed, matcher = whole_number("seed", seed, None), DM() if matcher is None else matcher
     absent = [n for n, there in zip(source.domain_names, source.present[:, c]) if not there]
     if source.K < 2:
         raise ValueError("A scene compares domains: pass a source with two or more domains.")
@@ -168,7 +168,7 @@ def scene(
         few = chosen < K
         batch = Batch(real[few], data.labels[index][few], chosen[few], K, data.C)
         dice = generator(seed, "objective")
-        g = domain_gradients(net.requires_grad_(False), matcher or DM(), batch, synthetic, dice)
+        g = domain_gradients(net.requires_grad_(False), matcher, batch, synthetic, dice)
         g_domain = g.g_domain[:, image]
         loud = g_domain.double().flatten(1).norm(dim=1).tolist()
         level = null_level(K, samples=50_000, scale=loud if min(loud) > 0 else None)

@@ -947,7 +947,7 @@ def run_study(
     number_of("backend", backend, BACKENDS)
     number_of("resume", resume, ("exact", "anyway"))
     jobs = whole_number("jobs", jobs, most=1000)
-    if address and backend not in ("dask", "ray"):
+    if of_kind("address", address, str, type(None)) and backend not in ("dask", "ray"):
         raise ValueError("Give an address only with dask or ray.")
     needed = {"dask": "distributed", "ray": "ray"}.get(backend)
     if needed and find_spec(needed) is None:
@@ -1023,13 +1023,12 @@ def compare(
 ) -> "DataFrame | None":  # all rows, see `run_study`
     "Compare methods on one unseen domain: forecast, run, table with paired differences."
     ready, folder = {x.make: x for x in COMPARED}, user_path(folder)
-    methods = (
-        [methods] if isinstance(methods, (str, Method)) else of_kind("methods", methods, Sequence)
-    )
-    rows = tuple(x if isinstance(x, Method) else ready.get(x) or Method(x) for x in methods)
+    rows = [methods] if np.ndim(methods) == 0 else methods
+    rows = tuple(x if isinstance(x, Method) else ready.get(str(x)) or Method(x) for x in rows)
     names = [x.name for x in rows]
     plug, way = _plug_of(source, size, folder), Evaluation(networks=networks, recipe=recipe)
-    how = {"ipc": (ipc,), "seeds": seeds, "distill": distill or {}, "evaluations": (way,)}
+    how = {"ipc": (ipc,), "seeds": seeds, "evaluations": (way,)}
+    how |= {"distill": {} if distill is None else distill}
     how |= {"targets": (target,), "baseline": baseline if baseline in names else None}
     study = Study(rows, f"{target} left out", plug, **how)
     look_anew(study)
@@ -1041,7 +1040,7 @@ def compare(
         print(forecast(study, folder, run.get("jobs", 1)))
         return None
     table = run_study(study, folder, **run)
-    found = networks_of(table, ipc, study.evaluations[0].name)
+    found = networks_of(table, study.ipc[0], study.evaluations[0].name)
     print(as_markdown(summarise(found, study.baseline).drop(columns="target")))
     for a, b in (("DM + SGS", "DM, matched step"), ("DM", "random")):
         if {a, b} <= set(names):

@@ -264,7 +264,6 @@ DOORS = {  # name: what works, and what else is given to each argument
     "herding": ({"source": data, "ipc": 1, "features": "pixels"}, each(f"{CHOICE} features")),
     "k_center": ({"source": data, "ipc": 1, "features": "pixels"}, each(f"{CHOICE} features")),
     "register": ({"name": "mine", "make": "random"}, each("name make")),
-    "Encoders.__call__": ({"self": dg.Encoders(), "step": 0}, each("step")),
     "fresh": ({"seed": 0, "life": 1}, each("seed life")),
     "Method": ({"name": "DM"}, each("name make options prepare select")),
     "Evaluation": (ONE, each("name network networks recipe width depth")),
