@@ -90,9 +90,8 @@ def height_width(size: Any) -> tuple[int, int]:
     with suppress(ValueError):
         height, width = (whole_number("size", side, 1, 10_000) for side in both)
         return height, width
-    raise ValueError(
-        f"A size is a side in pixels or (height, width), from 1 to 10,000, not {size!r:.60}."
-    )
+    words = f"not {size!r:.60}: a side has 1 to 10,000"
+    raise ValueError(f"A size is a side in pixels or (height, width), {words}.")
 
 
 def names_of(kind: str, names: Any) -> tuple[str, ...]:
@@ -495,17 +494,6 @@ class Batch:
     K: int  # number of domains
     C: int  # number of classes
 
-    def __post_init__(self) -> None:
-        x, n = tensor_of("The images of a batch", self.images), whole_number("C", self.C)
-        y = tensor_of("The labels of a batch", self.labels)
-        if x.ndim != 4:
-            raise ValueError(f"A batch has images of shape (N, 3, H, W), not {tuple(x.shape)}.")
-        soft = y.is_floating_point() and tuple(y.shape) == (len(x), n)
-        made = {"images": x, "labels": y if soft else _integers("class", y, len(x)), "C": n}
-        made |= {"domains": _integers("domain", self.domains, len(x))}
-        for name, value in {**made, "K": whole_number("K", self.K)}.items():
-            object.__setattr__(self, name, value)
-
     def __len__(self) -> int:
         return len(self.images)
 
@@ -517,3 +505,16 @@ class Batch:
     def united(self) -> Batch:
         "The same images, all domains taken as one."
         return replace(self, domains=torch.zeros_like(self.domains), K=1)
+
+# %% ../nbs/00_data.ipynb #08505b52
+def batch_of(name: str, thing: Any) -> Batch:
+    "A batch with one class for each image whose parts fit each other (TypeError, ValueError)."
+    if not isinstance(thing, Batch):
+        raise TypeError(f"{name} must be a Batch, not a {type(thing).__name__}.")
+    images = tensor_of(f"The images of {name}", thing.images)
+    if images.ndim != 4 or not images.is_floating_point():
+        seen = f"{images.dtype} of shape {tuple(images.shape)}"
+        raise ValueError(f"The images of {name} must be normalised, (N, 3, H, W), not {seen}.")
+    parts = (("class", thing.labels), ("domain", thing.domains))
+    numbers = (_integers(f"{kind} in {name}", values, len(images)) for kind, values in parts)
+    return Batch(images, *numbers, whole_number("K", thing.K), whole_number("C", thing.C))

@@ -149,8 +149,8 @@ class Run:
 
     def __init__(self, engine: Engine, settings: DistillSettings):
         self.engine, self.settings, self.at = engine, settings, 0
-        source = engine.source
-        labels, domains = assign_domains(settings.ipc, source.present, source.classes)
+        there = engine.source.present, engine.source.classes
+        labels, domains = assign_domains(settings.ipc, *there)
         how = settings.init, settings.seed, engine.normalise
         start = initial_images(engine.source, labels, domains, *how)
         self.labels, self.domains = labels.to(engine.device), domains.to(engine.device)
@@ -416,10 +416,8 @@ def estimate(
     **more: Any,  # whatever else `distill` takes
 ) -> Forecast:
     "Steps, seconds each, seconds in all and peak memory of such a run, without running it."
-    measure, learned = (
-        whole_number("measure", measure, 0, 10_000),
-        DistillSettings.__dataclass_fields__,
-    )
+    measure = whole_number("measure", measure, 0, 10_000)
+    learned = DistillSettings.__dataclass_fields__
     free = [name for name in own_options(distill) if name not in learned]  # they cost nothing
     more = {name: value for name, value in more.items() if name not in free}
     run = begin(estimate, source, matcher, surgery, encoders, {"ipc": ipc, "steps": steps, **more})

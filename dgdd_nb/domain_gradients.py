@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import Batch
+from .data import Batch, batch_of
 from .files import global_dice
 from .matching import Matcher, Objective, as_matcher
 
@@ -52,14 +52,11 @@ class Layout:
 # %% ../nbs/11_domain_gradients.ipynb #8b23392f
 def layout_of(real: Batch, labels: Tensor) -> Layout:
     "Count the cells of a batch that is sorted by class and domain, as `sample` does it."
-    cell = real.labels * real.K + real.domains
-    sorted_ = (cell.diff() >= 0).all() & (labels.diff() >= 0).all()
-    inside = ((labels >= 0) & (labels < real.C)).all() & (real.labels < real.C).all()
-    inside &= (real.labels >= 0).all() & ((real.domains >= 0) & (real.domains < real.K)).all()
-    if not bool(inside):
-        words = f"0 to {real.C - 1} and domains 0 to {real.K - 1}"
-        raise ValueError(f"A batch that is compared has classes {words}: number them so.")
-    if not bool(sorted_):
+    cell, domains = real.labels * real.K + real.domains, ("domain", real.domains, real.K)
+    for kind, x, n in (("class", real.labels, real.C), ("class", labels, real.C), domains):
+        if bool(((x < 0) | (x >= n)).any()):
+            raise ValueError(f"The {kind} numbers of a batch must go from 0 to {n - 1}.")
+    if bool((cell.diff() < 0).any() | (labels.diff() < 0).any()):
         raise ValueError("Sort by class, then domain: the images of a batch are compared in order.")
     counts = torch.bincount(cell, minlength=real.K * real.C).view(real.C, real.K).T
     per_class = torch.bincount(labels, minlength=real.C)
@@ -223,13 +220,10 @@ def domain_gradients(
     dice: torch.Generator | None = None,  # for what draws at random; None: seed 0
 ) -> DomainGradients:  # g_domain (K, N, 3, H, W), g_dm (N, 3, H, W), losses (K, C), weight (K, N)
     "What each domain, and the union of all, wants of each image (SGS paper, eq. 6)."
-    for name, batch in {"real": real, "synthetic": synthetic}.items():
-        if not isinstance(batch, Batch) or batch.labels.ndim > 1:
-            kind = "soft labels" if isinstance(batch, Batch) else f"a {type(batch).__name__}"
-            raise TypeError(f"{name} must be a Batch with one class for each image, not {kind}.")
+    real, synthetic = batch_of("real", real), batch_of("synthetic", synthetic)
     if not isinstance(dice, (torch.Generator, type(None))):
         raise TypeError(f"dice must be a torch.Generator or None, not {dice!r:.60}.")
-    matcher, images = as_matcher(matcher), synthetic.images.detach().float().requires_grad_()
+    matcher, images = as_matcher(matcher), synthetic.images.detach().requires_grad_()
     state = (dice or torch.Generator(real.images.device).manual_seed(0)).get_state()
 
     def rolled() -> torch.Generator:

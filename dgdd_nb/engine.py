@@ -67,10 +67,9 @@ class EngineSettings:
     # (mean, std) of red, green and blue; None: those of the source
 
     def __post_init__(self) -> None:
-        most = {"width": 10_000, "depth": 100}
-        for name in ("real_batch", "micro_batch", "micro_batch_synthetic", *most):
+        for name in ("real_batch", "micro_batch", "micro_batch_synthetic", "width", "depth"):
             n = getattr(self, name)
-            n is None or whole_number(name, n, 1, most.get(name, 10**9))
+            n is None or whole_number(name, n, 1, 10**6 if name == "width" else ALL)
         if self.normalisation is not None:
             Normalisation(*self.normalisation)  # says what is wrong
         DSA(strategy_for(self.augment))

@@ -28,7 +28,7 @@ from .data import MultiDomain, height_width, names_of, number_of, whole_number
 from .files import replace_atomically, user_path
 
 # %% auto #0
-__all__ = ['read_image', 'Row', 'Listing', 'clear_cache', 'from_folder', 'threads']
+__all__ = ['read_image', 'Row', 'Listing', 'clear_cache', 'from_folder']
 
 # %% ../nbs/07_folders.ipynb #060db09d
 class _GreyRange(ValueError):
@@ -539,6 +539,14 @@ def _chosen(kind: str, names: Sequence[str] | None, found: Sequence[str]) -> tup
         number_of(kind, name, found)
     return tuple(names or found)
 
+
+def threads(workers: int) -> int:
+    "A number of threads for joblib: -1 is one per core (ValueError)."
+    count = whole_number("workers", workers, -1000, 1000)
+    if count == 0:
+        raise ValueError("workers must be a number of threads, or -1 for one per core, not 0.")
+    return count
+
 # %% ../nbs/07_folders.ipynb #1bb45e1d
 def _look_alike(one: str, other: str) -> bool:
     "Whether one name may be a misspelling of the other; s1 and s2 are not."
@@ -710,14 +718,6 @@ def from_folder(
         notes = [*_notes(listing, classes), *listing.notes, *listing.counts]
         print(*(f"note: {text}\n" for text in notes), sep="", end="")
     return data
-
-
-def threads(workers: int) -> int:
-    "A number of threads for joblib: -1 is one per core (ValueError)."
-    count = whole_number("workers", workers, -1000, 1000)
-    if count == 0:
-        raise ValueError("workers must be a number of threads, or -1 for one per core, not 0.")
-    return count
 
 
 def _notes(listing: Listing, classes: Sequence[str]) -> Iterator[str]:

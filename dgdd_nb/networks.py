@@ -112,13 +112,9 @@ class ConvNet(Encoder):
             if name not in _KINDS[kind]:
                 raise unknown_name(kind, name, list(_KINDS[kind]))
         self.input_shape = (channels, *height_width(size))
-        self.depth = default_depth(size) if depth is None else depth
-        self.depth = whole_number("depth", self.depth, 1, 100)
-        classes, channels = (
-            whole_number("classes", classes, 1, 10**6),
-            whole_number("channels", channels),
-        )
-        width = whole_number("width", width, 1, 10_000)
+        self.depth = default_depth(size) if depth is None else whole_number("depth", depth)
+        sizes = {"classes": classes, "channels": channels, "width": width}
+        classes, channels, width = (whole_number(name, n, 1, 10**6) for name, n in sizes.items())
         padding = 3 if self.input_shape == (1, 28, 28) else 1  # to 32 x 32, as in the reference
         maps = [side + 2 * padding - 2 for side in self.input_shape[1:]]
         shrink = 1 if pooling == "none" else 2

@@ -43,7 +43,8 @@ def style_statistics(
     "Channel mean and standard deviation of the named layers, one row per image."
     layers = names_of("layers", layers)
     if not layers:
-        raise ValueError("layers must be one name or more, such as ('conv1',), not empty.")
+        words = f"such as ('conv1',), not {layers!r}"
+        raise ValueError(f"Layers is a tuple of one name or more, {words}.")
     if not isinstance(encoder, (Encoder, type(None))):
         raise TypeError(f"encoder must be a network or None, not {encoder!r:.60}.")
     build = {"size": dataset.size, "width": width, "depth": depth, "seed": seed}
@@ -188,11 +189,8 @@ def pseudo_domains(
     own, more = (list(inspect.signature(f).parameters) for f in (pseudo_domains, style_statistics))
     for name in encoder:
         number_of("option of pseudo_domains", name, [*own[1:-1], *more[2:]])
-    dataset, K, seed = (
-        source_of(dataset),
-        whole_number("K", K, None),
-        whole_number("seed", seed, 0, 2**32 - 1),
-    )
+    dataset, K = source_of(dataset), whole_number("K", K, None)
+    seed = whole_number("seed", seed, 0, 2**32 - 1)  # as K-means takes it
     min_size = min_size if min_size is None else whole_number("min_size", min_size, None)
     pixels, labels = dataset.images.cpu().numpy(), dataset.labels.tolist()
     names = [(hashlib.blake2b(x, digest_size=16).digest(), c) for x, c in zip(pixels, labels)]

@@ -111,8 +111,9 @@ def null_level(
     arrows = null_arrows(K, samples, np.random.default_rng(seed), moduli, real)
     if scale is not None:
         scale = tensor_of("scale", scale, dtype=torch.float64).cpu()
-        if tuple(scale.shape) != (K,):
-            raise ValueError(f"scale must be {K} numbers, one for each domain, not {scale!r:.60}.")
+        if tuple(scale.shape) != (K,) or not bool(((scale > 0) & scale.isfinite()).all()):
+            words = f"finite numbers above 0, one for each domain, not {scale.tolist()!r:.60}"
+            raise ValueError(f"scale must be {K} {words}.")
         arrows = arrows * scale.numpy()[:, None]
     R = np.abs(arrows.sum(0)) / np.abs(arrows).sum(0)  # (9), eps = 0
     mean, mean_square = (float(x.mean()) for x in (R, R**2))

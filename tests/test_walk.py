@@ -213,7 +213,6 @@ DOORS = {  # name: what works, and what else is given to each argument
     "MultiDomain.hold_out": ({"self": data}, each("fraction seed")),
     "MultiDomain.to": ({"self": data, "device": "cpu"}, each("device")),
     "only": ({"names": "1"}, each("names", (*ANY, ("1", "1"), ["1", "0"]))),
-    "Batch": (vars(real), each("images labels domains K C")),
     "real": ({}, each("images labels domains K C")),
     "fake": ({}, each("images labels domains K C")),
     "domain_gradients": (
