@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .benchmarks import BENCHMARKS, list_benchmark
-from .data import number_of
+from .data import number_of, whole_number
 from .files import user_path
 from .folders import Listing, by_number, decoder_errors, fault_of, is_picture, list_images
-from .folders import name_problems, passed_over, split_of, subfolders, to_rgb
+from .folders import name_problems, passed_over, split_of, subfolders, threads, to_rgb
 
 # %% auto #0
 __all__ = ['Report', 'check']
@@ -329,10 +329,10 @@ def check(
     report = Report(root, name or _guess(root))
     _list(report)
     paths = [row.path for row in report.listing.rows]
-    n = max(0, min(len(paths), most))
+    n = min(len(paths), whole_number("most", most, 0))
     chosen = [paths[i * len(paths) // n] for i in range(n)]
-    threads = Parallel(n_jobs=workers, backend="threading", batch_size=100)
-    report.looks = dict(zip(chosen, threads(delayed(_look)(path) for path in chosen)))
+    opened = Parallel(n_jobs=threads(workers), backend="threading", batch_size=100)
+    report.looks = dict(zip(chosen, opened(delayed(_look)(path) for path in chosen)))
     if n < len(paths):
         report.notes.append(
             f"Opened {n:,} of {len(paths):,} files; to open all, in Python: "

@@ -639,7 +639,12 @@ def evaluate_command(
         task = replace(task, targets=by_shown_name(task.targets, learned))
         key = known.get("method", folder.name), made.recipe.get("seed", 0)
         todo[(str(folder), key[1]) if key in todo else key] = made, task
-    place = try_folder(out or sets[0])
+    try:
+        place, closed = try_folder(out or sets[0]), None
+    except OSError as error:  # the table is printed all the same
+        if out:
+            raise
+        place, closed = None, error
     workers = min(networks, workers or joblib.cpu_count(), 4 * joblib.cpu_count())
     for (method, seed), (made, task) in todo.items():
         how["seeds"] = network_seeds(networks, seed)
@@ -652,7 +657,10 @@ def evaluate_command(
     first, *others = rows["method"].unique()
     for other in others:
         typer.echo(str(paired_difference(rows, other, first)))
-    add_scores(place / "scores.csv", rows, how)
+    if place is None:
+        say(f"Note: the scores were not stored; name a folder with --out. {closed}")
+    else:
+        add_scores(place / "scores.csv", rows, how)
 
 # %% ../nbs/61_cli.ipynb #155a1de8
 @command("show", "made per_class out", "mine --per-class 5")
@@ -803,10 +811,11 @@ def run_command(study: Path, out: Path | None, dry_run: bool, **how: Any) -> Non
 def table_command(results: Path, baseline: str | None, form: str, csv: Path | None) -> None:
     "Show the finished trials of a study: mean, spread, paired differences, price."
     from dgdd_nb.results import read_results, render, what_ran
+    from dgdd_nb.study import plain
 
     if csv:
         csv.parent.mkdir(parents=True, exist_ok=True)
-        read_results(results).to_csv(csv, index=False)
+        plain(read_results(results), "csv").to_csv(csv, index=False)
     say(what_ran(results))
     typer.echo(render(results, form, baseline))
 
@@ -870,5 +879,15 @@ def notebooks_command(folder: Path, force: bool) -> None:
 
 
 def main() -> None:
-    "The command `dgdd`."
+    "The command `dgdd`; while Python still imports, a signal ends it with a sentence."
+
+    def stop(number: int, frame: Any) -> None:
+        os.write(2, b"\nStopped.\n")
+        os._exit(128 + number)
+
+    stop.ours = True  # `on_stop` takes its place
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup asks
+            signal.signal(number, stop)
     app()

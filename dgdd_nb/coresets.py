@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from .augment import strategy_for
-from .data import Batch, MultiDomain, whole_number
-from .distilled import DistilledSet, assign_domains, source_of
+from .data import Batch, MultiDomain, tensor_of, whole_number, yes_or_no
+from .distilled import DistilledSet, assign_domains, images_per_class, source_of
 from .files import derive_seed, generator
 from .networks import network, plain_torch
 from .train import get_recipe, train
@@ -73,8 +73,10 @@ def _choose(
     "Apply pick(candidates, how many, cell number) -> positions to every class or cell."
     source, seed = source_of(source), whole_number("seed", seed, None)
     labels, domains, present = source.labels.cpu(), source.domains.cpu(), source.present
-    if not per_domain:  # as if there were one domain
+    if not (per_domain := yes_or_no("per_domain", per_domain)):  # as if there were one domain
         domains, present = torch.zeros_like(domains), present.any(0, keepdim=True)
+    if (most := max(images_per_class(ipc, source.classes))) > len(source):  # before memory is taken
+        raise ValueError(f"There are {len(source)} images, {most} are asked for; lower ipc.")
     planned = torch.stack(assign_domains(ipc, present, source.classes), 1)
     cells, sizes = (x.tolist() for x in planned.unique(dim=0, return_counts=True))
     chosen = []
@@ -116,7 +118,7 @@ def find_features(
 ) -> tuple[Tensor, str]:
     "Features (N, D) of all images and where they come from; None: of a ConvNet trained on them."
     if isinstance(features, (Tensor, np.ndarray)):
-        features = torch.as_tensor(features)
+        features = tensor_of("The features", features)
         if features.ndim != 2 or len(features) != len(source):
             wanted, given = f"({len(source)}, D), one row per image", tuple(features.shape)
             raise ValueError(f"Features must have shape {wanted}, not {given}.")

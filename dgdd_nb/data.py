@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -36,19 +37,77 @@ def unknown_name(kind: str, name: object, options: Sequence[str]) -> ValueError:
 
 def number_of(kind: str, name: str, names: Sequence[str]) -> int:  # where `name` stands in `names`
     "The number of a name, or the error that suggests a better one."
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise unknown_name(kind, name, names)
     return list(names).index(name)
 
 
-def whole_number(name: str, value: object, least: int | None = 1) -> int:  # `value` as an int
+SEEDS = (-(2**63), 2**63 - 1)  # what torch takes
+
+
+def whole_number(
+    name: str, value: object, least: int | None = 1, most: int = 10**9
+) -> int:  # `value` as an int
     "A whole number of any type (int, numpy, a tensor), or the error that says what it must be."
+    number = least
     with suppress(TypeError):
         number = operator.index(value)
-        if not isinstance(value, bool) and (least is None or number >= least):
+        if not isinstance(value, bool) and (least is None or least <= number <= most):
             return number
-    bound = "" if least is None else f" from {least}"
-    raise ValueError(f"{name} must be a whole number{bound}, not {value!r}.")
+    bound = "" if least is None else f" from {least}" + f" to {most:,}" * (number > most)
+    raise ValueError(f"{name} must be a whole number{bound}, not {value!r:.60}.")
+
+
+def real_number(
+    name: str, value: Any, bound: str = "", fits: Callable[[float], bool] = bool
+) -> float:  # as it is, but a plain number
+    "A finite number of any type that fits its bound (such as ' above 0'), or such an error."
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    real = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    if not real or not -1e300 < number < 1e300 or (bound and not fits(number)):
+        raise ValueError(f"{name} must be a finite number{bound}, not {value!r:.60}.")
+    return number if abs(number) < 2**53 else float(number)  # torch takes no longer ones
+
+
+def of_kind(name: str, value: Any, *kinds: type) -> Any:  # `value` itself
+    "A value of one of these classes, or the error that says what it must be (TypeError)."
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} must be a {wanted}, not {type(value).__name__}.")
+    return value
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    "True or False, or the error that says so (TypeError)."
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, not {value!r:.60}.")
+    return bool(value)
+
+
+def height_width(size: Any) -> tuple[int, int]:
+    "(Height, width) of images given by one side or by both, of any whole type."
+    both = size if isinstance(size, (tuple, list)) else (size, size)
+    with suppress(ValueError):
+        height, width = (whole_number("size", side, 1, 10_000) for side in both)
+        return height, width
+    words = f"not {size!r:.60}: a side has 1 to 10,000"
+    raise ValueError(f"A size is a side in pixels or (height, width), {words}.")
+
+
+def names_of(kind: str, names: Any) -> tuple[str, ...]:
+    "Names as a tuple; one alone is a tuple of one (TypeError)."
+    try:
+        return (str(names),) if isinstance(names, str) else tuple(map(str, names))
+    except TypeError:
+        raise TypeError(f"{kind} must be a list of names, not {names!r:.60}.") from None
+
+
+def tensor_of(name: str, values: Any, **how: Any) -> Tensor:
+    "Numbers in an array, a list or a tensor as a tensor, or one sentence (TypeError)."
+    try:
+        return torch.as_tensor(values, **how)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"{name} must be an array of numbers, not {values!r:.60}.") from None
 
 # %% ../nbs/00_data.ipynb #9eea0cbd
 @dataclass(frozen=True)
@@ -205,9 +264,15 @@ def _codes(
 ) -> tuple[Tensor, tuple[str, ...]]:
     "One number per image, int64 (count,), and the names; `partial`: not every name has to occur."
     values = [values] * count if isinstance(values, str) else values  # all of one
-    names = (names,) if isinstance(names, str) and kind != "class" else names  # "0123": letters
+    if names is not None:  # "0123": letters
+        names = tuple(names) if isinstance(names, str) and kind == "class" else names
+        names = names_of(f"The {kind} names", names)
     if not isinstance(values, Tensor):
-        rows = list(values)
+        try:
+            rows = list(values)
+        except TypeError:
+            words = f"for each of {count} images, not {values!r:.60}"
+            raise TypeError(f"The {kind} must be one integer or name {words}.") from None
         nan = (float, np.floating)
         gaps = [i for i, x in enumerate(rows) if x is None or (isinstance(x, nan) and x != x)]
         if gaps:
@@ -216,7 +281,7 @@ def _codes(
     values = values.astype(str) if getattr(values.dtype, "kind", "") == "S" else values
     if isinstance(values, np.ndarray) and values.dtype.kind in "UO":
         words = [str(value) for value in values]
-        names = tuple(map(str, dict.fromkeys(words) if names is None else names))
+        names = tuple(dict.fromkeys(words)) if names is None else names
         number = {name: i for i, name in enumerate(names)}
         for word in words:
             if word not in number:
@@ -224,7 +289,7 @@ def _codes(
         values = [number[word] for word in words]
     codes = _integers(kind, values, count)
     used = codes.unique().tolist()
-    names = tuple(map(str, range(len(used)) if names is None else names))
+    names = tuple(map(str, range(len(used)))) if names is None else names
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"The {kind} name {twice!r} is given twice: give every {kind} its own.")
@@ -242,7 +307,7 @@ def _codes(
 
 def _integers(kind: str, values: Any, count: int) -> Tensor:
     "One integer per image, int64 (count,), or one sentence."
-    values = torch.as_tensor(values)
+    values = tensor_of(f"The {kind}", values)
     whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
     if not whole or tuple(values.shape) != (count,):
         seen = f"{values.dtype} of shape {tuple(values.shape)}"
@@ -327,12 +392,23 @@ class MultiDomain:
 
     def to(self, device: str | torch.device) -> MultiDomain:
         "The same on another device."
+        from dgdd_nb.files import pick_device
+
+        device = pick_device(device)
         return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS})
 
     def select(self, which: Any) -> MultiDomain:
         "The images of a bool mask (N,) or an integer index (M,); all names stay."
-        which = torch.as_tensor(which, device=self.device)
+        which, n = torch.atleast_1d(tensor_of("A selection", which, device=self.device)), len(self)
         which = which if which.numel() else which.long()  # an empty list
+        mask = which.dtype == torch.bool
+        fine = which.ndim == 1 and not which.is_floating_point() and not which.is_complex()
+        if fine and not mask:
+            which = which.long()  # torch takes bytes for a mask
+            fine = bool(((which >= -n) & (which < n)).all())
+        if not fine or (mask and len(which) != n):
+            words = f"True or False for each of {n} images, or numbers from 0 to {n - 1}"
+            raise ValueError(f"A selection is {words}, not {which!r:.60}.")
         chosen = replace(self, **{name: getattr(self, name)[which] for name in _COLUMNS})
         if not len(chosen):
             raise ValueError("This selection holds no image: choose at least one.")
@@ -345,7 +421,7 @@ class MultiDomain:
 
     def only(self, *names: str) -> MultiDomain:
         "These domains alone, numbered in the order given."
-        names = tuple(names[0]) if names and isinstance(names[0], (list, tuple)) else names
+        names = names_of("The domains to keep", names[0] if len(names) == 1 else names)
         numbers = [number_of("domain", name, self.domain_names) for name in names]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"Name each domain to keep once: {', '.join(self.domain_names)}.")
@@ -356,6 +432,7 @@ class MultiDomain:
 
     def leave_out(self, name: str) -> tuple[MultiDomain, MultiDomain]:
         "(source, target): train split of the other domains, test split (else all) of this one."
+        number_of("domain", name, self.domain_names)  # one
         target = self.only(name)
         if self.K == 1:
             raise ValueError(f"{name!r} is the only domain: leaving it out needs at least two.")
@@ -366,9 +443,9 @@ class MultiDomain:
 
     def hold_out(self, fraction: float = 0.2, seed: int = 0) -> tuple[MultiDomain, MultiDomain]:
         "(the rest, held out): a random share of every class of every domain, whole originals only."
-        if not 0 < fraction < 1:
-            raise ValueError(f"The fraction must lie between 0 and 1, not {fraction}.")
-        dice = torch.Generator().manual_seed(seed)
+        within = lambda x: 0 < x < 1  # noqa: E731
+        fraction = real_number("The fraction", fraction, " between 0 and 1", within)
+        dice = torch.Generator().manual_seed(whole_number("seed", seed, *SEEDS))
         held = _held_out(self.cell, self.groups, fraction, dice).to(self.device)
         if not bool(held.any()):
             raise ValueError("No class of any domain has two originals: bring more images.")
@@ -379,7 +456,7 @@ class MultiDomain:
         assert n >= 1, f"n counts images per class and domain, so at least 1, not {n}"
         order = torch.rand(len(self), generator=generator, device=self.device).argsort()
         order = order[self.cell[order].argsort(stable=True)]
-        return order[_places(self.cell_sizes, n, self.device)]
+        return order[_places(self.cell_sizes, min(n, max(self.cell_sizes)), self.device)]
 
     def show(self, per_class: int = 1, ax: Any = None) -> Any:
         "A band per domain, a column per class, the first images of each; grey where there is none."
@@ -428,3 +505,16 @@ class Batch:
     def united(self) -> Batch:
         "The same images, all domains taken as one."
         return replace(self, domains=torch.zeros_like(self.domains), K=1)
+
+# %% ../nbs/00_data.ipynb #08505b52
+def batch_of(name: str, thing: Any) -> Batch:
+    "A batch with one class for each image whose parts fit each other (TypeError, ValueError)."
+    if not isinstance(thing, Batch):
+        raise TypeError(f"{name} must be a Batch, not a {type(thing).__name__}.")
+    images = tensor_of(f"The images of {name}", thing.images)
+    if images.ndim != 4 or not images.is_floating_point():
+        seen = f"{images.dtype} of shape {tuple(images.shape)}"
+        raise ValueError(f"The images of {name} must be normalised, (N, 3, H, W), not {seen}.")
+    parts = (("class", thing.labels), ("domain", thing.domains))
+    numbers = (_integers(f"{kind} in {name}", values, len(images)) for kind, values in parts)
+    return Batch(images, *numbers, whole_number("K", thing.K), whole_number("C", thing.C))

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .data import Batch, MultiDomain, Normalisation, number_of, whole_number
+from .data import Batch, MultiDomain, Normalisation, number_of, real_number, whole_number
 from .distilled import DistilledSet, assign_domains, images_per_class, source_of
 from .domain_gradients import DomainGradients
 from .engine import Engine, EngineSettings, Forecast, forecast
@@ -36,6 +36,7 @@ from dgdd_nb.files import (
     save_tensors,
     settings_dict,
     try_folder,
+    user_path,
 )
 from .matching import Matcher, Objective
 from .networks import Encoders, FreshEncoders, plain_torch
@@ -101,12 +102,9 @@ class DistillSettings:
     engine: EngineSettings = field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ValueError(f"steps must be at least 0, not {self.steps}.")
-        if not self.lr > 0 or not 0 <= self.momentum < 1:
-            raise ValueError(
-                f"lr must be above 0 and momentum in [0, 1), not {self.lr} and {self.momentum}."
-            )
+        whole_number("steps", self.steps, 0, 10**8)
+        real_number("lr", self.lr, " above 0", lambda x: x > 0)
+        real_number("momentum", self.momentum, " from 0 to less than 1", lambda x: 0 <= x < 1)
 
 # %% ../nbs/16_distill.ipynb #ce15f3ca
 def fingerprint(source: MultiDomain) -> str:
@@ -152,7 +150,8 @@ class Run:
 
     def __init__(self, engine: Engine, settings: DistillSettings):
         self.engine, self.settings, self.at = engine, settings, 0
-        labels, domains = assign_domains(settings.ipc, engine.source.present)
+        there = engine.source.present, engine.source.classes
+        labels, domains = assign_domains(settings.ipc, *there)
         seed = settings.seed if settings.start_seed is None else settings.start_seed
         how = settings.init, seed, engine.normalise
         start = initial_images(engine.source, labels, domains, *how)
@@ -389,14 +388,14 @@ def distill(
         raise ValueError(f"resume must be 'exact', 'anyway' or 'never', not {resume!r}.")
     for name, every in {"checkpoint_every": checkpoint_every, "keep_every": keep_every}.items():
         every is None or whole_number(name, every)
-    if not callable(callback or print):
+    if callback is not None and not callable(callback):
         raise TypeError(f"callback is a function of (run, gradients), not {callback!r}.")
     given = {"ipc": ipc, "steps": steps, "seed": seed, "lr": lr, "momentum": momentum, "init": init}
     given["start_seed"] = start_seed
     run = begin(distill, source, matcher, surgery, encoders, {**given, **engine})
     if not isinstance(checkpoint, (str, Path, type(None))):
         raise TypeError(f"checkpoint is the path of a file, not {checkpoint!r}.")
-    path = None if checkpoint is None else Path(checkpoint)
+    path = None if checkpoint is None else user_path(checkpoint)
     if path and path.exists() and resume != "never":
         run.load(path, resume)
     if path and run.at < steps:
@@ -422,7 +421,8 @@ def estimate(
     **more: Any,  # whatever else `distill` takes
 ) -> Forecast:
     "Steps, seconds each, seconds in all and peak memory of such a run, without running it."
-    measure, learned = whole_number("measure", measure, 0), DistillSettings.__dataclass_fields__
+    measure = whole_number("measure", measure, 0, 10_000)
+    learned = DistillSettings.__dataclass_fields__
     free = [name for name in own_options(distill) if name not in learned]  # they cost nothing
     more = {name: value for name, value in more.items() if name not in free}
     run = begin(estimate, source, matcher, surgery, encoders, {"ipc": ipc, "steps": steps, **more})

@@ -10,6 +10,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
-from .data import MultiDomain, Normalisation, unknown_name, whole_number
+from .data import MultiDomain, Normalisation, of_kind, unknown_name, whole_number, yes_or_no
 from dgdd_nb.files import (
     json_ready,
     load_settings,
     load_tensors,
+    pick_device,
     save_tensors,
     try_folder,
     user_path,
@@ -134,7 +136,7 @@ _MOST = 2**36  # bytes that a set may have once its tiles are images: 64 GiB
 
 def _check(s: DistilledSet) -> None:
     "One sentence (ValueError, TypeError) about what cannot be right in a distilled set."
-    x, y, k, N = s.images, s.labels, s.domains, len(s.images)
+    x, y, k, N = s.images, s.labels, s.domains, (*s.images.shape, 0)[0]
     for kind, names in (("class", s.classes), ("domain", s.domain_names)):
         if doubled := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"The {kind} name {doubled[0]!r} stands twice: give each its own.")
@@ -146,7 +148,7 @@ def _check(s: DistilledSet) -> None:
     if not torch.isfinite(x).all():
         raise ValueError("Images hold NaN or infinity: the run diverged, lower its learning rate.")
     f = s.decode_factor
-    if not isinstance(f, int) or f < 1 or any(side % f for side in s.size):
+    if any(side % f for side in s.size):
         raise ValueError(f"decode_factor {f} does not divide the side of {s.size}.")
     if (size := x.nbytes * f**2) > _MOST:
         raise ValueError(f"decode_factor {f} makes {size / 2**30:.0f} GiB of the images: lower it.")
@@ -201,15 +203,20 @@ class DistilledSet:
     transfer_name: str = ""  # what reads that state, a name in `PLUGS["transform"]` of `train`
 
     def __post_init__(self) -> None:
-        self.classes, self.domain_names = tuple(self.classes), tuple(self.domain_names)
-        for name in ("labels", "domains"):
+        for name in _TENSORS:
             if isinstance(value := getattr(self, name), (list, tuple, np.ndarray)):
-                setattr(self, name, torch.as_tensor(value))
-        kinds = {"images": Tensor, "labels": Tensor, "domains": Tensor, "recipe": Mapping}
-        for name, kind in (kinds | {"normalisation": Normalisation}).items():
-            if not isinstance(value := getattr(self, name), kind):
-                made = type(value).__name__
-                raise TypeError(f"The {name} of a set must be a {kind.__name__}, not {made}.")
+                with suppress(TypeError, ValueError):  # of texts, for instance
+                    setattr(self, name, torch.as_tensor(value))
+        kinds = dict.fromkeys(("classes", "domain_names"), (Sequence, np.ndarray))
+        kinds |= dict.fromkeys(_TENSORS, (Tensor,)) | {"normalisation": (Normalisation,)}
+        for name, kind in (kinds | {"recipe": (Mapping,)}).items():
+            of_kind(f"The {name} of a set", getattr(self, name), *kind)
+        for name, kind in {"history": dict, "transfer": dict, "transfer_name": str}.items():
+            of_kind(f"The {name} of a set", getattr(self, name), kind, type(None))
+        self.classes, self.domain_names = (
+            tuple(map(str, names)) for names in (self.classes, self.domain_names)
+        )
+        self.decode_factor = whole_number("decode_factor", self.decode_factor)
         _check(self)
         self.images = self.images.detach()
         self.recipe = json_ready(self.recipe, "recipe")
@@ -262,7 +269,8 @@ class DistilledSet:
 
     def to(self, device: str | torch.device) -> DistilledSet:
         "The same set on another device."
-        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "domains")}
+        device = pick_device(device)
+        moved = {name: getattr(self, name).to(device) for name in _TENSORS}
         if self.transfer:
             moved["transfer"] = {name: x.to(device) for name, x in self.transfer.items()}
         return replace(self, **moved)
@@ -324,7 +332,7 @@ class DistilledSet:
             tensors[f"history/{name}"] = values.pop(name)
         meta = {name: getattr(self, name) for name in _FACTS}
         meta |= {"kind": "distilled set", "history": None if self.history is None else values}
-        failed = None
+        failed, pictures = None, yes_or_no("pictures", pictures)
         try:
             write_json(new / "card.json", _card(self, save_tensors(new / path.name, tensors, meta)))
             try:
@@ -353,7 +361,7 @@ class DistilledSet:
         if path.suffix != ".safetensors":
             path = path / "distilled.safetensors"
             if path.parent.is_dir() and not path.exists():
-                raise FileNotFoundError(f"{folder} holds no {path.name}: name a saved set.")
+                raise FileNotFoundError(f"{path.parent} holds no {path.name}: name a saved set.")
         tensors, meta = load_tensors(path, "distilled set", device)
         found: dict[str, dict] = {"": {}, "history": {}, "transfer": {}}
         for name, tensor in tensors.items():

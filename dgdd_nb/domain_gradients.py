@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import Batch
+from .data import Batch, batch_of
 from .files import global_dice
 from .matching import Matcher, Objective, as_matcher
 
@@ -52,11 +52,16 @@ class Layout:
 # %% ../nbs/11_domain_gradients.ipynb #8b23392f
 def layout_of(real: Batch, labels: Tensor) -> Layout:
     "Count the cells of a batch that is sorted by class and domain, as `sample` does it."
-    cell = real.labels * real.K + real.domains
-    assert (cell.diff() >= 0).all() and (labels.diff() >= 0).all(), "Sort by class, then domain."
+    cell, domains = real.labels * real.K + real.domains, ("domain", real.domains, real.K)
+    for kind, x, n in (("class", real.labels, real.C), ("class", labels, real.C), domains):
+        if bool(((x < 0) | (x >= n)).any()):
+            raise ValueError(f"The {kind} numbers of a batch must go from 0 to {n - 1}.")
+    if bool((cell.diff() < 0).any() | (labels.diff() < 0).any()):
+        raise ValueError("Sort by class, then domain: the images of a batch are compared in order.")
     counts = torch.bincount(cell, minlength=real.K * real.C).view(real.C, real.K).T
     per_class = torch.bincount(labels, minlength=real.C)
-    assert not (per_class.bool() & ~counts.any(0)).any(), "A class has no real images."
+    if bool((per_class.bool() & ~counts.any(0)).any()):
+        raise ValueError("A class has no real images: leave out its synthetic ones.")
     return Layout(tuple(map(tuple, counts.tolist())), tuple(per_class.tolist()))
 
 # %% ../nbs/11_domain_gradients.ipynb #b2362d4e
@@ -215,6 +220,9 @@ def domain_gradients(
     dice: torch.Generator | None = None,  # for what draws at random; None: seed 0
 ) -> DomainGradients:  # g_domain (K, N, 3, H, W), g_dm (N, 3, H, W), losses (K, C), weight (K, N)
     "What each domain, and the union of all, wants of each image (SGS paper, eq. 6)."
+    real, synthetic = batch_of("real", real), batch_of("synthetic", synthetic)
+    if not isinstance(dice, (torch.Generator, type(None))):
+        raise TypeError(f"dice must be a torch.Generator or None, not {dice!r:.60}.")
     matcher, images = as_matcher(matcher), synthetic.images.detach().requires_grad_()
     state = (dice or torch.Generator(real.images.device).manual_seed(0)).get_state()
 
@@ -223,6 +231,8 @@ def domain_gradients(
 
     if not isinstance(matcher, Objective):
         return from_losses(matcher, net, real, replace(synthetic, images=images), images, rolled)
+    if not hasattr(net, "extract"):
+        raise TypeError(f"net must be an encoder such as network(...), not a {type(net).__name__}.")
     with torch.no_grad():
         real_features = net.extract(real.images, matcher.layers)
     with torch.enable_grad():

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .augment import DSA, Params, apply, draw, strategy_for
-from .data import Batch, MultiDomain, Normalisation
+from .data import Batch, MultiDomain, Normalisation, whole_number
 from dgdd_nb.domain_gradients import (
     DomainGradients,
     Layout,
@@ -71,8 +71,7 @@ class EngineSettings:
     def __post_init__(self) -> None:
         for name in "real_batch micro_batch micro_batch_synthetic width depth renew".split():
             n = getattr(self, name)
-            if n is not None and n < 1:
-                raise ValueError(f"{name} must be at least 1, not {n}.")
+            n is None or whole_number(name, n, 1, 10**6 if name == "width" else ALL)
         if self.normalisation is not None:
             Normalisation(*self.normalisation)  # says what is wrong
         DSA(strategy_for(self.augment))
@@ -292,7 +291,7 @@ class Engine:
         last = self.device.type == "cuda" or width >= 64 or self.tail is not block_tail
         last = last if s.channels_last is None else s.channels_last
         self.form = torch.channels_last if last else torch.contiguous_format
-        self.factory = encoders or FreshEncoders
+        self.factory = FreshEncoders if encoders is None else encoders
         if not callable(self.factory):
             words = f"such as FreshEncoders, not {encoders!r}"
             raise TypeError(f"encoders is a class or a function of (build, seed), {words}.")

@@ -9,6 +9,7 @@ import copy
 import math
 import operator
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,21 @@ import torch
 from torch import nn
 
 from .augment import strategy_for
-from .data import Batch, MultiDomain, number_of, unknown_name, whole_number
-from .distilled import DistilledSet
+from dgdd_nb.data import (
+    Batch,
+    MultiDomain,
+    number_of,
+    of_kind,
+    real_number,
+    unknown_name,
+    whole_number,
+    yes_or_no,
+)
+from .distilled import DistilledSet, source_of
 from .files import derive_seed, follow_parent, pick_device, start_workers
 from .networks import chosen_size, plain_torch
 from .networks import network as build_network
-from .train import PLUGS, Recipe, get_recipe, make_plug, predict, train, with_plugs
+from .train import PLUGS, Diverged, Recipe, get_recipe, make_plug, predict, train, with_plugs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,7 +46,7 @@ __all__ = ['evaluate', 'network_seeds', 'summarise', 'paired_difference', 'leave
 class Scores:
     "Accuracy of several networks, trained alike from different seeds, on one target."
 
-    values: np.ndarray  # accuracy of each network after its last epoch, in per cent, shape (n,)
+    values: np.ndarray  # accuracy of each network, last epoch, per cent, (n,); NaN: it diverged
     per_class: np.ndarray  # the same per class, (n, C); NaN where the target lacks the class
     seeds: tuple[int, ...]  # one per network
     target: str  # name of the target domain(s)
@@ -87,9 +97,9 @@ def _with_transfer(made: DistilledSet, recipe: Recipe) -> Recipe:
 def _seeds(given: Any) -> tuple[int, ...]:
     "Seeds of networks: so many, or these; whole numbers of any type (TypeError, ValueError)."
     try:
-        many = (
-            [operator.index(s) for s in given] if np.ndim(given) else range(operator.index(given))
-        )
+        if not np.ndim(given):
+            return tuple(range(whole_number("seeds", operator.index(given), 1, 1000)))
+        many = [operator.index(s) for s in given]
     except TypeError:
         words = f"a number of networks, or a list of whole numbers, not {given!r}"
         raise TypeError(f"seeds is {words}.") from None
@@ -135,8 +145,8 @@ def evaluate(
             raise ValueError(f"Training images are {size}, target {part.size}; resize one of them.")
     if not isinstance(network, str) and not callable(network):
         raise TypeError(f"network is a name, a module or a function of a seed, not {network!r}.")
-    seeds, workers = _seeds(seeds), whole_number("workers", workers)
-    if together and workers > 1:
+    seeds, workers = _seeds(seeds), whole_number("workers", workers, most=1000)
+    if together is not None and yes_or_no("together", together) and workers > 1:
         raise ValueError("Networks in worker processes go one by one: drop together, or workers.")
 
     where, recipe = pick_device(device), get_recipe(recipe)
@@ -154,19 +164,26 @@ def evaluate(
         if isinstance(network, nn.Module):
             return copy.deepcopy(network)
         seed = derive_seed(seed, "evaluate-network")
-        named = isinstance(network, str)
-        return build_network(network, **sizes, seed=seed) if named else network(seed)
+        if isinstance(network, str):
+            return build_network(network, **sizes, seed=seed)
+        return of_kind("What network makes", network(seed), nn.Module)
 
-    def job(group: Sequence[int]) -> list[tuple[float, list[torch.Tensor]]]:
-        "For each network: accuracy in training, and for each target which answers are right."
+    def job(group: Sequence[int]) -> list[tuple[float, list[torch.Tensor], str]]:
+        "For each network: accuracy in training, by target which answers are right, what went wrong."
         follow_parent()
         torch.set_num_threads(threads)
         nets = [build(seed).to(where) for seed in group]
-        history = train(nets, data, ready, group, normalise=None if distilled else see)
+        try:
+            history = train(nets, data, ready, group, normalise=None if distilled else see)
+        except Diverged as error:  # the others are scored all the same
+            if len(group) > 1:
+                return [one for seed in group for one in job([seed])]
+            nothing = [torch.full((len(p),), math.nan) for p in targets.values()]
+            return [(math.nan, nothing, f"Network seed {group[0]}: {error}")]
         right = [
             [predict(n, p.images, see) == p.labels.cpu() for p in targets.values()] for n in nets
         ]
-        return list(zip(history["accuracy"][-1], right))
+        return [(*one, "") for one in zip(history["accuracy"][-1], right)]
 
     together = where.type == "cuda" and workers == 1 if together is None else together
     groups = [seeds] if together else [(seed,) for seed in seeds]
@@ -183,13 +200,19 @@ def evaluate(
         if callable(progress):
             progress(len(found), len(seeds))
 
+    if lost := [words for *_, words in found if words]:
+        if len(lost) == len(found):
+            raise Diverged(lost[0])
+        warnings.warn(
+            f"{lost[0]} Without a score (NaN): {len(lost)} of {len(found)}.", stacklevel=2
+        )
     kind = network if isinstance(network, str) else type(network).__name__
     if isinstance(network, str):
         sizes |= chosen_size(network, train_set.size, width, depth)
     used = asdict(recipe) | {"network": {"name": kind, **sizes}}
-    learned, scores = np.array([accuracy for accuracy, _ in found]), {}
+    learned, scores = np.array([accuracy for accuracy, *_ in found]), {}
     for t, (name, part) in enumerate(targets.items()):
-        right = torch.stack([answers[t] for _, answers in found]).double()  # (S, N)
+        right = torch.stack([answers[t].double() for _, answers, _ in found])  # (S, N)
         mine = nn.functional.one_hot(part.labels.cpu(), data.C).double()  # (N, C)
         values = 100 * right.sum(1) / len(part)
         per_class = 100 * (right @ mine) / mine.sum(0)  # 0 / 0 is NaN: the target lacks the class
@@ -203,13 +226,21 @@ def network_seeds(
     distillation_seed: int,  # of the training set
 ) -> range:  # seeds that no other training set has
     "Seeds of networks drawn anew for each distillation seed, for up to 1000 networks."
-    networks = whole_number("networks", networks)
+    networks = whole_number("networks", networks, most=1000)
     seed = whole_number("distillation_seed", distillation_seed, None)
-    if networks > 1000:
-        raise ValueError(f"A set has seeds for at most 1000 networks, not {networks}.")
     return range(1000 * seed, 1000 * seed + networks)
 
 # %% ../nbs/21_evaluate.ipynb #9da65ecb
+def _scored(rows: Any) -> DataFrame:
+    "Rows of scores as they are, or one sentence for what was given in their place."
+    from pandas import DataFrame
+
+    wanted = ["method", "target", "distillation_seed", "network_seed", "accuracy"]
+    if absent := [name for name in wanted if name not in of_kind("rows", rows, DataFrame)]:
+        raise ValueError(f"The rows have no column {absent[0]!r}: they need {', '.join(wanted)}.")
+    return rows
+
+
 def _cells(rows: DataFrame, method: str, target: str | None) -> DataFrame:
     "Mean, variance and number of networks of a method, by distillation seed and target."
     mine = rows[rows["method"] == method]
@@ -226,7 +257,9 @@ def summarise(
     "Mean, spread over distillation seeds and over networks; an average takes whole seeds only."
     import pandas as pd
 
-    lines, targets = [], list(rows["target"].unique())
+    lines, targets = [], list(_scored(rows)["target"].unique())
+    if baseline is not None and len(rows):
+        number_of("method", baseline, list(rows["method"].unique()))
     for target in [*targets, None] if len(targets) > 1 else targets:
         methods = rows["method"][rows["target"].isin(targets if target is None else [target])]
         for method in methods.unique():
@@ -309,9 +342,10 @@ def paired_difference(
     level: float = 0.95,  # of the interval
 ) -> Difference:
     "Mean of a - b with Student's t-interval; each distillation seed is compared with itself."
-    if not 0 < level < 1:
-        raise ValueError(f"The level of an interval lies between 0 and 1, not {level}.")
-    first, second = _cells(rows, a, target), _cells(rows, b, target)
+    for name, value in (("a", a), ("b", b), ("target", "" if target is None else target)):
+        of_kind(name, value, str)
+    level = real_number("level", level, " between 0 and 1", lambda x: 0 < x < 1)
+    first, second = (_cells(_scored(rows), name, target) for name in (a, b))
     both = (first["mean"] - second["mean"]).dropna()
     if both.empty:
         raise ValueError(f"{a} and {b} share no distillation seed and target; run both alike.")
@@ -386,5 +420,5 @@ def leave_one_out(
 ) -> Iterator[Task]:  # one task per domain: its name, its source, its targets by name
     """The task of each domain in turn. MDG leaves it out and learns from the others; ID learns from
     the others too, and scores on other images of them; SDG learns from it alone."""
-    for name in data.domain_names:
+    for name in source_of(data).domain_names:
         yield one_task(data, setting, name)

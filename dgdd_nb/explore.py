@@ -20,9 +20,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .data import Batch, MultiDomain, Normalisation, number_of
+from dgdd_nb.data import (
+    Batch,
+    MultiDomain,
+    Normalisation,
+    number_of,
+    of_kind,
+    real_number,
+    whole_number,
+)
 from .distill import initial_images
-from .distilled import DistilledSet
+from .distilled import DistilledSet, source_of
 from .domain_gradients import domain_gradients
 from .files import derive_seed, generator, replace_atomically
 from .fourier import inverse_spectrum, spectrum
@@ -134,8 +142,11 @@ def scene(
     seed: int = 0,  # of everything random
 ) -> Scene:
     "Compute all gradients of one synthetic image once; `ValueError`: no such class or image."
-    c = number_of("class", label, source.classes) if isinstance(label, str) else label
-    _between("label", c, 0, source.C - 1)
+    named = isinstance(label, str)
+    c = number_of("class", label, source_of(source).classes) if named else label
+    c = whole_number("label", c, 0, source_of(source).C - 1)
+    per_domain, shown = whole_number("per_domain", per_domain), whole_number("shown", shown)
+    seed, matcher = whole_number("seed", seed, None), DM() if matcher is None else matcher
     absent = [n for n, there in zip(source.domain_names, source.present[:, c]) if not there]
     if source.K < 2:
         raise ValueError("A scene compares domains: pass a source with two or more domains.")
@@ -146,7 +157,7 @@ def scene(
         )
     data = source.select(source.labels == c).to("cpu")
     images, domains, normalise = _start_images(source, c, distilled, ipc, seed)
-    _between("image", image, 0, len(images) - 1)
+    image = whole_number("image", image, 0, len(images) - 1)
     n = int(data.counts()[:, c].min())  # equally many of each domain: equal shares
     net = network(classes=data.C, size=data.size, seed=derive_seed(seed, "encoder"))
     index = data.sample(min(per_domain, n), generator(seed, "real"))
@@ -157,7 +168,7 @@ def scene(
         few = chosen < K
         batch = Batch(real[few], data.labels[index][few], chosen[few], K, data.C)
         dice = generator(seed, "objective")
-        g = domain_gradients(net.requires_grad_(False), matcher or DM(), batch, synthetic, dice)
+        g = domain_gradients(net.requires_grad_(False), matcher, batch, synthetic, dice)
         g_domain = g.g_domain[:, image]
         loud = g_domain.double().flatten(1).norm(dim=1).tolist()
         level = null_level(K, samples=50_000, scale=loud if min(loud) > 0 else None)
@@ -185,10 +196,11 @@ def _start_images(
 ) -> tuple[Tensor, Tensor, Normalisation]:
     "The synthetic images of one class, (N, 3, H, W), their domains, the normalisation of both."
     if distilled is None:
+        ipc = whole_number("ipc", ipc, most=len(source))
         domains = torch.arange(ipc) * source.K // ipc
         images = initial_images(source, torch.full_like(domains, c), domains, seed=seed)
         return images, domains, source.normalisation()
-    whole = distilled.to("cpu").decoded()
+    whole = of_kind("distilled", distilled, DistilledSet).to("cpu").decoded()
     mine = whole.hard_labels == c
     names = (whole.classes, whole.domain_names, whole.size)
     if names != (source.classes, source.domain_names, source.size) or not mine.any():
@@ -197,13 +209,6 @@ def _start_images(
             "domains of this source: pass the source that it was distilled from."
         )
     return whole.images[mine], whole.domains[mine].clamp(min=0), whole.normalisation
-
-
-def _between(name: str, value: float, low: float, high: float) -> float:
-    "A number in its range, or one sentence."
-    if isinstance(value, str) or not (math.isfinite(value) and low <= value <= high):
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}.")
-    return value
 
 # %% ../nbs/60_explore.ipynb #x-page
 _PAGE = """<!DOCTYPE html>
@@ -280,6 +285,7 @@ def _explorer() -> type:
 
 def _widget(kind: str, title: str, look: str, start: dict, scenes: Sequence[Scene] = (), **data):
     "An explorer of one kind; `start` is where its controls begin and where Reset brings them."
+    of_kind("title", title, str)
     data = {"kind": kind, "title": title, "look": look, "start": start, "live": True, **data}
     data["roles"] = COLOURS
     return _explorer()(data=data, state=start, scenes=[s.packed() for s in scenes])
@@ -297,7 +303,8 @@ def _gallery(
     if live := isinstance(source, MultiDomain):
         scenes = [scene(source, **options)]
     else:
-        scenes = [source] if isinstance(source, Scene) else list(source)
+        many = source if isinstance(source, Sequence) else [source]
+        scenes = [of_kind("A source that is no MultiDomain", one, Scene) for one in many]
     if len({(s.domain_names, s.classes, s.image.shape) for s in scenes}) != 1:
         raise ValueError(
             "An explorer needs at least one scene, and all of the same domains, classes and size."
@@ -349,8 +356,10 @@ def explore(
     **options: Any,  # of `scene`: distilled, matcher, ipc, per_domain, shown, seed
 ) -> AnyWidget:  # with .state, .save(path), .html()
     "Move alpha and beta of (11) and see gradients, spectra, R and the image after the step."
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        _between(name, value, -100, 100)
+    alpha, beta = (
+        real_number(name, value, " from -100 to 100", lambda x: -100 <= x <= 100)
+        for name, value in (("alpha", alpha), ("beta", beta))
+    )
     presets = [["default", SGS.alpha, SGS.beta], ["DM", 0, 0], ["alpha = 2", 2, 0]]
     return _gallery(
         "explore",
@@ -370,7 +379,7 @@ def arrows(
     K: int = 4,  # how many arrows to begin with, 2 to 8
 ) -> AnyWidget:  # with .state, .save(path), .html()
     "Turn and stretch K arrows and see their sum and the resultant length R (9)."
-    _between("K", K, 2, 8)
+    K = whole_number("K", K, 2, 8)
     angles = (0, 40, 80, 200, 120, 300, 160, 260)  # degrees
     start = {f"angle{k}": angle for k, angle in enumerate(angles)}
     start |= {f"length{k}": 1 for k in range(8)}
@@ -382,7 +391,7 @@ def arrows(
         "Resultant length of K arrows",
         "R is 1 when all arrows point the same way, whatever their lengths, and 0 when they "
         "cancel; random arrows still reach a level above 0, which falls as K grows.",
-        {"K": int(K), **start},
+        {"K": K, **start},
         noise=noise,
         styles=[{"colour": style.colour} for style in styles],
     )
@@ -403,7 +412,7 @@ def peel(
         "frequencies. Compare single domains: |mean of G| is R times the mean length, so for the "
         "mean part of the gap is arithmetic.",
         source,
-        {"threshold": _between("threshold", threshold, 0, 1)},
+        {"threshold": real_number("threshold", threshold, " from 0 to 1", lambda x: 0 <= x <= 1)},
         {"label": label, "image": image, **options},
         title="Frequency peeler",
     )

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -37,7 +37,7 @@ from torch import Tensor
 from .data import did_you_mean
 
 # %% auto #0
-__all__ = ['write_json', 'read_json', 'load_settings', 'settings_dict', 'save_tensors', 'load_tensors']
+__all__ = ['write_json', 'read_json', 'load_settings', 'typed_fields', 'settings_dict', 'save_tensors', 'load_tensors']
 
 # %% ../nbs/02_files.ipynb #de56a610
 def derive_seed(seed: int, stream: str, step: int = 0) -> int:  # 63 bits: fits a signed integer
@@ -101,7 +101,10 @@ def _unwritable(path: str | Path, error: OSError) -> OSError:
 # %% ../nbs/02_files.ipynb #335b3b3f
 def user_path(path: str | Path) -> Path:
     "A path as its user means it: `~` is the home folder, `$NAME` what the system knows by it."
-    return Path(os.path.expanduser(os.path.expandvars(path)))
+    try:
+        return Path(os.path.expanduser(os.path.expandvars(path)))
+    except TypeError:
+        raise TypeError(f"A path is a text or a Path, not {path!r:.60}.") from None
 
 # %% ../nbs/02_files.ipynb #4578fe92
 @contextmanager
@@ -368,6 +371,20 @@ def load_settings(
         error = _sentence(cls, table, error.errors()) if known else error
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{source}: {error}" if from_file else str(error)) from None
+
+
+@cache
+def _bare(cls: type, names: tuple[str, ...]) -> type:
+    "Some fields of a dataclass, without what it checks itself."
+    hints = get_type_hints(cls)
+    return make_dataclass(cls.__name__, [(name, hints[name]) for name in names])
+
+
+def typed_fields(settings: Any, *names: str) -> None:
+    "For a `__post_init__`: these fields as Python's own numbers and tuples, or one sentence."
+    table = {name: getattr(settings, name) for name in names}
+    for name, value in vars(load_settings(_bare(type(settings), names), table)).items():
+        object.__setattr__(settings, name, value)
 
 
 def settings_dict(settings: Any) -> dict:  # ready for `write_json` and `load_settings`

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import MultiDomain, number_of
+from .data import MultiDomain, height_width, names_of, number_of, whole_number
 from .files import replace_atomically, user_path
 
 # %% auto #0
@@ -529,8 +528,8 @@ def list_images(root: str | Path, domains: Sequence[str] | None = None) -> Listi
 
 def _listed(names: str | Sequence[str] | None) -> list[str] | None:
     "Names in composed form; one name alone is a list of one."
-    given = [names] if isinstance(names, str) else names
-    return None if given is None else [nfc(str(name)) for name in given]
+    names = None if isinstance(names, (list, tuple)) and not names else names
+    return None if names is None else [nfc(name) for name in names_of("The choice", names)]
 
 
 def _chosen(kind: str, names: Sequence[str] | None, found: Sequence[str]) -> tuple[str, ...]:
@@ -539,6 +538,14 @@ def _chosen(kind: str, names: Sequence[str] | None, found: Sequence[str]) -> tup
     for name in names or ():
         number_of(kind, name, found)
     return tuple(names or found)
+
+
+def threads(workers: int) -> int:
+    "A number of threads for joblib: -1 is one per core (ValueError)."
+    count = whole_number("workers", workers, -1000, 1000)
+    if count == 0:
+        raise ValueError("workers must be a number of threads, or -1 for one per core, not 0.")
+    return count
 
 # %% ../nbs/07_folders.ipynb #1bb45e1d
 def _look_alike(one: str, other: str) -> bool:
@@ -670,6 +677,7 @@ def from_folder(
 ) -> MultiDomain:  # uint8 RGB images with their classes, domains, splits and originals
     "Read a data set from a folder of folders (`ValueError`, `OSError`: what is wrong with it)."
     listing = root if isinstance(root, Listing) else list_images(root, domains)
+    pair = None if size is None else height_width(size)
     if listing is not root:
         for sentence in name_problems(listing, spelling=classes is None):
             raise ValueError(sentence)
@@ -694,7 +702,7 @@ def from_folder(
     originals = [i if r.group is None else r.group for i, r in enumerate(rows)]
     numbers = {name: i for i, name in enumerate(dict.fromkeys(originals))}
     data = MultiDomain.from_arrays(
-        _cached(listing, [r.path for r in rows], _pair(size), workers, cache),
+        _cached(listing, [r.path for r in rows], pair, threads(workers), cache),
         [r.label for r in rows],
         [r.domain for r in rows],
         classes=classes,
@@ -710,16 +718,6 @@ def from_folder(
         notes = [*_notes(listing, classes), *listing.notes, *listing.counts]
         print(*(f"note: {text}\n" for text in notes), sep="", end="")
     return data
-
-
-def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    "A size as (height, width)."
-    if size is None:
-        return None
-    pair = size if isinstance(size, Sequence) else (size, size)
-    if len(pair) != 2 or not all(isinstance(side, Integral) and side > 0 for side in pair):
-        raise ValueError(f"A size is a side in pixels or (height, width), not {size!r}.")
-    return int(pair[0]), int(pair[1])
 
 
 def _notes(listing: Listing, classes: Sequence[str]) -> Iterator[str]:

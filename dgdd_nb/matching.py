@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .data import Batch
+from .data import Batch, names_of
 
 # %% ../nbs/10_matching.ipynb #8f779e08
 class Objective:
@@ -49,6 +49,9 @@ class DM(Objective):
 
     layers: tuple[str, ...] = ("embed",)  # layers whose means are matched
     union_is_mean = True  # the loss sees the real images only through their mean
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", names_of("layers", self.layers))
 
     def __call__(
         self, real: dict[str, Tensor], synthetic: dict[str, Tensor], draw: Any = None
@@ -108,6 +111,10 @@ def as_matcher(
 ) -> Objective | Matcher:
     "Let a plain function serve: of (real, synthetic), or of (net, real, synthetic, dice)."
     if isinstance(thing, (Objective, Matcher)):
+        read = getattr(thing, "layers", layers)
+        if isinstance(read, str) or not read:
+            words = f"a tuple of names such as ('embed',), not {read!r}"
+            raise TypeError(f"The layers of {type(thing).__name__} are {words}.")
         return thing
     if isinstance(thing, type) or not callable(thing):
         raise TypeError(

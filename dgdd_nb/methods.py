@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from .coresets import by_features, herd, random, spread_out, whole
-from .data import MultiDomain, did_you_mean, number_of
+from .data import MultiDomain, did_you_mean, number_of, of_kind
 from .distill import distill
 from .distilled import DistilledSet
 from .engine import EngineSettings
@@ -147,7 +147,9 @@ def register(
     **options: Any,  # set in advance; whoever calls the method may change them
 ) -> None:
     "Give a method a name; a name that is there already is replaced."
-    METHODS[name] = make, options
+    if not isinstance(make, str) and not callable(make):
+        raise TypeError(f"make must be a function or the name of a method, not {make!r}.")
+    METHODS[of_kind("name", name, str)] = make, options
 
 
 register("whole", everything)

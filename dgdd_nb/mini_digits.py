@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import MultiDomain, number_of
+from .data import MultiDomain, names_of, number_of, whole_number
 
 # %% auto #0
 __all__ = ['mini_digits']
@@ -204,14 +204,12 @@ def mini_digits(
     domains: Sequence[str] = ("scan", "photo", "street", "print"),  # which domains, in this order
 ) -> MultiDomain:  # splits "train" and "test", classes "0" to "9"
     "Ten digits in four domains, made on the spot from scikit-learn's digits and photographs and 17 typefaces."
-    if size < 8 or train < 10 or test < 0 or seed < 0:
-        raise ValueError(
-            "mini_digits needs size >= 8, train >= 10, test >= 0 and seed >= 0, not "
-            f"size={size}, train={train}, test={test}, seed={seed}."
-        )
-    rows = []
-    for k, name in enumerate(domains):
+    size, seed = whole_number("size", size, 8, 256), whole_number("seed", seed, 0, 2**63 - 1)
+    train, test = whole_number("train", train, 10, 10**5), whole_number("test", test, 0, 10**5)
+    domains, rows = names_of("domains", domains), []
+    for name in domains or [""]:
         number_of("domain", name, tuple(_RECIPES))
+    for k, name in enumerate(domains):
         for split, n in enumerate((train, test) if test else (train,)):
             labels = torch.arange(n) % 10
             images, groups = draw_domain(name, labels, split, size, seed)

@@ -8,7 +8,6 @@ __all__ = ['ConvNet', 'network', 'Encoders', 'FreshEncoders', 'check_encoders']
 # %% ../nbs/03_networks.ipynb #41110166
 import functools
 import math
-import operator
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data import Batch, did_you_mean, unknown_name, whole_number
+from .data import SEEDS, Batch, did_you_mean, height_width, unknown_name, whole_number
 from .files import derive_seed
 
 # %% ../nbs/03_networks.ipynb #ba1bc830
@@ -59,27 +58,14 @@ class Encoder(nn.Module):
             )
 
 # %% ../nbs/03_networks.ipynb #fde3bc79
-def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(Height, width) of an image given by one side or by both."""
-    try:
-        both = size if isinstance(size, (tuple, list)) else (size, size)
-        height, width = map(operator.index, both)
-    except (TypeError, ValueError):
-        words = f"A size is one side in pixels, or (height, width), not {size!r}."
-        raise TypeError(words) from None
-    if min(height, width) < 1:
-        raise ValueError(f"A {height} x {width} image is empty; give a side of at least 1.")
-    return height, width
-
-
 def default_depth(size: int | tuple[int, int]) -> int:
     """Blocks D as in the literature: 3 up to side 32, 4 at 64, 5 at 128 (a 4 x 4 map is left)."""
-    return max(3, int(math.log2(max(min(_height_width(size)), 4) / 4)))
+    return max(3, int(math.log2(max(min(height_width(size)), 4) / 4)))
 
 
 def default_width(size: int | tuple[int, int]) -> int:
     """Channels of a block: 128 as in the literature, 32 up to side 16 (our choice, for speed)."""
-    return 32 if min(_height_width(size)) <= 16 else 128
+    return 32 if min(height_width(size)) <= 16 else 128
 
 
 _KINDS = {
@@ -125,12 +111,10 @@ class ConvNet(Encoder):
         for kind, name in kinds.items():
             if name not in _KINDS[kind]:
                 raise unknown_name(kind, name, list(_KINDS[kind]))
-        self.input_shape = (channels, *_height_width(size))
+        self.input_shape = (channels, *height_width(size))
         self.depth = default_depth(size) if depth is None else whole_number("depth", depth)
-        classes, channels, width = (
-            whole_number(name, n)
-            for name, n in (("classes", classes), ("channels", channels), ("width", width))
-        )
+        sizes = {"classes": classes, "channels": channels, "width": width}
+        classes, channels, width = (whole_number(name, n, 1, 10**6) for name, n in sizes.items())
         padding = 3 if self.input_shape == (1, 28, 28) else 1  # to 32 x 32, as in the reference
         maps = [side + 2 * padding - 2 for side in self.input_shape[1:]]
         shrink = 1 if pooling == "none" else 2
@@ -332,7 +316,7 @@ class Backbone(Encoder):
         seed: int,  # of the weights
     ):
         super().__init__()
-        self.build, self.input_shape = build, (3, *_height_width(size))
+        self.build, self.input_shape = build, (3, *height_width(size))
         self.net, calls = _build_quietly(build, seed), {}
 
         def note(name: str, *call: Any) -> None:
@@ -381,7 +365,7 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
     """A function that builds a network that is not a ConvNet, untrained."""
     from torchvision import models
 
-    place, _, rest = str(name).partition(":")
+    place, _, rest = name.partition(":")
     if place == "timm":
         try:
             import timm
@@ -389,16 +373,16 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
             raise ImportError(f"{name!r} needs timm; install it: `pip install timm`.") from None
         if not timm.is_model(rest):
             hint = did_you_mean(rest, timm.list_models())
-            raise ValueError(f"timm has no network {rest!r}{hint}; see `timm.list_models()`.")
+            raise ValueError(f"No network of timm is {rest!r}{hint}; see `timm.list_models()`.")
         fixed = getattr(timm.get_pretrained_cfg(rest), "fixed_input_size", False)
-        options = {"img_size": _height_width(size)} if fixed else {}
+        options = {"img_size": height_width(size)} if fixed else {}
         return functools.partial(timm.create_model, rest, num_classes=classes, **options)
     if rest:
         try:
             function = pkgutil.resolve_name(name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"No function {name!r} ({error}); write module:function.") from error
-        return functools.partial(function, classes=classes, size=_height_width(size))
+        return functools.partial(function, classes=classes, size=height_width(size))
     known = models.list_models(module=models)
     if name not in known:
         hint = did_you_mean(name, ["convnet", "convnet-bn", *known])
@@ -410,7 +394,7 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}  # one output instead of three
     if name.startswith("vit_"):
-        options |= {"image_size": _height_width(size)[0]}  # its position code has a fixed length
+        options |= {"image_size": height_width(size)[0]}  # its position code has a fixed length
     return functools.partial(models.get_model, name, **options)
 
 
@@ -424,8 +408,8 @@ def network(
     depth: int | None = None,  # ConvNet: number of blocks; None: by the size of the images
 ) -> Encoder:  # untrained, in training mode, on the CPU
     """An untrained network by name; equal seeds give equal weights."""
-    seed = whole_number("seed", seed, None)
-    kind, _, norm = str(name).partition("-")
+    seed, name = whole_number("seed", seed, *SEEDS), str(name)
+    kind, _, norm = name.partition("-")
     if kind == "convnet":
         norm = {"": "instance", "bn": "batch"}.get(norm, norm)
         width = default_width(size) if width is None else width
@@ -445,7 +429,7 @@ def network(
             return made
         return Backbone(build, classes=classes, size=size, seed=seed)
     except (RuntimeError, ValueError, AssertionError) as error:
-        height, wide = _height_width(size)
+        height, wide = height_width(size)
         raise ValueError(
             f"{name} cannot take {height} x {wide} images and {classes} classes ({error}); use "
             "larger images or another network."
@@ -464,7 +448,7 @@ class Encoders:
 
     def __call__(self, step: int) -> Encoder:
         """The network of a step, on the device of the run; its weights need no gradient."""
-        raise NotImplementedError
+        raise NotImplementedError("Encoders chooses no network: write a subclass with __call__.")
 
     def born(self, step: int) -> int:
         """The step at which the network of a step was new; in a pool they are renewed by turns."""
@@ -494,10 +478,9 @@ class FreshEncoders(Encoders):
         pool: int = 1,  # networks that take turns
         redraw: bool = False,  # other real images and augmentation at each step of a life
     ):
-        if life < 1:
-            raise ValueError(f"life = {life} keeps no network; give at least 1 step.")
-        self.net, self.seed, self.life = build(derive_seed(seed, "encoder")), seed, life
+        self.life, self.seed = whole_number("life", life), whole_number("seed", seed, None)
         self.pool, self.redraw = whole_number("pool", pool), redraw
+        self.net = build(derive_seed(seed, "encoder"))
         self.drawn: int | None = None  # step at which the weights were drawn
 
     def __call__(self, step: int) -> Encoder:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import MultiDomain, Normalisation, number_of, whole_number
+from .data import MultiDomain, Normalisation, names_of, number_of, tensor_of, whole_number
 from .distilled import source_of
 from .engine import default_real_batch
 from .files import pick_device
@@ -41,10 +41,12 @@ def style_statistics(
     device: str = "auto",  # where the network runs: auto, cpu, cuda, ...
 ) -> Tensor:  # float32 on the CPU, shape (N, D)
     "Channel mean and standard deviation of the named layers, one row per image."
-    if isinstance(layers, str) or not layers:
-        raise ValueError(
-            f"Layers is a tuple of one name or more, such as ('conv1',), not {layers!r}."
-        )
+    layers = names_of("layers", layers)
+    if not layers:
+        words = f"such as ('conv1',), not {layers!r}"
+        raise ValueError(f"Layers is a tuple of one name or more, {words}.")
+    if not isinstance(encoder, (Encoder, type(None))):
+        raise TypeError(f"encoder must be a network or None, not {encoder!r:.60}.")
     build = {"size": dataset.size, "width": width, "depth": depth, "seed": seed}
     net = encoder or network(classes=dataset.C, **build)
     flat = ("embed", "logits")  # without pixels
@@ -187,7 +189,8 @@ def pseudo_domains(
     own, more = (list(inspect.signature(f).parameters) for f in (pseudo_domains, style_statistics))
     for name in encoder:
         number_of("option of pseudo_domains", name, [*own[1:-1], *more[2:]])
-    dataset, K, seed = source_of(dataset), whole_number("K", K, None), whole_number("seed", seed, 0)
+    dataset, K = source_of(dataset), whole_number("K", K, None)
+    seed = whole_number("seed", seed, 0, 2**32 - 1)  # as K-means takes it
     min_size = min_size if min_size is None else whole_number("min_size", min_size, None)
     pixels, labels = dataset.images.cpu().numpy(), dataset.labels.tolist()
     names = [(hashlib.blake2b(x, digest_size=16).digest(), c) for x, c in zip(pixels, labels)]
@@ -215,9 +218,7 @@ def pseudo_domains(
         options = {"seed": seed, "normalise": learned.normalisation(), **encoder}
         features = style_statistics(data, layers, **options)
     else:
-        if not isinstance(features, (Tensor, np.ndarray)):
-            raise TypeError(f"Features are an array or a tensor (N, D), not {features!r}.")
-        features = torch.as_tensor(features).cpu()
+        features = tensor_of("features", features).cpu()
         if features.ndim != 2 or len(features) != len(data) or not bool(features.isfinite().all()):
             raise ValueError(
                 f"Features must be finite numbers, a row for each of the {len(data)} images, "

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .data import real_number, tensor_of, whole_number
 from .fourier import real_bins
 
 # %% ../nbs/13_resultant.ipynb #5a8c300e
@@ -20,7 +21,8 @@ def _aligned(weight: Tensor | None, values: Tensor) -> Tensor | None:
     "Shares of the domains (K, ...), with as many axes as the values; None: equal."
     if weight is None:
         return None
-    if weight.ndim > values.ndim or weight.shape[0] != values.shape[0]:
+    weight = tensor_of("weight", weight)
+    if not 0 < weight.ndim <= values.ndim or weight.shape[0] != values.shape[0]:
         raise ValueError(
             f"A weight of shape {tuple(weight.shape)} does not fit values of shape "
             f"{tuple(values.shape)}: it must have their first axes, domains first."
@@ -51,6 +53,10 @@ def resultant_length(
     unbiased: bool = False,  # True: root of `unbiased_square`, the null level taken off
 ) -> Tensor:  # real, shape (...), between 0 (cancel) and 1 (all the same direction)
     "Length of the sum of the domains' arrows over the sum of their lengths (SGS paper, eq. 9)."
+    G = tensor_of("G", G)
+    if not G.ndim or G.dtype == torch.bool:
+        raise ValueError(f"G must be one number for each domain, shape (K, ...), not {G!r:.60}.")
+    eps = real_number("eps", eps, " from 0", lambda x: x >= 0)
     if unbiased:
         return unbiased_square(G, eps, weight).clamp(0, 1).sqrt()
     G = _scaled(G, weight)
@@ -100,11 +106,15 @@ def null_level(
     scale: Sequence[float] | None = None,  # how loud each domain is, K numbers; None: equally
 ) -> NullLevel:  # mean, standard errors, quantiles
     "Level of R under pure noise, by Monte Carlo."
-    if K < 1 or samples < 2:
-        raise ValueError(f"A null level needs K >= 1 and samples >= 2, not {K} and {samples}.")
+    K, seed = whole_number("K", K, 1, 10**6), whole_number("seed", seed, 0, 2**63 - 1)
+    samples = whole_number("samples", samples, 2, 10**9 // K)  # so that they fit into memory
     arrows = null_arrows(K, samples, np.random.default_rng(seed), moduli, real)
     if scale is not None:
-        arrows = arrows * np.asarray(scale, dtype=float).reshape(K, 1)
+        scale = tensor_of("scale", scale, dtype=torch.float64).cpu()
+        if tuple(scale.shape) != (K,) or not bool(((scale > 0) & scale.isfinite()).all()):
+            words = f"finite numbers above 0, one for each domain, not {scale.tolist()!r:.60}"
+            raise ValueError(f"scale must be {K} {words}.")
+        arrows = arrows * scale.numpy()[:, None]
     R = np.abs(arrows.sum(0)) / np.abs(arrows).sum(0)  # (9), eps = 0
     mean, mean_square = (float(x.mean()) for x in (R, R**2))
     error, error_square = (float(x.std(ddof=1) / samples**0.5) for x in (R, R**2))

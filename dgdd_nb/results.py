@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .data import did_you_mean, number_of
+from .data import did_you_mean, number_of, of_kind
 from .evaluate import Difference, paired_difference, student_interval, summarise
 from .files import read_json, replace_atomically
 from .study import networks_of, plain, stored, tidy
@@ -26,7 +26,12 @@ def read_results(
     results: "str | Path | DataFrame",  # folder of a study, a file of `pack`, or rows read before
 ) -> "DataFrame":  # a row per network and domain; attrs["study"] holds the settings
     "All finished trials as one tidy table; ValueError where a file is damaged."
-    return tidy(*stored(results)) if isinstance(results, (str, Path)) else results
+    from pandas import DataFrame
+
+    rows = results if isinstance(results, DataFrame) else tidy(*stored(results))
+    if rows.empty or "study" not in rows.attrs:
+        raise ValueError("These rows are none, or not as read_results made them: read them anew.")
+    return rows
 
 # %% ../nbs/25_results.ipynb #r-paired
 def paired(
@@ -178,9 +183,13 @@ def render(
     number_of("format", form, [*_STYLES, "csv"])
     rows = read_results(results)
     found = lines(rows, baseline)
+    leave, targets = (
+        [x] if isinstance(x, str) and x else of_kind(name, x, Sequence)
+        for name, x in (("leave", leave), ("targets", targets))
+    )
     found = found[found.target.isin(targets)] if len(targets) else found
     if found.empty:
-        raise ValueError(f"The table has no line for {', '.join(targets)}.")
+        raise ValueError(f"The table has no line for {', '.join(map(str, targets))}.")
     if form == "csv":
         return plain(found, form).to_csv(index=False, lineterminator="\n")
 

@@ -18,6 +18,7 @@ import re
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,11 +30,12 @@ from statistics import median
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from . import __version__, methods
 from .coresets import random
-from .data import MultiDomain, number_of
+from .data import MultiDomain, number_of, of_kind, whole_number
 from .distill import differences, distill, fingerprint
 from .distilled import DistilledSet
 from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, own_task
@@ -51,6 +53,7 @@ from dgdd_nb.files import (
     settings_dict,
     start_workers,
     try_folder,
+    typed_fields,
     user_path,
     write_json,
 )
@@ -78,6 +81,7 @@ class Method:
     select: dict[str, list[Any]] = field(default_factory=dict)  # option -> values: model selection
 
     def __post_init__(self):
+        typed_fields(self, "name", "make", "options", "prepare", "select")
         object.__setattr__(self, "make", self.make or self.name)
 
 
@@ -94,7 +98,10 @@ class Evaluation:
     folds: int = 1  # random parts of the test images, each with a row: the spread over images
 
     def __post_init__(self):
+        typed_fields(self, "name", "network", "networks", "width", "depth", "folds")
         object.__setattr__(self, "name", self.name or self.network)
+        for name in ("networks", "folds"):
+            whole_number(name, getattr(self, name), most=1000)
         get_recipe(self.recipe)
 
 
@@ -119,6 +126,15 @@ class Study:
     paper: str | None = None  # benchmark of the paper to set beside, such as "pacs"
 
     def __post_init__(self):
+        for name in ("methods", "evaluations", "domains", "targets", "ipc"):  # of one: a tuple
+            value = getattr(self, name)
+            single = isinstance(value, (Method, Evaluation)) or np.ndim(value) == 0
+            object.__setattr__(self, name, (value,) if single else tuple(value))
+        rows = [Method(x) if isinstance(x, str) else x for x in self.methods]
+        object.__setattr__(self, "methods", tuple(of_kind("A method", x, Method) for x in rows))
+        for way in self.evaluations:
+            of_kind("An evaluation", way, Evaluation)
+        typed_fields(self, *(set(vars(self)) - {"methods", "evaluations"}))
         number_of("setting", self.setting, SETTINGS)
         number_of("selection", self.select_on, ("validation", "two out"))
         number_of("benchmark of the paper", self.paper or _PAPERS[0], _PAPERS)
@@ -128,11 +144,15 @@ class Study:
                 raise ValueError(f"Two rows are called {name!r}: give each its own name.")
         if self.baseline is not None:
             number_of("method as a baseline", self.baseline, rows)
-        counts = [*self.ipc, *(n for x in self.evaluations for n in (x.networks, x.folds))]
-        counts += [self.seeds, self.threads, self.selection_seeds]
-        counts += [len(rows), len(ways), len(self.ipc)]
-        if min(counts + [len(x) for method in self.methods for x in method.select.values()]) < 1:
-            raise ValueError("A study needs methods, values to select from, counts of at least 1.")
+        for name in ("seeds", "selection_seeds", "threads"):
+            whole_number(name, getattr(self, name), most=1000)
+        for number in self.ipc:
+            whole_number("ipc", number, most=1_000_000)
+        counts = [rows, ways, self.ipc, *(x for way in self.methods for x in way.select.values())]
+        if not all(counts):
+            raise ValueError(
+                "A study needs methods, evaluations, an ipc, and values to select from."
+            )
         places = {f"Method {x.name!r}": {**x.options, **x.select} for x in self.methods}
         for place, options in {**places, "[distill]": self.distill}.items():
             for name in _GIVEN.intersection(options):
@@ -154,6 +174,12 @@ def _data(text: str) -> tuple[MultiDomain, str]:
     return made, fingerprint(made)
 
 
+def look_anew(study: Study) -> None:
+    "Forget images in memory that came from a folder: it may have changed."
+    if isinstance(study.data, dict) and "root" in study.data:
+        _data.cache_clear()
+
+
 def data_of(study: Study) -> tuple[MultiDomain, str]:
     "Images of a study, read once by each process, and their SHA-256; `root` may hold ~ or $NAME."
     plug = study.data
@@ -168,7 +194,7 @@ def data_of(study: Study) -> tuple[MultiDomain, str]:
 PAIR = " + "  # between the names of two domains that are left out
 
 
-def names_of(study: Study) -> tuple[str, ...]:
+def task_names(study: Study) -> tuple[str, ...]:
     "Names of the tasks: domains, or pairs with one of the targets in them."
     names = data_of(study)[0].domain_names
     for name in study.targets:
@@ -286,7 +312,7 @@ def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
     "All trials, seeds outermost; where nothing is selected yet, with the first candidate."
     found = {}
     known = {(x["method"], x["target"], x["ipc"]): x["options"] for x in selected}
-    rows = product(range(study.seeds), study.ipc, names_of(study), study.methods)
+    rows = product(range(study.seeds), study.ipc, task_names(study), study.methods)
     for seed, ipc, target, method in rows:
         if method.select:
             first = next(iter(candidates(method).values()))
@@ -313,7 +339,12 @@ def score(way: Evaluation, made: DistilledSet, task: Task, seed: int) -> list[li
     for domain, part in task.targets.items():
         fold = torch.randperm(len(part), generator=generator(0, "folds")) % way.folds
         parts |= {(domain, i): part.select(fold == i) for i in fold.unique().tolist()}
-    found = evaluate(made, parts, seeds=network_seeds(way.networks, seed), **how)
+    with warnings.catch_warnings():  # the score of a network that diverged is missing
+        warnings.simplefilter("ignore")
+        found = evaluate(made, parts, seeds=network_seeds(way.networks, seed), **how)
+    for scores in found.values():
+        if lost := [s for s, value in zip(scores.seeds, scores.values) if value != value]:
+            raise ValueError(f"Networks diverged (seeds {lost}): lower the recipe's learning rate.")
     return [
         [way.name, domain, seed, round(value, 4)]
         for (domain, _), scores in found.items()
@@ -486,6 +517,8 @@ def rehearse(study: Study) -> None:
     "ValueError for what would fail in a trial: a part, an option, a size, a network."
     todo = trials(study)
     task = task_of(study, todo[0].target)
+    if (ipc := max(study.ipc)) > len(task.source):
+        raise ValueError(f"There are {len(task.source)} images, fewer than ipc={ipc}; lower ipc.")
     for way in study.evaluations:
         how = {"classes": task.source.C, "size": task.source.size, "seed": 0}
         network(way.network, **how, width=way.width, depth=way.depth)
@@ -590,7 +623,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     "Settings of a study and its finished trials in the order of the table, from a folder or a pack."
-    path = Path(path)
+    path = user_path(path)
     if path.suffix == ".jsonl":
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}: check the path.")
@@ -797,6 +830,7 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
 
 def missing(study: Study, folder: Path) -> list[Trial]:
     "Trials without a file, candidates first; ValueError where the folder or a trial is not fit."
+    look_anew(study)
     folder, open_ones = Path(folder), selection_study(study)
     selected = recorded(folder)
     agreed(study, folder, selected)
@@ -831,6 +865,7 @@ def forecast(
     jobs: int = 1,  # trials at the same time
 ) -> StudyForecast:
     "Number, time and memory of the missing trials, from short measurements (seconds to a minute)."
+    jobs = whole_number("jobs", jobs, most=1000)
     todo, known, scores, unknown, total = missing(study, Path(folder)), {}, {}, [], 0.0
     for one in map(read_trial, (Path(folder) / "trials").glob("*.json")):
         key = one["trial"]["method"]["name"], one["trial"]["ipc"]
@@ -950,7 +985,7 @@ def _run_trials(
 
 
 def run_study(
-    study: Study,  # what to compare
+    study: Study | str | Path,  # what to compare, or its TOML or JSON file
     folder: str | Path,  # where the results go; what is there is not computed again
     *,
     backend: str = "loky",  # "loky", "sequential", "dask" or "ray"
@@ -960,13 +995,15 @@ def run_study(
     progress: bool = True,  # forecast, bar with the time left, what was selected
 ) -> "DataFrame":  # all rows of the folder, one per trained network and scored domain
     "Select options where there are some, run the missing trials, return one tidy table."
-    folder = Path(folder).resolve()  # workers may have another current folder
+    study = study if isinstance(study, Study) else load_settings(Study, user_path(study))
+    folder = user_path(folder).resolve()  # workers may have another current folder
     if folder.is_file():
         raise ValueError(f"{folder} is a file: name a folder for the results.")
     number_of("backend", backend, BACKENDS)
     number_of("resume", resume, ("exact", "anyway"))
-    if jobs < 1 or (address and backend not in ("dask", "ray")):
-        raise ValueError("Give at least one job, and an address only with dask or ray.")
+    jobs = whole_number("jobs", jobs, most=1000)
+    if of_kind("address", address, str, type(None)) and backend not in ("dask", "ray"):
+        raise ValueError("Give an address only with dask or ray.")
     needed = {"dask": "distributed", "ray": "ray"}.get(backend)
     if needed and find_spec(needed) is None:
         advice = 'is missing: python -m pip install "dgdd_nb[cluster]".'
@@ -1008,8 +1045,8 @@ def _plug_of(source: Any, size: int | None, folder: Path) -> Plug:
     if isinstance(source, dict):
         return source
     more, name = {} if size is None else {"size": size}, str(source).replace("-", "_")
-    if Path(source).is_dir():
-        return {"name": "from_folder", "root": str(Path(source).resolve()), "quiet": True, **more}
+    if (path := user_path(source)).is_dir():
+        return {"name": "from_folder", "root": str(path.resolve()), "quiet": True, **more}
     if name not in methods.PARTS and ":" not in name:
         raise ValueError(f"There is no folder {source}: name one, or mini-digits.")
     return {"name": name, **more} if more else name
@@ -1040,13 +1077,16 @@ def compare(
     **run: Any,  # arguments of `run_study`: jobs, backend, resume, ...
 ) -> "DataFrame | None":  # all rows, see `run_study`
     "Compare methods on one unseen domain: forecast, run, table with paired differences."
-    ready = {x.make: x for x in COMPARED}
-    rows = tuple(x if isinstance(x, Method) else ready.get(x, Method(x)) for x in methods)
+    ready, folder = {x.make: x for x in COMPARED}, user_path(folder)
+    rows = [methods] if np.ndim(methods) == 0 else methods
+    rows = tuple(x if isinstance(x, Method) else ready.get(str(x)) or Method(x) for x in rows)
     names = [x.name for x in rows]
-    plug, way = _plug_of(source, size, Path(folder)), Evaluation(networks=networks, recipe=recipe)
-    how = {"ipc": (ipc,), "seeds": seeds, "distill": distill or {}, "evaluations": (way,)}
+    plug, way = _plug_of(source, size, folder), Evaluation(networks=networks, recipe=recipe)
+    how = {"ipc": (ipc,), "seeds": seeds, "evaluations": (way,)}
+    how |= {"distill": {} if distill is None else distill}
     how |= {"targets": (target,), "baseline": baseline if baseline in names else None}
     study = Study(rows, f"{target} left out", plug, **how)
+    look_anew(study)
     if data_of(study)[0].K == 1:  # nothing can be left out
         kept = [x for x in rows if x.make in ("random", "DM")] if rows == COMPARED else rows
         change = {"setting": "ID", "name": f"new images of {target}", "methods": tuple(kept)}
@@ -1055,7 +1095,7 @@ def compare(
         print(forecast(study, folder, run.get("jobs", 1)))
         return None
     table = run_study(study, folder, **run)
-    found = networks_of(table, ipc, study.evaluations[0].name)
+    found = networks_of(table, study.ipc[0], study.evaluations[0].name)
     print(as_markdown(summarise(found, study.baseline).drop(columns="target")))
     for a, b in (("DM + SGS", "DM, matched step"), ("DM", "random")):
         if {a, b} <= set(names):

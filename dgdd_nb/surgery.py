@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .data import unknown_name
+from .data import real_number, tensor_of, unknown_name
 from .domain_gradients import Complaint, DomainGradients, kind_of, watched
 from .fourier import column_weight, inverse_spectrum, real_bins, spectrum, spectrum_mean
 from .resultant import consensus, resultant_length
@@ -27,7 +27,7 @@ def shuffle_bins(
     generator: torch.Generator,  # source of the randomness
 ) -> Tensor:  # the same values at other frequencies, shape (..., H, W//2+1)
     "Shuffle over frequencies, each channel apart, keeping R(-w) = R(w) and the real bins."
-    if generator is None:
+    if not isinstance(generator, torch.Generator):
         raise ValueError("Shuffled R is random: pass a torch.Generator as dice.")
     H, half = R.shape[-2:]
     index = torch.arange(H * half).reshape(H, half)
@@ -87,14 +87,8 @@ def as_surgery(thing: Any) -> Callable:
 def set_numbers(surgery: Any, *names: str) -> None:
     "Make plain numbers of the weights of a surgery (ValueError: not finite, or no number)."
     for name in names:
-        value = getattr(surgery, name)
-        value = value.item() if getattr(value, "ndim", None) == 0 else value  # numpy, a tensor
-        kind = type(surgery).__name__
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not real or not math.isfinite(value):
-            raise ValueError(f"The {name} of {kind} must be a finite number, not {value!r}.")
-        if name == "eps" and value <= 0:
-            raise ValueError(f"The eps of {kind} must be above 0, not {value}.")
+        words, bound = f"The {name} of {type(surgery).__name__}", " above 0" * (name == "eps")
+        value = real_number(words, getattr(surgery, name), bound, lambda x: x > 0)
         object.__setattr__(surgery, name, value)
 
 
@@ -153,6 +147,8 @@ def decompose(
     "Split domain gradients, formula by formula (SGS paper, eq. 7 to 10)."
     if reading not in ("a", "b"):
         raise unknown_name("reading", reading, ("a", "b"))
+    g_domain, eps = tensor_of("g_domain", g_domain), real_number("eps", eps)
+    weight = None if weight is None else tensor_of("weight", weight)
     _check(g_domain, None, None, weight)
     G, mean, R, back = _agree(g_domain, eps, agreement, weight, dice)
     g_cls = back(R * mean)  # (10), first line

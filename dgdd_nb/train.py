@@ -23,12 +23,13 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from .augment import apply, draw, strategy_for
-from .data import Batch, unknown_name, whole_number
+from .data import Batch, MultiDomain, of_kind, unknown_name, whole_number
+from .distilled import DistilledSet
 from .files import derive_seed, generator, global_dice, load_settings
 from .networks import ConvNet, has_batch_norm, plain_torch
 
 # %% auto #0
-__all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'train', 'predict', 'check_training']
+__all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'Diverged', 'train', 'predict', 'check_training']
 
 # %% ../nbs/20_train.ipynb #e2b9f670
 @dataclass(frozen=True)
@@ -53,17 +54,18 @@ class Recipe:
         for key in ("epochs", "batch", "max_steps"):
             value = getattr(self, key)
             if key != "max_steps" or value is not None:
-                whole_number(f"{key} of a recipe", value)
+                whole_number(f"The {key} of a recipe", value)
         for key in ("lr", "momentum", "weight_decay"):
             if not isinstance(value := getattr(self, key), numbers.Real) or isinstance(value, bool):
-                raise TypeError(f"{key} of a recipe must be a number, not {value!r}.")
+                raise TypeError(f"The {key} of a recipe must be a number, not {value!r}.")
         if not (0 < self.lr < 100 and 0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
             raise ValueError(
                 "A recipe needs lr between 0 and 100, momentum from 0 to below 1 and weight_decay "
                 f"from 0, not {self.lr}, {self.momentum} and {self.weight_decay}."
             )
         if not isinstance(self.augment, str):
-            raise TypeError(f"augment of a recipe is a text such as 'none', not {self.augment!r}.")
+            words = f"is a text such as 'none', not {self.augment!r}"
+            raise TypeError(f"The augment of a recipe {words}.")
         strategy_for(self.augment)  # names an operation that does not exist
 
 
@@ -123,10 +125,13 @@ def with_plugs(recipe: Recipe, loss: Any = None, transform: Any = None, hooks: A
         recipe,
         schedule=make_plug("schedule", recipe.schedule),
         optimiser=make_plug("optimiser", recipe.optimiser),
-        loss=make_plug("loss", loss or recipe.loss),
-        transform=make_plug("transform", transform or recipe.transform),
+        loss=make_plug("loss", recipe.loss if loss is None else loss),
+        transform=make_plug("transform", recipe.transform if transform is None else transform),
         hooks=(*hooks, *(make_plug("hook", hook) for hook in recipe.hooks)),
     )
+
+
+_MOST_STEPS = 10_000_000
 
 
 def learning_rates(recipe: Recipe, per_epoch: int) -> tuple[np.ndarray, int | None]:
@@ -134,6 +139,10 @@ def learning_rates(recipe: Recipe, per_epoch: int) -> tuple[np.ndarray, int | No
     steps = recipe.epochs * per_epoch
     if recipe.max_steps is not None and recipe.max_steps < steps:  # whole epochs if there is one
         steps = recipe.max_steps // per_epoch * per_epoch or recipe.max_steps
+    if steps > _MOST_STEPS:
+        raise ValueError(
+            f"A recipe has at most {_MOST_STEPS:,} steps, not {steps:,}: lower epochs."
+        )
     factors, restart = make_plug("schedule", recipe.schedule)(steps, per_epoch)
     return recipe.lr * factors, restart
 
@@ -263,6 +272,10 @@ def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, 
     return torch.stack(record)
 
 # %% ../nbs/20_train.ipynb #d6f57170
+class Diverged(ValueError):
+    "A training came to NaN or infinity."
+
+
 @plain_torch()
 def train(
     net: nn.Module | Sequence[nn.Module],  # trained in place; several: all at once
@@ -278,8 +291,17 @@ def train(
     "Train by the recipe to its last epoch; the seed decides all, no global generator moves."
     recipe = with_plugs(get_recipe(recipe), loss, transform, hooks)
     recipe = replace(recipe, augment=strategy_for(recipe.augment))
-    several = not isinstance(net, nn.Module)
-    nets, seeds = (list(net), list(seed)) if several else ([net], [seed])
+    several = isinstance(net, Sequence)
+    nets = [of_kind("What is trained", one, nn.Module) for one in (net if several else [net])]
+    seeds = [whole_number("seed", s, None) for s in (seed if np.ndim(seed) else [seed])]
+    if not len(nets) == len(seeds) > 0:
+        raise ValueError(
+            f"There are {len(seeds)} seeds for {len(nets)} networks: give each its own."
+        )
+    of_kind("data", data, Batch, DistilledSet, MultiDomain)
+    if not (callable(normalise) or normalise is None and data.images.is_floating_point()):
+        words = "need as normalise a function that makes them float"
+        raise TypeError(f"Images of type {data.images.dtype} {words}, not {normalise!r}.")
     sizes, found = _batch_sizes(len(data), recipe.batch, nets[0]), []
     rates, restart = learning_rates(recipe, len(sizes))
     alone = recipe.transform is not None or recipe.hooks  # they may look into the network
@@ -292,9 +314,9 @@ def train(
     record = torch.cat(found, dim=2).cpu().double()  # (steps, 3, S)
     if not (fine := record.isfinite().flatten(1).all(1)).all():
         step = int(fine.int().argmin())
-        raise ValueError(f"Training diverged at step {step}: lower the recipe's learning rate.")
+        raise Diverged(f"Training diverged at step {step}: lower the recipe's learning rate.")
     if not all(bool(p.isfinite().all()) for one in nets for p in one.parameters()):
-        raise ValueError("Training diverged at the last step: lower the recipe's learning rate.")
+        raise Diverged("Training diverged at the last step: lower the recipe's learning rate.")
     history = {"loss": [], "accuracy": []}
     for epoch in record.split(len(sizes)):
         losses, right, images = epoch.unbind(1)

@@ -88,6 +88,29 @@ def test_a_study_is_run_once_and_shown_in_four_ways(study):
     assert status == 1 and "choose another folder with --out" in said
 
 
+def test_scores_of_a_set_in_a_closed_folder_are_printed(tmp_path, monkeypatch):
+    def closed(folder):
+        raise PermissionError(f"{folder} could not be written: choose a folder.")
+
+    where = "--method", "random", "--out", tmp_path / "set"
+    assert dgdd("distill", *TINY, *where)[0] == 0
+    monkeypatch.setattr("dgdd_nb.files.try_folder", closed)
+    options = "--networks", 1, "--width", 4, "--workers", 1, "--set", "epochs=1"
+    status, said = dgdd("evaluate", tmp_path / "set", *options)
+    assert status == 0 and "chance 10.0" in said and "name a folder with --out" in said
+    assert not (tmp_path / "set" / "scores.csv").exists()
+    status, said = dgdd("evaluate", tmp_path / "set", *options, "--out", tmp_path / "else")
+    assert status == 1 and "chance" not in said  # before the work
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_python_imports_ends_with_a_sentence(name):
+    code = "import os, signal, dgdd_nb.cli as cli\n"
+    code += f"cli.app = lambda: os.kill(os.getpid(), signal.{name})\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (128 + getattr(signal, name), "Stopped.")
+
+
 def test_a_dry_run_says_what_it_would_take_and_makes_nothing(study, tmp_path):
     status, said = dgdd("run", study / "tiny.toml", "--results", tmp_path / "r", "--dry-run")
     assert status == 0 and "3 trials, " in said and not (tmp_path / "r" / "trials").exists()

@@ -215,8 +215,8 @@ def test_descriptions():
         ({"stesp": 1}, "did you mean 'steps'"),
         ({"widht": 1}, "did you mean 'width'"),
         ({"width": "wide"}, "width"),
-        ({"real_batch": 0}, "at least 1"),
-        ({"steps": -1}, "at least 0"),
+        ({"real_batch": 0}, "whole number from 1"),
+        ({"steps": -1}, "whole number from 0"),
         ({"lr": 0.0}, "above 0"),
         ({"init": "zeros"}, "noise"),
         ({"draw": "mixtur"}, "mixture"),
@@ -225,6 +225,7 @@ def test_descriptions():
         ({"matcher": DM(layers=("embedd",))}, "embed"),
         ({"source": make_source().only("0"), "surgery": SGS()}, "there is only '0'"),
         ({"lr": 1e30}, "lower lr"),
+        ({"source": make_source().select(make_source().labels != 1)}, "Class '1' is in no domain"),
     ],
 )
 def test_each_mistake_gets_one_sentence(changes, words):
@@ -279,7 +280,7 @@ def test_given_constants_are_those_of_the_set():
         ({"keep_every": -1}, "keep_every must be"),
         ({"callback": 3}, "callback"),
         ({"checkpoint": 3}, "path of a file"),
-        ({"width": 0}, "width must be at least 1"),
+        ({"width": 0}, "width must be a whole number from 1"),
         ({"width": 10**6}, "does not fit into memory"),
         ({"lr": float("nan")}, "finite"),
         ({"lr": 1e9}, "standard deviations: lower lr"),

@@ -23,6 +23,7 @@ from dgdd_nb.evaluate import (
     student_interval,
     summarise,
 )
+from dgdd_nb.files import derive_seed
 from dgdd_nb.networks import network as build
 from dgdd_nb.train import PLUGS, get_recipe
 
@@ -45,6 +46,28 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_network_that_diverges_leaves_the_others_their_scores(together, one_thread):
+    bad = derive_seed(1, "evaluate-network")
+
+    def start(seed):
+        net = build(classes=2, size=16, seed=seed, width=4)
+        if seed == bad:
+            torch.nn.init.constant_(net.classifier.weight, math.nan)
+        return net
+
+    options = {"recipe": SHORT, "network": start, "device": "cpu", "together": together}
+    with pytest.warns(UserWarning, match=r"^Network seed 1: .*at step 0.*Without a score.*1 of 3"):
+        found = evaluate(toy(24), toy(40), seeds=3, **options)
+    assert np.isnan(found.values).tolist() == [False, True, False] and math.isnan(found.mean)
+    fine = evaluate(toy(24), toy(40), seeds=(0, 2), **options)
+    np.testing.assert_allclose(found.values[[0, 2]], fine.values, atol=6)  # one by one, or stacked
+    line = summarise(pd.concat([found.rows("DM")]))
+    assert line.networks.tolist() == [2]  # too few for a claim of three
+    with pytest.raises(ValueError, match="Network seed 1: Training diverged"):
+        evaluate(toy(24), toy(40), seeds=[1], **options)
 
 
 def test_workers_give_the_same_numbers_and_need_no_registry(one_thread, monkeypatch):
@@ -245,12 +268,12 @@ def test_natural_types_give_the_same_scores(given, plain):
         ({"target": toy(8).leave_out("0")}, "score on a MultiDomain"),
         ({"seeds": "2"}, "number of networks"),
         ({"seeds": 1.5}, "number of networks"),
-        ({"seeds": -1}, "at least one network seed"),
+        ({"seeds": -1}, "seeds must be a whole number from 1"),
         ({"workers": -1}, "workers must be a whole number from 1"),
         ({"network": 3}, "a name, a module or a function"),
         ({"network": lambda seed: build("convnet", classes=5, size=16, seed=0)}, "5 outputs for 2"),
         ({"width": 0}, "width must be"),
-        ({"depth": 10**6}, "lower the depth"),
+        ({"depth": 50}, "lower the depth"),
         ({"recipe": None}, "A recipe is a name"),
         ({"hooks": 3}, "hooks is a list"),
     ],

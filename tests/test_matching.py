@@ -121,7 +121,7 @@ def test_dice_are_the_same_for_all_and_follow_the_seed():
 def test_unsorted_batches_are_refused():
     net, real, synthetic = problem([[4, 4]] * 3)
     back = Batch(real.images.flip(0), real.labels.flip(0), real.domains.flip(0), K, C)
-    with pytest.raises(AssertionError, match="Sort by class"):
+    with pytest.raises(ValueError, match="Sort by class"):
         layout_of(back, synthetic.labels)
 
 

@@ -138,7 +138,7 @@ def test_what_leaves_nothing_to_chance():
         ("DM", {"matcher": "DN"}, "There is no part 'DN'"),
         ("DM", {"surgery": {"alpha": 1}}, "needs a name"),
         ("DM", {"encoders": {"name": "fresh", "lfie": 5}}, "did you mean 'life'"),
-        ("DM", {"encoders": {"name": "fresh", "life": 0}}, "at least 1 step"),
+        ("DM", {"encoders": {"name": "fresh", "life": 0}}, "life must be a whole number"),
     ],
 )
 def test_mistakes_get_a_sentence(source, name, options, says):

@@ -212,7 +212,6 @@ def test_bad_input_is_refused_in_a_sentence(digits):
         r"tuple of one name or more, such as \('conv1',\), not \(\)": lambda: style_statistics(
             one, ()
         ),
-        r"such as \('conv1',\), not 'conv1'": lambda: pseudo_domains(one, 3, layers="conv1"),
         r"each of the 200 images": lambda: pseudo_domains(one, 3, features=torch.zeros(3, 2)),
         r"finite numbers": lambda: pseudo_domains(one, features=torch.full((200, 2), torch.nan)),
         r"not the same images": lambda: cluster_report(digits, one),

@@ -9,7 +9,9 @@ import statistics
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dgdd_nb.cli import app
 from dgdd_nb.evaluate import student_interval, summarise
 from dgdd_nb.results import (
     lines,
@@ -336,6 +338,15 @@ def test_names_are_no_markup(form, tmp_path):
         len({line.replace(r"\|", "").count("|") for line in text.splitlines()}) == 1
         or form != "markdown"
     )
+
+
+def test_a_formula_among_the_names_is_a_text_in_a_table_for_spreadsheets(tmp_path):
+    path = packed(tmp_path / "x.jsonl", "MDG", [method("=1+1")], [(0, "-t", 0, {"-t": [1, 2]})])
+    done = CliRunner().invoke(app, ["table", str(path), "--csv", str(tmp_path / "x.csv")])
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader((tmp_path / "x.csv").read_text(encoding="utf-8").splitlines()))
+    assert {(row["method"], row["target"]) for row in rows} == {("'=1+1", "'-t")}
+    assert [float(row["accuracy"]) for row in rows] == [1, 2]
 
 
 def change(*path, value):

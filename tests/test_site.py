@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from browsing import opened
 from shared import ROOT, tool
+
+from dgdd_nb.study import plain
 
 for needed in ("nbdev", "smalldocs", "latex2mathml", "ziamath", "fontTools"):
     pytest.importorskip(needed, reason=f"{needed} is not installed (extra dev)")
@@ -99,6 +103,36 @@ def test_built_site_is_in_order(built):
     assert site.undocumented(built) == []
     pages = {path.relative_to(built).with_suffix(".ipynb") for path in built.rglob("*.html")}
     assert pages == {path.relative_to(site.NBS) for path in site.notebooks()}
+
+
+def test_names_in_stored_outputs_are_no_tags(tmp_path, monkeypatch):
+    """Classes and domains are called as their folders are; the page shows the letters."""
+    from smalldocs.site import build
+
+    rude = "<img src=x onerror=alert(1)>"
+    table = plain(pd.DataFrame({"method": [rude]}))
+    kinds = {"text/plain": rude, "text/markdown": table.to_markdown()}
+    kinds["text/html"] = pd.DataFrame({"n": [rude]}).to_html()
+    outputs = [{"output_type": "stream", "name": "stdout", "text": rude}]
+    outputs += [
+        {"output_type": "display_data", "metadata": {}, "data": {kind: text}}
+        for kind, text in kinds.items()
+    ]
+    book = json.loads((site.NBS / "index.ipynb").read_text(encoding="utf-8"))
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": "x", "execution_count": 1}
+    book["cells"] = [book["cells"][0], {**cell, "outputs": outputs}]
+    (tmp_path / "nbs").mkdir()
+    (tmp_path / "nbs" / "index.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    for name in ("_quarto.yml", "styles.css"):
+        shutil.copyfile(site.NBS / name, tmp_path / "nbs" / name)
+    monkeypatch.setattr(site, "NBS", tmp_path / "nbs")
+    (tmp_path / "work").mkdir()
+    site.stage(tmp_path / "work", site.settings())
+    pages = build(site.process(tmp_path / "work"), quiet=True).out
+    site.finish(pages)
+    text = (pages / "index.html").read_text(encoding="utf-8")
+    assert text.count("&lt;img src=x") == 1 + len(kinds)
+    assert not any("<img src=x" in path.read_text("utf-8") for path in pages.rglob("*.[hj][ts]*"))
 
 
 def test_every_formula_is_mathml(built):

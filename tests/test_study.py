@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_trees import grow, picture
 
 import dgdd_nb.study as module
 from dgdd_nb import methods
@@ -461,7 +462,7 @@ def test_selection_never_sees_the_target():
 def test_options_may_be_selected_on_a_whole_source_domain(tmp_path):
     """What is chosen for a target is scored on a domain that is left out with it."""
     study = replace(study_of_rates(1.0, 2.0), select_on="two out")
-    names = module.names_of(module.selection_study(study))
+    names = module.task_names(module.selection_study(study))
     assert names == ("scan + street", "photo + street", "street + print")
     task = task_of(module.selection_study(study), names[0])
     assert task.source.domain_names == ("photo", "print") and set(task.targets) == {
@@ -774,6 +775,16 @@ def test_a_place_that_cannot_be_written_is_found_first(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "forecast", lambda *_: pytest.fail("measured before"))
     with pytest.raises(OSError, match="could not be written"):
         run_study(CHEAP, tmp_path / "file" / "x")
+
+
+def test_a_folder_that_grew_is_read_again(tmp_path):
+    grow(tmp_path / "own", ("art", "photo"), ("cat", "dog"), n=3)
+    data = {"name": "from_folder", "root": str(tmp_path / "own"), "quiet": True, "size": 8}
+    study = Study("random", data=data, targets="art", ipc=1, seeds=1)
+    assert len(data_of(study)[0]) == 12
+    picture(tmp_path / "own" / "art" / "cat" / "new.png")
+    module.missing(study, tmp_path / "out")
+    assert len(data_of(study)[0]) == 13
 
 
 def test_images_of_other_results_stay(tmp_path):
