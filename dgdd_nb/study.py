@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from statistics import median
 from threading import RLock
@@ -36,7 +36,7 @@ from .coresets import random
 from .data import MultiDomain, number_of
 from .distill import differences, distill, fingerprint
 from .distilled import DistilledSet
-from .evaluate import Task, by_domain, evaluate, network_seeds, one_task
+from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, own_task
 from .evaluate import paired_difference, summarise
 from dgdd_nb.files import (
     Stopped,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 # %% ../nbs/24_study.ipynb #s-study
-SETTINGS = ("MDG", "SDG", "ID", "validation", "SDG validation")
+SETTINGS = ("MDG", "SDG", "ID", "validation", "SDG validation", "two out", "oracle")
 _PAPERS = ("digits_dg", "pacs", "core50_hard")  # benchmarks of the SGS paper
 _GIVEN = {"ipc", "seed", "checkpoint", "resume", "only"}  # what the study decides for each trial
 
@@ -111,6 +111,7 @@ class Study:
     ipc: tuple[int, ...] = (10,)  # images per class
     seeds: int = 5  # distillation seeds, 0, 1, ...
     selection_seeds: int = 3  # the same for model selection
+    select_on: str = "validation"  # images held out from the source, or "two out": a whole domain
     distill: dict[str, Any] = field(default_factory=dict)  # of all distilled methods: steps, lr
     evaluations: tuple[Evaluation, ...] = (Evaluation(),)  # how all are scored
     baseline: str | None = None  # method that the table compares with
@@ -119,6 +120,7 @@ class Study:
 
     def __post_init__(self):
         number_of("setting", self.setting, SETTINGS)
+        number_of("selection", self.select_on, ("validation", "two out"))
         number_of("benchmark of the paper", self.paper or _PAPERS[0], _PAPERS)
         rows, ways = ([x.name for x in every] for every in (self.methods, self.evaluations))
         for name in [*rows, *ways]:
@@ -163,9 +165,38 @@ def data_of(study: Study) -> tuple[MultiDomain, str]:
     return _data(json.dumps(json_ready([plug, study.domains]), sort_keys=True))
 
 
+PAIR = " + "  # between the names of two domains that are left out
+
+
+def names_of(study: Study) -> tuple[str, ...]:
+    "Names of the tasks: domains, or pairs with one of the targets in them."
+    names = data_of(study)[0].domain_names
+    for name in study.targets:
+        number_of("domain", name, names)
+    if study.setting != "two out":
+        return tuple(study.targets or names)
+    if len(names) < 3:
+        raise ValueError(
+            "Leaving two domains out needs at least three: select on validation images."
+        )
+    wanted = {*(study.targets or names)}
+    return tuple(PAIR.join(pair) for pair in combinations(names, 2) if wanted & {*pair})
+
+
 def task_of(study: Study, name: str) -> Task:
     "What to learn from and to score on; validation puts a fifth of the source aside."
     data = data_of(study)[0]
+    if study.setting == "two out":  # learn from the rest, score on both
+        left = name.split(PAIR)
+        rest = [other for other in data.domain_names if other not in left]
+        return Task(
+            name, own_task(data.only(*rest)).source, {one: data.leave_out(one)[1] for one in left}
+        )
+    if study.setting == "oracle":  # learns from images of the target, too
+        unseen = data.leave_out(name)[1]
+        if len(unseen) == len(data.only(name)):
+            raise ValueError("An oracle needs images of its target in two splits, train and test.")
+        return Task(name, own_task(data).source, {name: unseen})
     if not study.setting.endswith("validation"):
         return one_task(data, study.setting, name)
     others = [other for other in data.domain_names if other != name] or [name]
@@ -253,11 +284,9 @@ class Trial:
 # %% ../nbs/24_study.ipynb #e83b88bf
 def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
     "All trials, seeds outermost; where nothing is selected yet, with the first candidate."
-    names, found = data_of(study)[0].domain_names, {}
-    for name in study.targets:
-        number_of("domain", name, names)
+    found = {}
     known = {(x["method"], x["target"], x["ipc"]): x["options"] for x in selected}
-    rows = product(range(study.seeds), study.ipc, study.targets or names, study.methods)
+    rows = product(range(study.seeds), study.ipc, names_of(study), study.methods)
     for seed, ipc, target, method in rows:
         if method.select:
             first = next(iter(candidates(method).values()))
@@ -545,6 +574,7 @@ class _Table:
     trials: int = 0
     selection_seeds: int = 0
     selection: Any = None
+    select_on: str = "validation"
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -604,7 +634,10 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
         rest["cpu_seconds"] = one.get("cpu", {}).get("make", math.nan)
         rest |= {name: one.get(name, False) for name in ("resumed", "fixed")}
         rest["chance"] = 100 * (trial["ipc"] or math.nan) / (one.get("images") or math.nan)
+        both = trial["target"].split(PAIR) if trial["setting"] == "two out" else []
         for evaluation, domain, seed, accuracy in one["rows"]:
+            if both:  # what is left out to choose for the other one
+                about["target"] = next(name for name in both if name != domain)
             known = {"MDG": domain != trial["target"], "SDG": domain == trial["target"]}
             row = {"evaluation": evaluation, "domain": domain}
             row |= {"seen": known.get(trial["setting"], False), "network_seed": seed}
@@ -730,11 +763,11 @@ def candidates(method: Method) -> dict[str, dict[str, Any]]:
 
 
 def selection_study(study: Study) -> Study | None:
-    "All candidates on the same data and budget, scored on held-out images of the source domains."
+    "All candidates on the same data and budget, scored without the target (see `Study.select_on`)."
     tried = [(x, *one) for x in study.methods if x.select for one in candidates(x).items()]
     rows = tuple(replace(with_options(x, options), name=name) for x, name, options in tried)
     changes = {"seeds": study.selection_seeds, "evaluations": study.evaluations[:1]}
-    changes |= {"setting": "SDG validation" if study.setting == "SDG" else "validation"}
+    changes |= {"setting": "SDG validation" if study.setting == "SDG" else study.select_on}
     changes |= {"methods": rows, "baseline": None, "paper": None}
     return replace(study, name=f"{study.name}: model selection", **changes) if rows else None
 

@@ -458,6 +458,36 @@ def test_selection_never_sees_the_target():
         assert set(task.source.domain_names) == set(task.targets) == names
 
 
+def test_options_may_be_selected_on_a_whole_source_domain(tmp_path):
+    """What is chosen for a target is scored on a domain that is left out with it."""
+    study = replace(study_of_rates(1.0, 2.0), select_on="two out")
+    names = module.names_of(module.selection_study(study))
+    assert names == ("scan + street", "photo + street", "street + print")
+    task = task_of(module.selection_study(study), names[0])
+    assert task.source.domain_names == ("photo", "print") and set(task.targets) == {
+        "scan",
+        "street",
+    }
+    run(study, tmp_path)
+    rows = tidy(*stored(tmp_path / "selection"))
+    chosen, (one,) = rows[rows.target == "street"], stored(tmp_path)[1]
+    assert set(chosen.domain) == {"scan", "photo", "print"} and not chosen.seen.any()
+    best = chosen.groupby("method").accuracy.mean().idxmax()
+    assert best == f"DM: lr {one['trial']['method']['options']['lr']}"
+    with pytest.raises(ValueError, match="at least three"):
+        trials(replace(study, setting="two out", domains=("street", "print"), methods=ONE.methods))
+
+
+def test_an_oracle_learns_from_the_target_and_is_scored_on_other_images_of_it():
+    data = data_of(ONE)[0]
+    task = task_of(replace(ONE, setting="oracle"), "street")
+    assert task.source.domain_names == data.domain_names and set(task.targets) == {"street"}
+    assert len(task.source) == 4 * 120 and len(task.targets["street"]) == 60
+    with pytest.raises(ValueError, match="in two splits"):
+        one_split = {"name": "mini_digits", "train": 120, "test": 0}
+        task_of(replace(ONE, setting="oracle", data=one_split), "street")
+
+
 @pytest.mark.parametrize("split", ["val", "crossval"])
 def test_the_held_out_split_is_what_options_are_selected_on(split, monkeypatch):
     from dgdd_nb.data import MultiDomain
