@@ -71,7 +71,7 @@ class EngineSettings:
     def __post_init__(self) -> None:
         for name in "real_batch micro_batch micro_batch_synthetic width depth renew".split():
             n = getattr(self, name)
-            n is None or whole_number(name, n, 1, 10**6 if name == "width" else ALL)
+            n is None or whole_number(name, n, 1, 10**6 if name == "width" else 2**31)  # ALL
         if self.normalisation is not None:
             Normalisation(*self.normalisation)  # says what is wrong
         DSA(strategy_for(self.augment))

@@ -225,7 +225,10 @@ def test_descriptions():
         ({"matcher": DM(layers=("embedd",))}, "embed"),
         ({"source": make_source().only("0"), "surgery": SGS()}, "there is only '0'"),
         ({"lr": 1e30}, "lower lr"),
-        ({"source": make_source().select(make_source().labels != 1)}, "Class '1' is in no domain"),
+        (
+            {"source": make_source().select(make_source().labels != 1)},
+            "Class 'class 1' is in no domain",
+        ),
     ],
 )
 def test_each_mistake_gets_one_sentence(changes, words):

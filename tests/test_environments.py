@@ -15,6 +15,7 @@ from environments import floors, requirements  # noqa: E402
 
 IMPORT = {"pillow": "PIL", "scikit-learn": "sklearn", "umap-learn": "umap"}
 BEHIND = {"tabulate", "ipywidgets"}  # used by pandas' to_markdown and by anywidget
+OTHERS = {"tomllib": "Python 3.11", "threadpoolctl": "scikit-learn"}  # and what brings them
 OURS = {"dgdd_nb", "tools", "workshop", "checks", "browsing"}
 
 
@@ -33,7 +34,7 @@ def imported(source: str) -> set[str]:
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add(node.module.split(".")[0])
-    return found - set(sys.stdlib_module_names) - {"__future__", "tomllib"} - OURS
+    return found - set(sys.stdlib_module_names) - {"__future__"} - set(OTHERS) - OURS
 
 
 def test_what_modules_import_is_required_and_the_other_way_round():
