@@ -354,7 +354,7 @@ def test_anyway_reaches_a_half_finished_trial(tmp_path):
         ({"methods": (Method("x", "randm"),)}, "did you mean 'random'"),
         ({"methods": (Method("x", "random", {"per_doman": True}),)}, "did you mean 'per_domain'"),
         ({"data": {"name": "mini_digits", "trian": 60}}, "did you mean 'train'"),
-        ({"data": {"name": "mini_digits", "train": "sixty"}}, "value of the wrong type"),
+        ({"data": {"name": "mini_digits", "train": "sixty"}}, "train must be a whole number"),
         ({"methods": (Method("x", "random"),), "ipc": (500,)}, "lower ipc"),
         ({"evaluations": (Evaluation(network="resnet81"),)}, "resnet18"),
         ({"evaluations": (Evaluation(depth=9),)}, "depth"),
@@ -379,8 +379,9 @@ def test_mistakes_of_a_study_itself():
         ({"setting": "SGD"}, "did you mean 'SDG'"),
         ({"baseline": "SGS"}, "DM"),
         ({"methods": TINY.methods * 2}, "its own name"),
-        ({"ipc": (0,)}, "at least 1"),
-        ({"evaluations": (Evaluation(networks=0),)}, "at least 1"),
+        ({"ipc": (0,)}, "ipc must be a whole number from 1"),
+        ({"seeds": 10**20}, "seeds must be a whole number from 1 to 1,000"),
+        ({"evaluations": ()}, "needs methods, evaluations"),
         ({"methods": (Method("DM", select={"lr": []}),)}, "values to select from"),
         ({"methods": (Method("x", options={"seed": 1}),)}, "which the study decides"),
         ({"methods": (Method("x", select={"ipc": [1]}),)}, "which the study decides"),
@@ -393,6 +394,8 @@ def test_mistakes_of_a_study_itself():
             replace(TINY, **changes)
     with pytest.raises(ValueError, match="quick"):
         Evaluation(recipe="quikc")
+    with pytest.raises(ValueError, match="networks must be a whole number from 1"):
+        Evaluation(networks=0)
     with pytest.raises(ValueError, match="not set"):
         data_of(replace(TINY, data={"name": "from_folder", "root": "$DGDD_NOWHERE/x"}))
 
