@@ -145,7 +145,8 @@ def evaluate(
             raise ValueError(f"Training images are {size}, target {part.size}; resize one of them.")
     if not isinstance(network, str) and not callable(network):
         raise TypeError(f"network is a name, a module or a function of a seed, not {network!r}.")
-    seeds, workers = _seeds(seeds), whole_number("workers", workers, most=1000)
+    seeds = _seeds(seeds)
+    workers = min(whole_number("workers", workers), len(seeds))
     if together is not None and yes_or_no("together", together) and workers > 1:
         raise ValueError("Networks in worker processes go one by one: drop together, or workers.")
 

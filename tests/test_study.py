@@ -379,7 +379,9 @@ def test_mistakes_of_a_study_itself():
         ({"setting": "SGD"}, "did you mean 'SDG'"),
         ({"baseline": "SGS"}, "DM"),
         ({"methods": TINY.methods * 2}, "its own name"),
-        ({"ipc": (0,)}, "ipc must be a whole number from 1, not 0"),
+        ({"ipc": (0,)}, "ipc must be a whole number from 1"),
+        ({"seeds": 10**20}, "seeds must be a whole number from 1 to 1,000"),
+        ({"evaluations": ()}, "needs methods, evaluations"),
         ({"methods": (Method("DM", select={"lr": []}),)}, "values to select from"),
         ({"methods": (Method("x", options={"seed": 1}),)}, "which the study decides"),
         ({"methods": (Method("x", select={"ipc": [1]}),)}, "which the study decides"),
@@ -392,7 +394,7 @@ def test_mistakes_of_a_study_itself():
             replace(TINY, **changes)
     with pytest.raises(ValueError, match="quick"):
         Evaluation(recipe="quikc")
-    with pytest.raises(ValueError, match="networks must be a whole number from 1, not 0"):
+    with pytest.raises(ValueError, match="networks must be a whole number from 1"):
         Evaluation(networks=0)
     with pytest.raises(ValueError, match="not set"):
         data_of(replace(TINY, data={"name": "from_folder", "root": "$DGDD_NOWHERE/x"}))
