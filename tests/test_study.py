@@ -355,6 +355,7 @@ def test_anyway_reaches_a_half_finished_trial(tmp_path):
         ({"methods": (Method("x", "random", {"per_doman": True}),)}, "did you mean 'per_domain'"),
         ({"data": {"name": "mini_digits", "trian": 60}}, "did you mean 'train'"),
         ({"data": {"name": "mini_digits", "train": "sixty"}}, "train must be a whole number"),
+        ({"data": {"name": "mini_digits", "domains": 3}}, "value of the wrong type"),
         ({"methods": (Method("x", "random"),), "ipc": (500,)}, "lower ipc"),
         ({"evaluations": (Evaluation(network="resnet81"),)}, "resnet18"),
         ({"evaluations": (Evaluation(depth=9),)}, "depth"),
