@@ -43,9 +43,11 @@ def test_random_is_a_function_of_the_seed_and_takes_no_image_twice(source):
 
 def test_too_few_images_are_named(source):
     with pytest.raises(ValueError, match="in domain 'photo', .*lower ipc"):
-        random(source, 1000)
+        random(source, 100)
     with pytest.raises(ValueError, match="Class '0' has 18 images,"):
-        random(source, 1000, per_domain=False)
+        random(source, 100, per_domain=False)
+    with pytest.raises(ValueError, match="There are 180 images, 1.* are asked for; lower ipc"):
+        random(source, 10**20)
     with pytest.raises(ValueError, match="ipc must be"):
         random(source, 0)
 
