@@ -874,7 +874,7 @@ def notebooks_command(folder: Path, force: bool) -> None:
         (folder / path).write_text(text, encoding="utf-8")
     typer.echo(f"{len(inside)} files in {folder}\nNext: jupyter lab {folder / 'index.ipynb'}")
     typer.echo(
-        "Pages with stored results (24, 25, 31, 32, benchmarks) want a clone of the repository."
+        "Pages with stored results (24, 25, 31 to 33, benchmarks) want a clone of the repository."
     )
 
 

@@ -392,9 +392,6 @@ class MultiDomain:
 
     def to(self, device: str | torch.device) -> MultiDomain:
         "The same on another device."
-        from dgdd_nb.files import pick_device
-
-        device = pick_device(device)
         return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS})
 
     def select(self, which: Any) -> MultiDomain:

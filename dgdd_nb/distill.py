@@ -98,6 +98,7 @@ class DistillSettings:
     lr: float = 10.0  # learning rate eta in (11), per pixel in normalised units
     momentum: float = 0.5  # of SGD
     init: Literal["uniform", "random", "noise"] = "uniform"  # where the images start
+    start_seed: int | None = None  # of these alone; None: seed
     engine: EngineSettings = field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
@@ -151,7 +152,8 @@ class Run:
         self.engine, self.settings, self.at = engine, settings, 0
         there = engine.source.present, engine.source.classes
         labels, domains = assign_domains(settings.ipc, *there)
-        how = settings.init, settings.seed, engine.normalise
+        seed = settings.seed if settings.start_seed is None else settings.start_seed
+        how = settings.init, seed, engine.normalise
         start = initial_images(engine.source, labels, domains, *how)
         self.labels, self.domains = labels.to(engine.device), domains.to(engine.device)
         self.synthetic = start.to(engine.device).requires_grad_()
@@ -179,11 +181,11 @@ class Run:
     def description(self) -> tuple[dict, dict]:
         "What must agree for a resume, and what must agree for equal bits."
         e, run = self.engine, settings_dict(replace(self.settings, engine=self.engine.used))
-        del run["steps"]
+        run = {name: value for name, value in run.items() if value is not None and name != "steps"}
         inner = run.pop("engine")
         place = {name: inner.pop(name) for name in _PLACE}
         place |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        run |= {f"engine.{name}": value for name, value in inner.items()}
+        run |= {f"engine.{name}": value for name, value in inner.items() if value is not None}
         run |= {"matcher": describe(e.matcher), "surgery": describe(e.surgery)}
         return run | {"encoders": describe(e.factory), "data": fingerprint(e.source)}, place
 
@@ -371,6 +373,8 @@ def distill(
     lr: float = 10.0,  # learning rate; the public DM code has 1 for 20,000 steps
     momentum: float = 0.5,  # of SGD
     init: str = "uniform",  # "uniform" over domains, "random" real images, or "noise"
+    start_seed: int
+    | None = None,  # of the start alone, to tell its share of the spread; None: seed
     checkpoint: str | Path | None = None,  # file; if it exists, the run resumes from it
     checkpoint_every: int = 100,  # steps between checkpoints
     resume: str = "exact",  # "exact"; "anyway": equal up to rounding; "never": start anew
@@ -387,6 +391,7 @@ def distill(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is a function of (run, gradients), not {callback!r}.")
     given = {"ipc": ipc, "steps": steps, "seed": seed, "lr": lr, "momentum": momentum, "init": init}
+    given["start_seed"] = start_seed
     run = begin(distill, source, matcher, surgery, encoders, {**given, **engine})
     if not isinstance(checkpoint, (str, Path, type(None))):
         raise TypeError(f"checkpoint is the path of a file, not {checkpoint!r}.")

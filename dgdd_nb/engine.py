@@ -30,7 +30,7 @@ from dgdd_nb.domain_gradients import (
     vector_jacobian,
     watched,
 )
-from .files import generator, pick_device
+from .files import derive_seed, generator, pick_device
 from .matching import Matcher, Objective, as_matcher
 from dgdd_nb.networks import (
     Encoder,
@@ -53,13 +53,15 @@ class EngineSettings:
     width: int | None = None  # channels of a ConvNet; None: 32 up to side 16, else 128
     depth: int | None = None  # blocks of a ConvNet; None: by image size
     real_batch: int | None = None  # real images per class and step; None: 256, or 96 up to side 16
-    draw: Literal["per domain", "mixture"] = "per domain"  # equally many, or from the union
+    draw: Literal["per domain", "mixture", "clusters", "herded"] = "per domain"  # which of them
+    renew: int | None = None  # steps for which clusters are kept; None: 10
     augment: str = "auto"  # DSA strategy, "none", or "auto": no flips for letters (`strategy_for`)
     device: str = "auto"  # auto: cuda, then mps, then cpu
     micro_batch: int | None = None  # real images per forward pass; None: by device and image size
     micro_batch_synthetic: int | None = None  # synthetic ones (whole classes); None: likewise
     batch_norm: Literal["batch", "frozen"] = "batch"  # statistics of batch-norm encoders
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"  # of the encoder
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"  # of the encoder; on a CPU
+    # "bfloat16" is for the features of the real images alone, where the processor has units for it
     channels_last: bool | None = None  # memory format; None: by device and width
     compile: bool = False  # compile the norm-activation-pooling part of a ConvNet block
     batched_vjp: bool = False  # all domains in one vector-Jacobian call
@@ -67,9 +69,9 @@ class EngineSettings:
     # (mean, std) of red, green and blue; None: those of the source
 
     def __post_init__(self) -> None:
-        for name in ("real_batch", "micro_batch", "micro_batch_synthetic", "width", "depth"):
+        for name in "real_batch micro_batch micro_batch_synthetic width depth renew".split():
             n = getattr(self, name)
-            n is None or whole_number(name, n, 1, 10**6 if name == "width" else ALL)
+            n is None or whole_number(name, n, 1, 10**6 if name == "width" else 2**31)  # ALL
         if self.normalisation is not None:
             Normalisation(*self.normalisation)  # says what is wrong
         DSA(strategy_for(self.augment))
@@ -119,26 +121,68 @@ def class_groups(per_class: tuple[int, ...], micro_batch: int) -> list[tuple[int
         inside += m
     return [*groups, (first, len(per_class))]
 
+# %% ../nbs/15_engine.ipynb #c144e1ba
+def nearest_to_centers(features: Tensor, k: int, seed: int) -> Tensor:
+    "Positions of the rows of (n, D) that are nearest to the centers of k clusters."
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    rows = features.cpu().numpy()
+    with threadpool_limits(1), warnings.catch_warnings():  # the same bits on any machine
+        warnings.simplefilter("ignore")  # fewer different images than clusters: one comes twice
+        distances = KMeans(k, n_init=1, random_state=seed % 2**32).fit(rows).transform(rows)
+    return torch.as_tensor(distances.argmin(0), device=features.device)
+
+
+def herd_products(products: Tensor, k: int) -> Tensor:
+    "Positions of k rows of features F, from F F^T (n, n): after each the mean is nearest to F's."
+    mean, total, chosen = products.mean(1), torch.zeros_like(products[0]), []
+    for t in range(1, k + 1):
+        miss = products.diagonal() - 2 * (t * mean - total)  # |t mu - total - f|^2, less a constant
+        miss[chosen] = torch.inf
+        chosen.append(int(miss.argmin()))
+        total = total + products[chosen[-1]]
+    return torch.tensor(chosen, device=products.device)
+
 # %% ../nbs/15_engine.ipynb #b06c50ed
 def _capable(device: torch.device) -> bool:
     "Does it compute in tf32 and bfloat16?"
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+@lru_cache(maxsize=1)
+def bfloat16_gain() -> float:
+    "How many times as fast as float32 this processor is in bfloat16: a convolution, timed once."
+    best = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    with torch.no_grad():
+        for dtype in [*best] * 4:
+            x = torch.ones(2, 128, 16, 16, dtype=dtype).to(memory_format=torch.channels_last)
+            weight, began = x.new_ones(128, 128, 3, 3), time.perf_counter()
+            nn.functional.conv2d(x, weight)
+            best[dtype] = min(best[dtype], time.perf_counter() - began)
+    return best[torch.float32] / best[torch.bfloat16]
+
+
 @contextmanager
 def precision_of(name: str, device: torch.device) -> Iterator[None]:
     "Run the encoder in a precision that the device has (`ValueError` where it lacks it)."
     capable = _capable(device)
-    if name in ("tf32", "bfloat16") and not capable:
+    if name == "bfloat16" and device.type == "cpu":
+        if (gain := bfloat16_gain()) < 1.2:
+            raise ValueError(
+                f"Precision 'bfloat16' is {gain:.2g} times as fast as 'float32' on this processor: "
+                "use 'float32'."
+            )
+    elif name in ("tf32", "bfloat16") and not capable:
         raise ValueError(
             f"Precision {name!r} needs a CUDA device of capability 8.0 or more: use 'float32'."
         )
     flags = (torch.backends.cuda.matmul, torch.backends.cudnn) if capable else ()
-    before = [flag.allow_tf32 for flag in flags]
+    before, half = [flag.allow_tf32 for flag in flags], name == "bfloat16" and capable
     try:
         for flag in flags:
             flag.allow_tf32 = name != "float32"
-        with torch.autocast("cuda", torch.bfloat16) if name == "bfloat16" else nullcontext():
+        with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
             yield
     finally:
         for flag, value in zip(flags, before):
@@ -193,7 +237,7 @@ def memory_advice(**sizes: int) -> Iterator[None]:
 class _Drawn:
     "What is drawn once in the life of an encoder."
 
-    at: int  # the step at which this life began
+    at: int  # the step at which it was drawn
     index: Tensor  # (M,) the real images, sorted by class and domain
     counts: tuple[tuple[int, ...], ...]  # (K, C) how many of them are in each cell
     params: Params  # one augmentation per class
@@ -225,8 +269,16 @@ class Engine:
             )
         self.matcher, self.surgery, self.settings, self.seed = as_matcher(matcher), surgery, s, seed
         self.device, given = pick_device(s.device), s.normalisation
+        self.half = s.precision == "bfloat16" and self.device.type == "cpu"  # real features alone
+        if self.half and not isinstance(self.matcher, Objective):
+            name = type(self.matcher).__name__
+            raise ValueError(
+                f"On a CPU precision 'bfloat16' is for real features that an Objective compares, "
+                f"and {name} computes its own: use 'float32'."
+            )
         self.normalise = Normalisation(*given) if given else source.normalisation()
-        self.source, self.first, self.drawn = source.to(self.device), True, None
+        self.source, self.first, self.chosen = source.to(self.device), True, (-1, None)
+        self.drawn, self.lives = None, {}  # of this step; of each network of the pool
         self.dsa, self.pool = DSA(strategy_for(s.augment, source.classes)), self.source
         if s.draw == "mixture":
             one = torch.zeros_like(self.source.domains)
@@ -260,6 +312,7 @@ class Engine:
             s,
             **chosen_size(s.network, size, s.width, s.depth),
             real_batch=s.real_batch or default_real_batch(size),
+            renew=(s.renew or 10) if s.draw == "clusters" else None,
             augment=self.dsa.strategy,
             device=str(self.device),
             micro_batch=self.micro_batch,
@@ -281,10 +334,36 @@ class Engine:
         net.train(has_batch_norm(net) and s.batch_norm == "batch")
         return net.requires_grad_(False).to(self.device, memory_format=self.form)
 
+    @torch.no_grad()
+    def represent(self, at: int) -> Tensor:
+        "Index of representative images of each cell, under random encoders of their own."
+        source, clusters = self.source, self.settings.draw == "clusters"
+        first = at - at % self.used.renew if clusters else 0
+        if self.chosen[0] != first:
+            dice, found = derive_seed(self.seed, "represent", first), []
+            looks = FreshEncoders(self.build, dice)
+            cells = source.cell.argsort(stable=True).split(source.cell_sizes)
+            for mine in filter(len, cells):
+                k, x = min(self.wanted, len(mine)), self.normalise(source.images[mine])
+                x = x.contiguous(memory_format=self.form)
+                seen = (
+                    extract_all(looks(i), x, ("embed",), self.micro_batch)["embed"].double()
+                    for i in range(1 if clusters else 20)
+                )
+                if clusters:
+                    found.append(mine[nearest_to_centers(next(seen), k, dice)])
+                else:
+                    found.append(mine[herd_products(sum(f @ f.T for f in seen), k)])
+            self.chosen = first, torch.cat(found)
+        return self.chosen[1]
+
     def draw(self, at: int) -> _Drawn:
         "Real images and one augmentation per class: a function of the seed and `at`."
         source, counts = self.source, self.counts
-        index = self.pool.sample(self.wanted, generator(self.seed, "real", at, self.device))
+        if self.settings.draw in ("clusters", "herded"):
+            index = self.represent(at)
+        else:
+            index = self.pool.sample(self.wanted, generator(self.seed, "real", at, self.device))
         if self.pool is not source:  # who is how often in the mixture, this time?
             cell = (source.labels * source.K + source.domains)[index]
             index = index[cell.argsort(stable=True)]
@@ -302,15 +381,18 @@ class Engine:
         domains: Tensor | None = None,  # (N,) of the images, for matchers that look at them
     ) -> DomainGradients:
         "Union gradient and, if `separate`, domain gradients (6) at one step."
-        source, life = self.source, self.encoders.life
-        with watched(self.encoders, self.first):
-            net = self.encoders(step)
-        if life == 1 or self.drawn is None or self.drawn.at != step - step % life:
-            self.drawn = self.draw(step - step % life)
-            if self.settings.batch_norm == "frozen" and has_batch_norm(net):
-                images = self.normalise(source.images[self.drawn.index])
-                images = images.contiguous(memory_format=self.form)
-                freeze_statistics(net, images, self.micro_batch)
+        source, turns = self.source, self.encoders
+        with watched(turns, self.first):
+            net = turns(step)
+        at, slot = step if turns.redraw else turns.born(step), step % turns.pool
+        self.drawn = self.lives.get(slot)
+        if fresh := turns.life == 1 or self.drawn is None or self.drawn.at != at:
+            self.drawn = self.lives[slot] = self.draw(at)
+        fresh = fresh or turns.pool > 1  # one network, whose weights are drawn again at its turn
+        if fresh and self.settings.batch_norm == "frozen" and has_batch_norm(net):
+            images = self.normalise(source.images[self.drawn.index])
+            images = images.contiguous(memory_format=self.form)
+            freeze_statistics(net, images, self.micro_batch)
         domains = torch.full_like(labels, -1) if domains is None else domains
         batch = Batch(synthetic.detach(), labels, domains, source.K, source.C)
         per_class = tuple(torch.bincount(labels, minlength=source.C).tolist())
@@ -351,7 +433,8 @@ class Engine:
             return replace(found, losses=found.losses[:, first:last])
         if isinstance(real, Tensor):
             real = real.contiguous(memory_format=self.form)
-            real = extract_all(net, real, self.layers, self.micro_batch)
+            with torch.autocast("cpu", torch.bfloat16) if self.half else nullcontext():
+                real = extract_all(net, real, self.layers, self.micro_batch)
         if self.encoders.life > 1:
             drawn.features[group] = real
         outputs = {name: f.float() for name, f in net.extract(seen, self.layers).items()}
@@ -428,7 +511,7 @@ def forecast(
 ) -> Forecast:
     "Memory from shapes, time from `measure` steps after one that warms up (0: memory alone)."
     engine = copy.copy(engine)  # with encoders of its own, so that the run's stay where they are
-    engine.encoders, engine.drawn = engine.factory(engine.build, engine.seed), None
+    engine.encoders, engine.lives = engine.factory(engine.build, engine.seed), {}
     source, N, K = engine.source, len(labels), engine.source.K
     pixels, layers, net = 3 * math.prod(source.size), engine.layers, engine.encoders(0)
     per_class = torch.bincount(labels, minlength=source.C).tolist()
@@ -453,10 +536,11 @@ def forecast(
     if not measure:
         return Forecast(steps, memory)
     measure = math.ceil(measure / engine.encoders.life) * engine.encoders.life  # whole lives
+    pool = engine.encoders.pool  # the first steps compute the real features of each network
     x = torch.randn(N, 3, *source.size, generator=torch.Generator().manual_seed(0))
     x, began = x.to(engine.device), 0.0
-    for step in range(measure + 1):
+    for step in range(measure + pool):
         engine.step(x, labels, domains, step)
         x.grad.sum().item()  # waits for the device
-        began = time.perf_counter() if step == 0 else began
+        began = time.perf_counter() if step == pool - 1 else began
     return Forecast(steps, memory, (time.perf_counter() - began) / measure)

@@ -37,7 +37,7 @@ from torch import Tensor
 from .data import did_you_mean
 
 # %% auto #0
-__all__ = ['write_json', 'read_json', 'load_settings', 'typed_fields', 'settings_dict', 'save_tensors', 'load_tensors']
+__all__ = ['write_json', 'read_json', 'load_settings', 'settings_dict', 'save_tensors', 'load_tensors']
 
 # %% ../nbs/02_files.ipynb #de56a610
 def derive_seed(seed: int, stream: str, step: int = 0) -> int:  # 63 bits: fits a signed integer
@@ -373,6 +373,12 @@ def load_settings(
         raise kind(f"{source}: {error}" if from_file else str(error)) from None
 
 
+def settings_dict(settings: Any) -> dict:  # ready for `write_json` and `load_settings`
+    "All settings as a plain dictionary, nested ones as nested dictionaries."
+    assert is_dataclass(settings) and not isinstance(settings, type), f"{settings!r} is no settings"
+    return json_ready(settings, type(settings).__name__)
+
+# %% ../nbs/02_files.ipynb #e945ebc0
 @cache
 def _bare(cls: type, names: tuple[str, ...]) -> type:
     "Some fields of a dataclass, without what it checks itself."
@@ -385,12 +391,6 @@ def typed_fields(settings: Any, *names: str) -> None:
     table = {name: getattr(settings, name) for name in names}
     for name, value in vars(load_settings(_bare(type(settings), names), table)).items():
         object.__setattr__(settings, name, value)
-
-
-def settings_dict(settings: Any) -> dict:  # ready for `write_json` and `load_settings`
-    "All settings as a plain dictionary, nested ones as nested dictionaries."
-    assert is_dataclass(settings) and not isinstance(settings, type), f"{settings!r} is no settings"
-    return json_ready(settings, type(settings).__name__)
 
 # %% ../nbs/02_files.ipynb #ab97fe66
 def _digest(tensors: Mapping[str, Tensor], meta: dict) -> str:

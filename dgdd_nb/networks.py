@@ -183,8 +183,61 @@ class ConvNet(Encoder):
             weight.copy_(numbers.view(weight.shape))
 
 # %% ../nbs/03_networks.ipynb #4e6b81d1
+def _pool(y: Tensor) -> Tensor:
+    """Sums of 2x2 windows of (N, H, W, C)."""
+    n, h, w, c = y.shape
+    y = y.view(n, h // 2, 2, w * c)
+    y = (y[:, :, 0] + y[:, :, 1]).view(n, h // 2, w // 2, 2, c)
+    return y[:, :, :, 0] + y[:, :, :, 1]
+
+
+class _Tail(torch.autograd.Function):
+    """`block_tail` in channels-last order; what K backward passes share is computed once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        n, c, h, w = x.shape
+        flat = x.permute(0, 2, 3, 1).reshape(n, h * w, c).to(weight.dtype)  # from bfloat16, too
+        mean = flat.mean(1, keepdim=True)
+        y = flat * flat
+        rstd = (y.mean(1, keepdim=True) - mean * mean).clamp_min_(0).add_(eps).rsqrt_()
+        scale = rstd * weight / 4  # the quarter of the pooling, already here
+        y = torch.addcmul(bias / 4 - mean * scale, flat, scale, out=y).relu_().view(n, h, w, c)
+        pooled, ctx.eps = _pool(y), eps
+        if any(ctx.needs_input_grad):
+            on = y.sign_()
+            ctx.save_for_backward(x, weight, bias, mean, rstd, pooled, on, _pool(on))
+        return pooled.permute(0, 3, 1, 2).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, rstd, pooled, on, count = ctx.saved_tensors
+        n, c, h, w = x.shape
+        if torch.is_grad_enabled() or any(ctx.needs_input_grad[1:]):  # twice, or the weights too
+            with torch.enable_grad():
+                y = F.avg_pool2d(F.group_norm(x, c, weight, bias, ctx.eps).relu(), 2)
+            given = (x, weight, bias)
+            wanted = [t for t, need in zip(given, ctx.needs_input_grad) if need]
+            found = iter(torch.autograd.grad(y, wanted, g, create_graph=torch.is_grad_enabled()))
+            return *(next(found) if need else None for need in ctx.needs_input_grad[:3]), None
+        g = g.permute(0, 2, 3, 1).to(weight.dtype)
+        sums = ((g * t).reshape(n, h * w // 4, c).sum(1, keepdim=True) for t in (count, pooled))
+        one, both = (s / (h * w) for s in sums)
+        scale = rstd * weight / 4
+        slope = (bias / 4 * one - both) * rstd * rstd  # minus the share of the variance
+        flat = x.permute(0, 2, 3, 1).reshape(n, h * w, c).to(weight.dtype)
+        out = torch.addcmul(-(scale * one + slope * mean), flat, slope)
+        windows, spread = (n, h // 2, 2, w // 2, 2, c), (g * scale[:, None])[:, :, None, :, None]
+        out.view(windows).addcmul_(on.view(windows), spread)
+        return out.view(n, h, w, c).permute(0, 3, 1, 2).to(x.dtype), None, None, None
+
+
 def block_tail(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """Instance norm, ReLU and 2x2 average pooling, (N, C, H, W) to (N, C, H // 2, W // 2)."""
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    small = x.requires_grad or x.shape[2] * x.shape[3] < 1024  # where the library is slow
+    if last and small and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _Tail.apply(x, weight, bias, eps)
     x = F.group_norm(x, x.shape[1], weight, bias, eps).relu_()  # one group per channel
     if x.requires_grad or torch.compiler.is_compiling() or x.is_cuda:
         return F.avg_pool2d(x, 2)
@@ -390,10 +443,18 @@ class Encoders:
     """
 
     life: int = 1  # steps for which one network is kept; real features are computed once per life
+    pool: int = 1  # networks that take turns, each with its real features
+    redraw: bool = False  # other real images and augmentation at each step of a life
 
     def __call__(self, step: int) -> Encoder:
         """The network of a step, on the device of the run; its weights need no gradient."""
         raise NotImplementedError("Encoders chooses no network: write a subclass with __call__.")
+
+    def born(self, step: int) -> int:
+        """The step at which the network of a step was new; in a pool they are renewed by turns."""
+        turn, slot = divmod(step, self.pool)
+        age = (turn + slot * self.life // self.pool) % self.life
+        return step - min(age, turn) * self.pool
 
     def learn(self, synthetic: Batch, step: int) -> None:
         """Called after the images have moved, with images (N, 3, H, W), normalised, detached."""
@@ -414,13 +475,16 @@ class FreshEncoders(Encoders):
         build: Callable[[int], Encoder],  # seed -> a network on the device of the run
         seed: int,  # of the run
         life: int = 1,  # steps for which the weights are kept
+        pool: int = 1,  # networks that take turns
+        redraw: bool = False,  # other real images and augmentation at each step of a life
     ):
         self.life, self.seed = whole_number("life", life), whole_number("seed", seed, None)
+        self.pool, self.redraw = whole_number("pool", pool), redraw
         self.net = build(derive_seed(seed, "encoder"))
         self.drawn: int | None = None  # step at which the weights were drawn
 
     def __call__(self, step: int) -> Encoder:
-        first = step - step % self.life
+        first = self.born(step)
         if first != self.drawn:
             self.net.reset(derive_seed(self.seed, "encoder", first))
             self.drawn = first
@@ -472,7 +536,7 @@ def check_encoders(
         state = {name: value.clone() for name, value in whole.state().items()}
         seen += run(whole, range(half, steps))
         must(isinstance(life, int) and life > 0, f"life = {life!r} is no number of steps from 1.")
-        kept = all(torch.equal(seen[s - 1], seen[s]) for s in range(1, steps) if s % life)
+        kept = all(torch.equal(seen[whole.born(s)], seen[s]) for s in range(steps))
         must(kept, f"The network changes within its life of {life} steps; make that shorter.")
         again = all(map(torch.equal, seen, run(make(build, 1), range(steps))))
         must(again, "Two runs with one seed see different networks; derive all from the seed.")

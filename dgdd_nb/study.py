@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from statistics import median
 from threading import RLock
@@ -38,11 +38,12 @@ from .coresets import random
 from .data import MultiDomain, number_of, of_kind, whole_number
 from .distill import differences, distill, fingerprint
 from .distilled import DistilledSet
-from .evaluate import Task, by_domain, evaluate, network_seeds, one_task
+from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, own_task
 from .evaluate import paired_difference, summarise
 from dgdd_nb.files import (
     Stopped,
     follow_parent,
+    generator,
     json_ready,
     load_settings,
     load_tensors,
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 # %% ../nbs/24_study.ipynb #s-study
-SETTINGS = ("MDG", "SDG", "ID", "validation", "SDG validation")
+SETTINGS = ("MDG", "SDG", "ID", "validation", "SDG validation", "two out", "oracle")
 _PAPERS = ("digits_dg", "pacs", "core50_hard")  # benchmarks of the SGS paper
 _GIVEN = {"ipc", "seed", "checkpoint", "resume", "only"}  # what the study decides for each trial
 
@@ -94,11 +95,13 @@ class Evaluation:
     recipe: Plug = "quick"  # a name in `RECIPES`, or a table: loss, schedule, transform, hooks, ...
     width: int | None = None  # of a ConvNet; None: by image size
     depth: int | None = None  # of a ConvNet; None: by image size
+    folds: int = 1  # random parts of the test images, each with a row: the spread over images
 
     def __post_init__(self):
-        typed_fields(self, "name", "network", "networks", "width", "depth")
+        typed_fields(self, "name", "network", "networks", "width", "depth", "folds")
         object.__setattr__(self, "name", self.name or self.network)
-        whole_number("networks", self.networks, most=1000)
+        for name in ("networks", "folds"):
+            whole_number(name, getattr(self, name), most=1000)
         get_recipe(self.recipe)
 
 
@@ -115,6 +118,7 @@ class Study:
     ipc: tuple[int, ...] = (10,)  # images per class
     seeds: int = 5  # distillation seeds, 0, 1, ...
     selection_seeds: int = 3  # the same for model selection
+    select_on: str = "validation"  # images held out from the source, or "two out": a whole domain
     distill: dict[str, Any] = field(default_factory=dict)  # of all distilled methods: steps, lr
     evaluations: tuple[Evaluation, ...] = (Evaluation(),)  # how all are scored
     baseline: str | None = None  # method that the table compares with
@@ -132,6 +136,7 @@ class Study:
             of_kind("An evaluation", way, Evaluation)
         typed_fields(self, *(set(vars(self)) - {"methods", "evaluations"}))
         number_of("setting", self.setting, SETTINGS)
+        number_of("selection", self.select_on, ("validation", "two out"))
         number_of("benchmark of the paper", self.paper or _PAPERS[0], _PAPERS)
         rows, ways = ([x.name for x in every] for every in (self.methods, self.evaluations))
         for name in [*rows, *ways]:
@@ -186,9 +191,38 @@ def data_of(study: Study) -> tuple[MultiDomain, str]:
     return _data(json.dumps(json_ready([plug, study.domains]), sort_keys=True))
 
 
+PAIR = " + "  # between the names of two domains that are left out
+
+
+def task_names(study: Study) -> tuple[str, ...]:
+    "Names of the tasks: domains, or pairs with one of the targets in them."
+    names = data_of(study)[0].domain_names
+    for name in study.targets:
+        number_of("domain", name, names)
+    if study.setting != "two out":
+        return tuple(study.targets or names)
+    if len(names) < 3:
+        raise ValueError(
+            "Leaving two domains out needs at least three: select on validation images."
+        )
+    wanted = {*(study.targets or names)}
+    return tuple(PAIR.join(pair) for pair in combinations(names, 2) if wanted & {*pair})
+
+
 def task_of(study: Study, name: str) -> Task:
     "What to learn from and to score on; validation puts a fifth of the source aside."
     data = data_of(study)[0]
+    if study.setting == "two out":  # learn from the rest, score on both
+        left = name.split(PAIR)
+        rest = [other for other in data.domain_names if other not in left]
+        return Task(
+            name, own_task(data.only(*rest)).source, {one: data.leave_out(one)[1] for one in left}
+        )
+    if study.setting == "oracle":  # learns from images of the target, too
+        unseen = data.leave_out(name)[1]
+        if len(unseen) == len(data.only(name)):
+            raise ValueError("An oracle needs images of its target in two splits, train and test.")
+        return Task(name, own_task(data).source, {name: unseen})
     if not study.setting.endswith("validation"):
         return one_task(data, study.setting, name)
     others = [other for other in data.domain_names if other != name] or [name]
@@ -212,6 +246,15 @@ def stored_images(root: str | Path) -> MultiDomain:
 KIND = "dgdd_nb trial"
 
 
+def as_stored(study: Study) -> dict[str, Any]:
+    "Settings of a study; folds that are off are left out, so that folders without them go on."
+    found = settings_dict(study)
+    for way in found["evaluations"]:
+        if way["folds"] == 1:
+            del way["folds"]
+    return found
+
+
 @dataclass(frozen=True)
 class Trial:
     "One training set to make and to score."
@@ -225,7 +268,7 @@ class Trial:
     @property
     def settings(self) -> dict[str, Any]:
         "All that its numbers depend on."
-        common = settings_dict(self.study)
+        common = as_stored(self.study)
         names = "data domains setting evaluations threads distill".split()
         made = {"target": self.target, "method": settings_dict(self.method), "ipc": self.ipc}
         made |= {name: common[name] for name in names} | {"seed": self.seed}
@@ -267,11 +310,9 @@ class Trial:
 # %% ../nbs/24_study.ipynb #e83b88bf
 def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
     "All trials, seeds outermost; where nothing is selected yet, with the first candidate."
-    names, found = data_of(study)[0].domain_names, {}
-    for name in study.targets:
-        number_of("domain", name, names)
+    found = {}
     known = {(x["method"], x["target"], x["ipc"]): x["options"] for x in selected}
-    rows = product(range(study.seeds), study.ipc, study.targets or names, study.methods)
+    rows = product(range(study.seeds), study.ipc, task_names(study), study.methods)
     for seed, ipc, target, method in rows:
         if method.select:
             first = next(iter(candidates(method).values()))
@@ -294,15 +335,19 @@ def prepared(method: Method, source: MultiDomain, seed: int) -> MultiDomain:
 def score(way: Evaluation, made: DistilledSet, task: Task, seed: int) -> list[list]:
     "A row per trained network and scored domain: evaluation, domain, network seed, per cent."
     how = {"network": way.network, "width": way.width, "depth": way.depth, "recipe": way.recipe}
+    parts = {}
+    for domain, part in task.targets.items():
+        fold = torch.randperm(len(part), generator=generator(0, "folds")) % way.folds
+        parts |= {(domain, i): part.select(fold == i) for i in fold.unique().tolist()}
     with warnings.catch_warnings():  # the score of a network that diverged is missing
         warnings.simplefilter("ignore")
-        found = evaluate(made, task.targets, seeds=network_seeds(way.networks, seed), **how)
+        found = evaluate(made, parts, seeds=network_seeds(way.networks, seed), **how)
     for scores in found.values():
         if lost := [s for s, value in zip(scores.seeds, scores.values) if value != value]:
             raise ValueError(f"Networks diverged (seeds {lost}): lower the recipe's learning rate.")
     return [
         [way.name, domain, seed, round(value, 4)]
-        for domain, scores in found.items()
+        for (domain, _), scores in found.items()
         for seed, value in zip(scores.seeds, scores.values.tolist())
     ]
 
@@ -327,14 +372,16 @@ def where_it_ran() -> dict[str, str]:
 
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
     "Make and score one set; checkpoints go to `work`, sets to `sets`; known scores are kept."
-    study, folder, start = trial.study, Path(folder), time.perf_counter()
+    study, folder = trial.study, Path(folder)
+    clocks = (time.perf_counter, time.process_time)  # other work on the machine slows the first
+    start = [clock() for clock in clocks]
     path, failed = trial.file(folder), {}
     known = read_trial(path)["rows"] if path.exists() else []
     task, checkpoint = task_of(study, trial.target), folder / "work" / f"{trial.stem}.safetensors"
     resumed, rows = checkpoint.exists(), []
     with _torch_threads(study.threads):
         made = trial.make(task.source, Work(checkpoint, resume))
-        middle = time.perf_counter()
+        middle = [clock() for clock in clocks]
         if trial.ipc is not None:
             made.save(folder / "sets" / trial.stem, pictures=False)
         for way in study.evaluations:  # other networks for each seed, the same for each method
@@ -345,13 +392,14 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
                 failed[way.name] = error
     if not rows:
         raise next(iter(failed.values()))
-    seconds = {"make": middle - start, "score": time.perf_counter() - middle}
+    at = zip(("seconds", "cpu"), start, middle, (clock() for clock in clocks))
+    spent = {name: {"make": b - a, "score": c - b} for name, a, b, c in at}
     label_bytes = made.labels.numel() * (4 if made.labels.is_floating_point() else 1)
     return {
         "kind": KIND,
         "trial": trial.settings,
         "rows": rows,
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        **{name: {k: round(v, 2) for k, v in each.items()} for name, each in spent.items()},
         "images": len(made.images),
         "bytes": made.images.numel() + label_bytes,  # 8 bit each
         "fixed": is_fixed(trial.method.make, trial.method.options),
@@ -397,6 +445,7 @@ class _Record:
     data: str = ""
     fixed: bool = False
     resumed: bool = False
+    cpu: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -535,6 +584,7 @@ class _Way:
     recipe: Any = None  # only shown: what is stored chooses nothing that is imported
     width: int | None = None
     depth: int | None = None
+    folds: int = 1
 
 
 @dataclass(frozen=True)
@@ -557,6 +607,7 @@ class _Table:
     trials: int = 0
     selection_seeds: int = 0
     selection: Any = None
+    select_on: str = "validation"
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -613,9 +664,13 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
         about = {"method": trial["method"]["name"], "target": trial["target"]}
         about |= {"ipc": trial["ipc"], "distillation_seed": trial["seed"]}
         rest = {"kilobytes": one["bytes"] / 1000, "seconds": one["seconds"].get("make", math.nan)}
+        rest["cpu_seconds"] = one.get("cpu", {}).get("make", math.nan)
         rest |= {name: one.get(name, False) for name in ("resumed", "fixed")}
         rest["chance"] = 100 * (trial["ipc"] or math.nan) / (one.get("images") or math.nan)
+        both = trial["target"].split(PAIR) if trial["setting"] == "two out" else []
         for evaluation, domain, seed, accuracy in one["rows"]:
+            if both:  # what is left out to choose for the other one
+                about["target"] = next(name for name in both if name != domain)
             known = {"MDG": domain != trial["target"], "SDG": domain == trial["target"]}
             row = {"evaluation": evaluation, "domain": domain}
             row |= {"seen": known.get(trial["setting"], False), "network_seed": seed}
@@ -668,7 +723,7 @@ def agreed(
     todo, path = trials(study, selected), folder / "study.json"
     found = sorted((folder / "trials").glob("*.json"))
     there = [read_trial(file, study, here)["trial"] for file in found]
-    now, running = {**settings_dict(study), "trials": len(todo)}, path.exists()
+    now, running = {**as_stored(study), "trials": len(todo)}, path.exists()
     if running:
         with suppress(Timeout), FileLock(folder / "work" / "run.lock", timeout=0):
             running = False  # a killed run holds no lock
@@ -741,11 +796,11 @@ def candidates(method: Method) -> dict[str, dict[str, Any]]:
 
 
 def selection_study(study: Study) -> Study | None:
-    "All candidates on the same data and budget, scored on held-out images of the source domains."
+    "All candidates on the same data and budget, scored without the target (see `Study.select_on`)."
     tried = [(x, *one) for x in study.methods if x.select for one in candidates(x).items()]
     rows = tuple(replace(with_options(x, options), name=name) for x, name, options in tried)
     changes = {"seeds": study.selection_seeds, "evaluations": study.evaluations[:1]}
-    changes |= {"setting": "SDG validation" if study.setting == "SDG" else "validation"}
+    changes |= {"setting": "SDG validation" if study.setting == "SDG" else study.select_on}
     changes |= {"methods": rows, "baseline": None, "paper": None}
     return replace(study, name=f"{study.name}: model selection", **changes) if rows else None
 

@@ -123,12 +123,18 @@ def test_steps_take_turns():
     )
 
 
-def test_smoke_run_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_smoke_run_writes_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    for place in ("dgdd_nb.engine", bench_step.__name__):
+        monkeypatch.setattr(f"{place}.bfloat16_gain", lambda: 2.0)
     out = tmp_path / "step.csv"
     bench_step.main(["--quick", "--no-compile", "--rounds", "1", "--out", str(out)])
     with out.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {row["group"] for row in rows} == {"public", "sgs", "growth"}
+    assert {row["group"] for row in rows} == {"public", "sgs", "growth", "bfloat16"}
+    off = {row["step"]: float(row["off"]) for row in rows if row["off"]}
+    assert off["DM+SGS"] == 0 < off["DM+SGS, bfloat16"] < 0.05
     assert all(float(row["seconds"]) >= 0 and row["torch"] == torch.__version__ for row in rows)
     assert all(
         "naive K+1 passes" in {r["step"] for r in rows if r["case"] == c}

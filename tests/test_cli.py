@@ -106,6 +106,7 @@ def test_scores_of_a_set_in_a_closed_folder_are_printed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_while_python_imports_ends_with_a_sentence(name):
     code = "import os, signal, dgdd_nb.cli as cli\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # as at a prompt
     code += f"cli.app = lambda: os.kill(os.getpid(), signal.{name})\ncli.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr.strip()) == (128 + getattr(signal, name), "Stopped.")

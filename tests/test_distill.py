@@ -46,11 +46,33 @@ RUNS = {
     "stack": (DM(), Stack((OwnDomain(0.3), SGS())), {"init": "random", "keep_every": 3}),
     "mixture": (DM(), None, {"draw": "mixture"}),
     "life": (DM(), SGS(), {"encoders": partial(FreshEncoders, life=3)}),
+    "pool": (DM(), SGS(), {"encoders": partial(FreshEncoders, life=2, pool=2)}),
+    "redraw": (DM(), None, {"encoders": partial(FreshEncoders, life=3, redraw=True)}),
+    "clusters": (DM(), SGS(), {"draw": "clusters", "renew": 3}),
+    "herded": (DM(), SGS(), {"draw": "herded"}),
+    "pool, frozen": (
+        DM(),
+        None,
+        {
+            "network": "convnet-bn",
+            "batch_norm": "frozen",
+            "encoders": partial(FreshEncoders, life=2, pool=2),
+        },
+    ),
     "cut": (DM(), SGS(), {"micro_batch": 7, "micro_batch_synthetic": 4, "ipc": [1, 4, 2, 2, 3]}),
     "batch norm": (DM(), SGS(), {"network": "convnet-bn"}),
     "frozen": (DM(), SGS(), {"network": "convnet-bn", "batch_norm": "frozen"}),
     "no augmentation": (DM(), SGS(), {"augment": "none", "width": 64}),
 }
+
+
+def test_the_start_has_a_seed_of_its_own_if_asked():
+    source = make_source()
+    start = lambda **seeds: distill(source, DM(), **SMALL | {"steps": 0} | seeds).images  # noqa: E731
+    assert torch.equal(start(seed=5), start(seed=4, start_seed=5))
+    assert not torch.equal(start(seed=5), start(seed=5, start_seed=4))
+    runs = [distill(source, DM(), **SMALL | {"seed": s, "start_seed": 1}).images for s in (2, 3)]
+    assert not torch.equal(*runs)
 
 
 @pytest.mark.parametrize("holes", [False, True])
@@ -203,7 +225,10 @@ def test_descriptions():
         ({"matcher": DM(layers=("embedd",))}, "embed"),
         ({"source": make_source().only("0"), "surgery": SGS()}, "there is only '0'"),
         ({"lr": 1e30}, "lower lr"),
-        ({"source": make_source().select(make_source().labels != 1)}, "Class '1' is in no domain"),
+        (
+            {"source": make_source().select(make_source().labels != 1)},
+            "Class 'class 1' is in no domain",
+        ),
     ],
 )
 def test_each_mistake_gets_one_sentence(changes, words):

@@ -59,7 +59,7 @@ WRONG = {
     "NaN or infinity": lambda s: {"images": s.images / 0},
     r"\(N, 3, H, W\)": lambda s: {"images": s.images[:, :1]},
     "not torch.uint8": lambda s: {"images": s.pictures()},
-    "not list": lambda s: {"images": ["x"]},
+    "not torch.int64": lambda s: {"images": [1]},
     r"int64 \(100,\)": lambda s: {"labels": s.labels.int()},
     "Labels must lie in 0..9": lambda s: {"labels": s.labels + 1},
     "probabilities": lambda s: {"labels": 2 * torch.eye(10)[s.labels]},

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from shared import QUICK
 from test_matching import BROKEN
 
+from dgdd_nb.coresets import herd
 from dgdd_nb.data import MultiDomain
 from dgdd_nb.distilled import assign_domains
-from dgdd_nb.engine import Engine, EngineSettings, class_groups, forecast, memory_advice
+from dgdd_nb.engine import Engine, EngineSettings, class_groups, forecast
+from dgdd_nb.engine import herd_products, memory_advice, nearest_to_centers
 from dgdd_nb.matching import DM, Matcher
 from dgdd_nb.networks import Encoders, FreshEncoders
 from dgdd_nb.surgery import SGS
@@ -174,6 +176,70 @@ def test_a_life_of_three_steps(network):
     assert_close(late.gradients(images, labels, 4), steps[4], exact=True)
 
 
+@pytest.mark.parametrize("life, pool", [(3, 2), (2, 5), (4, 4)])
+def test_networks_of_a_pool_take_turns(life, pool):
+    "Another network at every step, each used `life` times, renewed one after the other."
+    turns = FreshEncoders(lambda seed: None, 0, life, pool)
+    born = [turns.born(step) for step in range(20 * life * pool)]
+    assert all(a != b for a, b in zip(born, born[1:]))
+    assert {born.count(step) for step in set(born[life * pool : -life * pool])} == {life}
+    new = [born[step] == step for step in range(len(born))]
+    assert all(sum(new[t : t + life * pool]) == pool for t in range(life * pool, 10 * life * pool))
+
+
+def test_a_pool_sees_at_a_birth_what_fresh_encoders_see():
+    source, turns = make_source(), partial(FreshEncoders, life=2, pool=3)
+    images, labels, _ = make_images(source)
+    long, fresh = engine(source, encoders=turns), engine(source)
+    for step in range(12):
+        born = long.encoders.born(step)
+        assert_close(
+            long.gradients(images, labels, step), fresh.gradients(images, labels, born), exact=True
+        )
+        assert_close(
+            engine(source, encoders=turns).gradients(images, labels, step),
+            long.gradients(images, labels, step),
+            exact=True,
+        )
+
+
+def test_a_life_can_have_other_images_at_each_step():
+    source, (images, labels, _) = make_source(), make_images(make_source())
+    made = engine(source, encoders=partial(FreshEncoders, life=3, redraw=True))
+    seen, nets = [], []
+    for step in range(4):
+        made.gradients(images, labels, step)
+        seen.append(made.drawn.index)
+        nets.append(made.encoders(step).classifier.weight.clone())
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(nets[0], nets[2]) and not torch.equal(nets[2], nets[3])
+    assert torch.equal(seen[3], engine(source).draw(3).index)
+
+
+@pytest.mark.parametrize("draw", ["clusters", "herded"])
+def test_representative_images_are_of_every_cell(draw):
+    source = make_source(holes=True)
+    made = engine(source, draw=draw, renew=4 if draw == "clusters" else None)
+    index = [made.draw(step).index for step in range(8)]
+    cells = torch.bincount(source.cell[index[0]], minlength=C * K)
+    assert cells.tolist() == [min(3, n) for n in source.cell_sizes]
+    assert (source.cell[index[0]].diff() >= 0).all() and len(index[0].unique()) == len(index[0])
+    assert all(torch.equal(index[0], one) for one in index[: 4 if draw == "clusters" else 8])
+    assert torch.equal(index[0], index[7]) == (draw == "herded")
+    alone = engine(source, draw=draw, renew=made.settings.renew)
+    assert torch.equal(alone.draw(7).index, index[7])  # whatever was asked before
+
+
+def test_clusters_and_herding_by_products():
+    dice = torch.Generator().manual_seed(0)
+    centers = 100 * torch.randn(4, 6, generator=dice)
+    rows = (centers.repeat_interleave(5, 0) + torch.randn(20, 6, generator=dice)).double()
+    assert {int(i) // 5 for i in nearest_to_centers(rows, 4, 0)} == {0, 1, 2, 3}
+    assert torch.equal(herd_products(rows @ rows.T, 7), herd(rows, 7))
+    same = torch.ones(5, 2).double()
+    assert len(nearest_to_centers(same, 3, 0)) == 3  # fewer different images than clusters
+
+
 # ---- plug-ins that break the contract ----
 
 
@@ -258,14 +324,41 @@ def test_a_torch_that_cannot_batch_takes_the_loop(monkeypatch):
     assert_close(made.gradients(images, labels, 0), whole.gradients(images, labels, 0), exact=True)
 
 
-@pytest.mark.parametrize("life", [1, 4])
+@pytest.mark.parametrize("life, pool", [(1, 1), (4, 1), (2, 3)])
 @pytest.mark.parametrize("matcher", [DM(), General(DM())], ids=["DM", "general"])
-def test_forecast_where_a_class_is_absent_from_domain_0(matcher, life):
+def test_forecast_where_a_class_is_absent_from_domain_0(matcher, life, pool):
     source = make_source(True)
     _, labels, domains = make_images(source)
-    made = engine(source, matcher, SGS(), partial(FreshEncoders, life=life))
+    made = engine(source, matcher, SGS(), partial(FreshEncoders, life=life, pool=pool))
     found = forecast(made, labels, domains, steps=500)
     assert found.total == 500 * found.seconds > 0 and found.memory > source.images.nbytes
     assert "500 steps" in str(found) and "MiB" in str(found)
     memory = replace(found, seconds=None)
     assert forecast(made, labels, domains, 500, measure=0) == memory and memory.total is None
+
+
+def test_bfloat16_on_a_processor_with_and_without_units(monkeypatch):
+    from dgdd_nb import engine as module
+
+    source = make_source(size=16)
+    images, labels, _ = make_images(source)
+    plain = engine(source, width=64).gradients(images, labels, 0)
+    monkeypatch.setattr(module, "bfloat16_gain", lambda: 0.02)
+    with pytest.raises(ValueError, match=r"^Precision 'bfloat16' is 0\.02 times as fast as .*\.$"):
+        engine(source, precision="bfloat16").gradients(images, labels, 0)
+    assert engine(source).used.precision == "float32"  # "auto", whatever the processor can do
+    monkeypatch.setattr(module, "bfloat16_gain", lambda: 2.0)
+    assert engine(source).used.precision == "float32"
+    half = engine(source, width=64, precision="bfloat16").gradients(images, labels, 0)
+    off = float((half.g_domain - plain.g_domain).norm() / plain.g_domain.norm())
+    assert half.g_domain.dtype == torch.float32 and 1e-5 < off < 0.02
+    with pytest.raises(ValueError, match="General computes its own: use 'float32'"):
+        engine(source, General(DM()), precision="bfloat16")
+
+
+def test_the_gain_of_bfloat16_is_measured_without_global_dice():
+    from dgdd_nb.engine import bfloat16_gain
+
+    before = torch.get_rng_state()
+    assert bfloat16_gain() > 0 and bfloat16_gain() == bfloat16_gain()
+    assert torch.equal(torch.get_rng_state(), before)

@@ -92,6 +92,22 @@ def test_tail_is_used_where_nobody_looks_inside():
     assert torch.allclose(with_graph, without, atol=1e-14)  # pooled either way
 
 
+def test_tail_in_channels_last_order_is_the_same_function():
+    h = torch.randn(2, 4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    last = h.contiguous(memory_format=torch.channels_last).requires_grad_()
+    weights = [torch.randn(4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    fixed = [w.detach() for w in weights]
+    want, got = block_tail(h, *fixed), block_tail(last, *fixed)
+    assert type(got.grad_fn).__name__ == "_TailBackward" and torch.allclose(got, want, atol=1e-14)
+    assert torch.autograd.gradcheck(lambda h: block_tail(h, *fixed), last)
+    assert torch.autograd.gradcheck(block_tail, (last, *weights))
+    assert torch.autograd.gradgradcheck(lambda h: block_tail(h, *fixed), last)
+    v = torch.randn(3, *got.shape, dtype=torch.float64)
+    one_by_one = [torch.autograd.grad(got, last, row, retain_graph=True)[0] for row in v]
+    (batched,) = torch.autograd.grad(got, last, v, is_grads_batched=True)
+    assert torch.allclose(batched, torch.stack(one_by_one), atol=1e-14)
+
+
 @pytest.mark.parametrize("norm", ["instance", "batch", "layer"])
 def test_reset_equals_building_anew(norm):
     net, before = ConvNet(10, 16, width=8, norm=norm, seed=1), torch.get_rng_state()

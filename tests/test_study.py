@@ -462,6 +462,36 @@ def test_selection_never_sees_the_target():
         assert set(task.source.domain_names) == set(task.targets) == names
 
 
+def test_options_may_be_selected_on_a_whole_source_domain(tmp_path):
+    """What is chosen for a target is scored on a domain that is left out with it."""
+    study = replace(study_of_rates(1.0, 2.0), select_on="two out")
+    names = module.task_names(module.selection_study(study))
+    assert names == ("scan + street", "photo + street", "street + print")
+    task = task_of(module.selection_study(study), names[0])
+    assert task.source.domain_names == ("photo", "print") and set(task.targets) == {
+        "scan",
+        "street",
+    }
+    run(study, tmp_path)
+    rows = tidy(*stored(tmp_path / "selection"))
+    chosen, (one,) = rows[rows.target == "street"], stored(tmp_path)[1]
+    assert set(chosen.domain) == {"scan", "photo", "print"} and not chosen.seen.any()
+    best = chosen.groupby("method").accuracy.mean().idxmax()
+    assert best == f"DM: lr {one['trial']['method']['options']['lr']}"
+    with pytest.raises(ValueError, match="at least three"):
+        trials(replace(study, setting="two out", domains=("street", "print"), methods=ONE.methods))
+
+
+def test_an_oracle_learns_from_the_target_and_is_scored_on_other_images_of_it():
+    data = data_of(ONE)[0]
+    task = task_of(replace(ONE, setting="oracle"), "street")
+    assert task.source.domain_names == data.domain_names and set(task.targets) == {"street"}
+    assert len(task.source) == 4 * 120 and len(task.targets["street"]) == 60
+    with pytest.raises(ValueError, match="in two splits"):
+        one_split = {"name": "mini_digits", "train": 120, "test": 0}
+        task_of(replace(ONE, setting="oracle", data=one_split), "street")
+
+
 @pytest.mark.parametrize("split", ["val", "crossval"])
 def test_the_held_out_split_is_what_options_are_selected_on(split, monkeypatch):
     from dgdd_nb.data import MultiDomain
@@ -512,6 +542,28 @@ def test_networks_are_drawn_anew_for_each_distillation_seed(tmp_path):
     assert seeds == {0: [0, 1], 1: [1000, 1001]}
 
 
+def test_rows_of_folds_are_the_score_in_parts(tmp_path):
+    """Their mean is the score; a study without folds has the settings that it had before them."""
+    way = CHEAP.evaluations[0]
+    parts = replace(CHEAP, evaluations=(replace(way, folds=4),))
+    assert run(CHEAP, tmp_path / "a") == run(parts, tmp_path / "b") == 1
+    whole, split = (tidy(*stored(tmp_path / name)) for name in "ab")
+    keys = ["domain", "network_seed"]
+    sizes = split.groupby(keys).size()
+    assert set(sizes) == {4} and whole.groupby(keys).size().max() == 1
+    both = [rows.groupby(keys).accuracy.mean() for rows in (whole, split)]
+    assert both[0].to_numpy() == pytest.approx(both[1].to_numpy(), abs=1e-3)
+    settings = [trials(study)[0].settings["evaluations"][0] for study in (CHEAP, parts)]
+    assert "folds" not in settings[0] and settings[1]["folds"] == 4
+
+
+def test_seconds_of_the_processor_stand_beside_those_of_the_clock(tmp_path):
+    run(ONE, tmp_path)
+    (one,) = stored(tmp_path)[1]
+    assert set(one["cpu"]) == set(one["seconds"]) and 0 < sum(one["cpu"].values())
+    assert float(tidy(*stored(tmp_path)).cpu_seconds.iloc[0]) == one["cpu"]["make"]
+
+
 def test_forecast_counts_what_is_missing(tmp_path):
     study = replace(TINY, methods=(*TINY.methods, Method("mine", "test_study:fall")))
     plan = forecast(study, tmp_path, jobs=2)
@@ -557,7 +609,7 @@ def test_compare_a_folder_images_in_memory_and_by_name(tmp_path, capsys):
 ON_DISK = set(
     "main_digits_dg main_pacs main_core50_hard pacs_photo_gpu pacs_small digits_small".split()
 )
-ON_DISK |= {"ablation_digits_dg", "init_digits_dg"}
+ON_DISK |= {"ablation_digits_dg", "init_digits_dg", "cost_digits"}
 
 
 def ready(name: str) -> Study:

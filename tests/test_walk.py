@@ -211,7 +211,6 @@ DOORS = {  # name: what works, and what else is given to each argument
     "MultiDomain.leave_out": ({"self": data, "name": "1"}, each("name")),
     "MultiDomain.split": ({"self": data, "name": "train"}, each("name")),
     "MultiDomain.hold_out": ({"self": data}, each("fraction seed")),
-    "MultiDomain.to": ({"self": data, "device": "cpu"}, each("device")),
     "only": ({"names": "1"}, each("names", (*ANY, ("1", "1"), ["1", "0"]))),
     "real": ({}, each("images labels domains K C")),
     "fake": ({}, each("images labels domains K C")),

@@ -92,11 +92,9 @@ class Environment:
         """Run a command in the clone; its output goes to a log that is named if it fails."""
         log = self.folder / f"{what}.txt"
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        env |= {
-            "MPLBACKEND": "agg",
-            "OMP_NUM_THREADS": "1",
-            "TQDM_DISABLE": "1",
-        }
+        env |= {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+        if (beside := ROOT.parent / "shared").is_dir():  # golden files, real images
+            env.setdefault("DGDD_SHARED", str(beside))
         env |= {"PATH": f"{self.venv / 'bin'}{os.pathsep}{env['PATH']}", "PYTHONWARNINGS": "ignore"}
         with log.open("w") as out:
             done = subprocess.run(
@@ -186,7 +184,7 @@ class Environment:
                 kinds = requirements()
                 tools = [line for kind in ("dev", "nbdev", "cluster") for line in kinds[kind]]
                 self.python("tools", "-m", "pip", "install", "-q", *tools)
-            tests = ["-m", "pytest", "-q", f"-n{workers}", "--dist=loadfile", "-m", QUICK, "tests"]
+            tests = ["-m", "pytest", f"-n{workers}", "--dist=loadfile", "-m", QUICK, "tests"]
             self.row["tests"] = self.last(
                 self.python("tests", *tests), r"(\d+ (?:failed|passed).*) in "
             )
