@@ -234,9 +234,9 @@ def domain_gradients(
     if not hasattr(net, "extract"):
         raise TypeError(f"net must be an encoder such as network(...), not a {type(net).__name__}.")
     with torch.no_grad():
-        real_features = net.extract(real.images, matcher.layers)
+        real_features = matcher.per_image(net.extract(real.images, matcher.layers))
     with torch.enable_grad():
-        features = net.extract(images, matcher.layers)
+        features = matcher.per_image(net.extract(images, matcher.layers))
     dims = {name: tuple(f.shape[1:]) for name, f in features.items()}
     layout, draw = layout_of(real, synthetic.labels), matcher.draw(rolled(), dims)
     return from_features(matcher, real_features, features, images, layout, draw)
@@ -326,18 +326,17 @@ def _check_gradient(objective: Objective, net: nn.Module, real: Batch, synthetic
             {name: f.double() for name, f in net.extract(x[:2], objective.layers).items()}
             for x in (real.images, synthetic.images)
         )
-    dims = {name: tuple(f.shape[1:]) for name, f in b.items()}
+        a, dims = objective.per_image(a), objective.per_image(b)
+    dims = {name: tuple(f.shape[1:]) for name, f in dims.items()}
     drawn = objective.draw(torch.Generator(real.images.device).manual_seed(0), dims)
     leaves = {name: f.clone().requires_grad_() for name, f in b.items()}
     with watched(objective, True, *a.values()):
-        loss = objective(a, leaves, drawn)
+        loss = objective(a, objective.per_image(leaves), drawn)
         g = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
     size = sum(float(x.square().sum()) for x in g)
     h = 1e-6 / max(size**0.5, 1e-12)
-    up, down = (
-        objective(a, {name: f + s * h * x for (name, f), x in zip(b.items(), g)}, drawn)
-        for s in (1, -1)
-    )
+    moved = ({name: f + s * h * x for (name, f), x in zip(b.items(), g)} for s in (1, -1))
+    up, down = (objective(a, objective.per_image(features), drawn) for features in moved)
     if abs(float(up - down) / (2 * h) - size) > 1e-3 * size + 1e-9:
         words = "Its gradient is not that of its loss: something left the graph."
         raise Complaint(type(objective).__name__, words)
