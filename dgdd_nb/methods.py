@@ -33,6 +33,8 @@ PARTS = {  # short names of what plugs in
         for name in "digits_dg pacs core50 core50_hard vlcs office_home terra_incognita".split()
     },
     "DM": "dgdd_nb.matching:DM",
+    "DataDAM": "dgdd_nb.attention:DataDAM",
+    "HDD": "dgdd_nb.hyperbolic:HDD",
     **{name: f"dgdd_nb.surgery:{name}" for name in "SGS MatchedDM OwnDomain PartsAlone".split()},
     "fresh": "dgdd_nb.networks:FreshEncoders",
     "pseudo_domains": "dgdd_nb.pseudo_domains:pseudo_domains",
@@ -159,6 +161,9 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
+for name, lr in {"DataDAM": 0.8, "HDD": 1.9}.items():  # a first step as long as DM's at lr 10
+    register(name, distilled, matcher=name, lr=lr)
+    register(f"{name}+SGS", distilled, matcher=name, lr=lr, surgery="SGS")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:
