@@ -280,7 +280,10 @@ def watched(plug: Any, first: bool, *given: Tensor | None) -> Iterator[list]:
     if versions != [x._version for x in given]:
         raise Complaint(name, "It changes what it was given in place: work on a copy.")
     if first and not all(bool(x.isfinite().all()) for x in made if x is not None):
-        raise Complaint(name, "It gives NaN or infinity: guard its roots and divisions.")
+        fine = any(bool(x.isfinite().all()) for x in given)
+        words = "gives NaN or infinity: guard its roots and divisions."
+        words = words if fine else "is given NaN or infinity: look at the network and the images."
+        raise Complaint(name, f"It {words}")
 
 # %% ../nbs/11_domain_gradients.ipynb #4e50348a
 def check_matcher(
