@@ -17,6 +17,8 @@ lowest and the highest. Groups:
 - `bfloat16`: DM+SGS with the features of the real images in bfloat16 and in float32, beside the public loop, on a
   processor with units for it. `off` is the distance of the gradient of one step from that of float32, as a share of
   its norm.
+- `objectives`: other objectives against DM, and each with SGS against itself, three domains.
+- `posthoc`: a training of the judge with each method of post-hoc domain generalisation against the plain one.
 
 The images are random numbers: the time of a step does not depend on what is on them.
 """
@@ -39,13 +41,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from public_loop import STRATEGY, PublicLoop
 
-from dgdd_nb.data import MultiDomain
+from dgdd_nb.data import Batch, MultiDomain
 from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
 from dgdd_nb.engine import Engine, EngineSettings, bfloat16_gain, compiled_tail
-from dgdd_nb.networks import block_tail
+from dgdd_nb.networks import block_tail, network
 from dgdd_nb.matching import DM
+from dgdd_nb.methods import build
 from dgdd_nb.surgery import SGS
+from dgdd_nb.train import get_recipe, train
 
 CLASSES = 10
 Step = Callable[[], object]
@@ -123,13 +127,14 @@ def engine_step(
     compiled: bool = False,
     pooled: bool | None = None,  # all domains as one; DM is pooled unless said otherwise
     precision: str = "float32",
+    matcher: str = "DM",
 ) -> Step:
     """One step of our engine and its optimiser; its `gradient()` is that of the union at step 0."""
     pooled = not sgs if pooled is None else pooled
     K = 1 if pooled else case.K
     synthetic, labels, domains = starting_images(case, K)
     settings = replace(settings_of(case, compiled), precision=precision)
-    engine = Engine(case.source(K), DM(), SGS() if sgs else None, settings)
+    engine = Engine(case.source(K), build(matcher), SGS() if sgs else None, settings)
     optimiser = torch.optim.SGD([synthetic], lr=0.01, momentum=0.5)
     number = iter(range(10**9))
 
@@ -207,7 +212,7 @@ def measure(
 
 def row(
     group: str,
-    case: Case,
+    case: Case | str,
     name: str,
     seconds: dict[str, list[float]],
     base: str,  # what it is compared with
@@ -340,6 +345,40 @@ def bfloat16_group(args: argparse.Namespace) -> list[dict[str, object]]:
     ]
 
 
+def objectives_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    cases = [Case(), Case(real_batch=96)]
+    if args.quick:
+        cases = [Case(size=16, width=8, real_batch=9, ipc=3, per_class=42)]
+    rows = []
+    for case in (replace(case, device=args.device) for case in cases):
+        steps = {}
+        for name in ("DM", "DataDAM", "HDD"):
+            how = {"matcher": name, "pooled": False}
+            steps |= {name: engine_step(case, **how), f"{name}+SGS": engine_step(case, True, **how)}
+        seconds = measure(steps, args.rounds, args.device)
+        for name in steps:
+            base = name.removesuffix("+SGS") if name.endswith("+SGS") else "DM"
+            rows.append(row("objectives", case, name, seconds, base))
+    return rows
+
+
+def posthoc_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    size, width, ipc = (32, 8, 3) if args.quick else (32, 128, 10)
+    labels, domains = assign_domains(ipc, torch.ones(3, CLASSES, dtype=torch.bool))
+    images = torch.randn(len(labels), 3, size, size, generator=torch.Generator().manual_seed(0))
+    data = Batch(images, labels, domains, 3, CLASSES).to(args.device)
+    recipe, steps = get_recipe("quick", epochs=1, schedule="constant", lr=1e-4), {}
+    plugs = {"plain": None, "MixStyle, p = 1": {"name": "mixstyle", "p": 1.0}, "FACT": "fact"}
+    plugs |= {"AdvFreq": "advfreq", "AdvFreq as published": {"name": "advfreq", "published": True}}
+    for name, plug in plugs.items():
+        net = network(classes=CLASSES, size=size, width=width, seed=0).to(args.device)
+        how = get_recipe(recipe, transform=plug)
+        steps[name] = lambda net=net, how=how: train(net, data, how)
+    seconds = measure(steps, args.rounds, args.device, warm_up=1)
+    case = f"one epoch, {len(labels)} images of {size}x{size}, batches of 32, width {width}"
+    return [row("posthoc", case, name, seconds, "plain") for name in steps]
+
+
 # ---- results ----
 
 SHOWN = ["case", "step", "seconds", "ratio", "lowest", "highest", "meaning", "arithmetic"]
@@ -396,7 +435,7 @@ def markdown(rows: list[dict[str, object]]) -> str:
 
 
 GROUPS = {"public": public_group, "sgs": sgs_group, "growth": growth_group}
-GROUPS["bfloat16"] = bfloat16_group
+GROUPS |= {"bfloat16": bfloat16_group, "objectives": objectives_group, "posthoc": posthoc_group}
 
 
 def main(arguments: list[str] | None = None) -> None:

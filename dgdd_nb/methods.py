@@ -161,9 +161,11 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
-for name, lr in {"DataDAM": 0.8, "HDD": 1.9}.items():  # a first step as long as DM's at lr 10
-    register(name, distilled, matcher=name, lr=lr)
-    register(f"{name}+SGS", distilled, matcher=name, lr=lr, surgery="SGS")
+# other objectives: a rate at which the first step is as long as that of DM at its 10
+register("DataDAM", distilled, matcher="DataDAM", lr=0.8)
+register("DataDAM+SGS", distilled, matcher="DataDAM", lr=0.8, surgery="SGS")
+register("HDD", distilled, matcher="HDD", lr=1.9)
+register("HDD+SGS", distilled, matcher="HDD", lr=1.9, surgery="SGS")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:

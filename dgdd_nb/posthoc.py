@@ -16,7 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .data import Batch, names_of, number_of, real_number, unknown_name, whole_number
+from dgdd_nb.data import (
+    Batch,
+    names_of,
+    number_of,
+    real_number,
+    unknown_name,
+    whole_number,
+    yes_or_no,
+)
 from .train import KL
 
 # %% ../nbs/46_posthoc.ipynb #p-mixcode
@@ -255,7 +263,7 @@ class AdvFreq:
         self.steps = whole_number("steps", steps, 0)
         self.size = real_number("size", size, " above 0", lambda x: x > 0)
         self.drop = real_number("drop", drop, " from 0", lambda x: x >= 0)
-        self.published = published
+        self.published = yes_or_no("published", published)
 
     def __call__(self, batch: Batch, net: nn.Module, dice: torch.Generator) -> Batch:
         "The batch with other amplitudes; its range of values, channel by channel, stands for [0, 1]."
