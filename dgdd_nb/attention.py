@@ -9,6 +9,7 @@ __all__ = ['attention_map', 'DataDAM']
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,8 +22,10 @@ def attention_map(
     p: float = 4.0,  # the larger, the more the strongest answers count; 1 or more
 ) -> Tensor:  # (N, H * W), of length 1 for each image (0 where nothing answers)
     "Where a layer answers, summed over channels (DataDAM, Sajedi et al., 2023)."
-    powers = features.square().pow(p / 2) if p >= 2 else features.abs().pow(p)  # x^4: two products
-    return functional.normalize(powers.sum(1).flatten(1), dim=1)
+    if p >= 2:  # |F|^p = (F^2)^(p / 2): p = 4 becomes a product and a square root, no power
+        features, p = features.square(), p / 2
+    answers = torch.linalg.vector_norm(features, p, dim=1).pow(p)
+    return functional.normalize(answers.flatten(1), dim=1)
 
 # %% ../nbs/42_attention.ipynb #a-class
 @dataclass(frozen=True)

@@ -266,6 +266,10 @@ def watched(plug: Any, first: bool, *given: Tensor | None) -> Iterator[list]:
     given, made = [x for x in given if x is not None], []
     dice, versions = first and global_dice(), [x._version for x in given]
     name = getattr(getattr(plug, "function", plug), "__name__", type(plug).__name__)
+    if first and not all(bool(x.isfinite().all()) for x in given):
+        raise ValueError(
+            f"What {name} is to compare holds NaN or infinity: mend the images, or the encoder."
+        )
     try:
         yield made
     except Exception as error:
@@ -280,10 +284,7 @@ def watched(plug: Any, first: bool, *given: Tensor | None) -> Iterator[list]:
     if versions != [x._version for x in given]:
         raise Complaint(name, "It changes what it was given in place: work on a copy.")
     if first and not all(bool(x.isfinite().all()) for x in made if x is not None):
-        fine = any(bool(x.isfinite().all()) for x in given)
-        words = "gives NaN or infinity: guard its roots and divisions."
-        words = words if fine else "is given NaN or infinity: look at the network and the images."
-        raise Complaint(name, f"It {words}")
+        raise Complaint(name, "It gives NaN or infinity: guard its roots and divisions.")
 
 # %% ../nbs/11_domain_gradients.ipynb #4e50348a
 def check_matcher(

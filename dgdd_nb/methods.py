@@ -163,9 +163,9 @@ register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
 # other objectives: a rate at which the first step is as long as that of DM at its 10
 register("DataDAM", distilled, matcher="DataDAM", lr=0.8)
-register("DataDAM+SGS", distilled, matcher="DataDAM", lr=0.8, surgery="SGS")
+register("DataDAM+SGS", "DataDAM", surgery="SGS")
 register("HDD", distilled, matcher="HDD", lr=1.9)
-register("HDD+SGS", distilled, matcher="HDD", lr=1.9, surgery="SGS")
+register("HDD+SGS", "HDD", surgery="SGS")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:

@@ -117,7 +117,7 @@ def test_names_and_refusals():
             HDD(**{name: value})
     with pytest.raises(ValueError, match="did you mean 'arsinh'"):
         HDD(formula="arsin")
-    with pytest.raises(ValueError, match="HDD: It is given NaN or infinity: look at the network"):
+    with pytest.raises(ValueError, match="What HDD is to compare holds NaN or infinity"):
         distill(source, HDD(), ipc=3, encoders=lost, progress=False, **options)
-    with pytest.raises(ValueError, match="HDD: It gives NaN or infinity"):
+    with pytest.raises(ValueError, match="What HDD is to compare holds NaN or infinity"):
         distill(source, HDD(cap=None, scale=1e-3), ipc=3, progress=False, **options)
