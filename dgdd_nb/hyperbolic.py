@@ -16,29 +16,32 @@ from .data import names_of, number_of, real_number
 from .matching import Objective
 
 # %% ../nbs/43_hyperbolic.ipynb #h-map
-def lorentz(x: Tensor, y: Tensor) -> Tensor:
+def lorentz(
+    x: Tensor,  # shape (..., D + 1), the time coordinate first
+    y: Tensor,  # the same
+) -> Tensor:  # shape (...)
     "Lorentz product over the last axis, whose first entry is the time coordinate."
     return (x[..., 1:] * y[..., 1:]).sum(-1) - x[..., 0] * y[..., 0]
 
 
 def exp_origin(
     u: Tensor,  # tangent vectors at the origin, such as features, shape (..., D)
-    radius_squared: float = 1.0,  # k of the sheet <x, x> = -k; the curvature is -1/k
-    cap: float | None = 10.0,  # the largest r = |u| / sqrt(k), as published; None: none
+    radius_squared: float = 1.0,  # rho^2 of the sheet <x, x> = -rho^2; the curvature is -1/rho^2
+    cap: float | None = 10.0,  # the largest r = |u| / rho, as published; None: none
 ) -> Tensor:  # points of the sheet, shape (..., D + 1), the time coordinate first
     "The exponential map at the origin of the hyperboloid, as HDD computes it."
-    k = radius_squared
+    rho = radius_squared**0.5
     length = torch.linalg.vector_norm(u, dim=-1, keepdim=True).clamp(min=1e-4)
-    r = length / k**0.5
+    r = length / rho
     r = r if cap is None else r.clamp(max=cap)
-    space = k**0.5 * r.sinh() * u / length
-    time = (k + space.square().sum(-1, keepdim=True)).sqrt()  # back onto the sheet
+    space = rho * r.sinh() * u / length
+    time = (radius_squared + space.square().sum(-1, keepdim=True)).sqrt()  # back onto the sheet
     return torch.cat([time, space], -1)
 
 # %% ../nbs/43_hyperbolic.ipynb #h-centroid
 def centroid(
     x: Tensor,  # points of the sheet, shape (..., n, D + 1)
-    radius_squared: float = 1.0,  # k
+    radius_squared: float = 1.0,  # rho^2
 ) -> Tensor:  # shape (..., D + 1)
     "The point of the sheet in the direction of the mean (closed form; Law et al., 2019)."
     mean = x.mean(-2)
@@ -49,16 +52,16 @@ def centroid(
 def distance(
     x: Tensor,  # points of the sheet, shape (..., D + 1)
     y: Tensor,  # the same
-    radius_squared: float = 1.0,  # k
+    radius_squared: float = 1.0,  # rho^2
     formula: str = "arcosh",  # as published; or "arsinh", exact for points that nearly coincide
 ) -> Tensor:  # shape (...)
     "Length of the shortest way on the sheet from x to y."
-    root = radius_squared**0.5
+    rho = radius_squared**0.5
     if formula == "arcosh":
         z = -lorentz(x, y) / radius_squared
-        return root * (z + (z * z - 1).clamp(min=1e-15).sqrt()).log()
-    gap = lorentz(x - y, x - y).clamp(min=0)  # 4 k sinh^2(d / (2 sqrt k))
-    return 2 * root * ((gap + 1e-24).sqrt() / (2 * root)).asinh()
+        return rho * (z + (z * z - 1).clamp(min=1e-15).sqrt()).log()
+    gap = lorentz(x - y, x - y).clamp(min=0)  # 4 rho^2 sinh^2(d / (2 rho))
+    return 2 * rho * ((gap + 1e-24).sqrt() / (2 * rho)).asinh()
 
 # %% ../nbs/43_hyperbolic.ipynb #h-hdd
 @dataclass(frozen=True)
@@ -66,8 +69,10 @@ class HDD(Objective):
     "Distance of the centroids in hyperbolic space (HDD, arXiv 2505.24623)."
 
     layers: tuple[str, ...] = ("embed",)  # the losses of several add up
-    radius_squared: float = 1.0  # k of the sheet <x, x> = -k, curvature -1/k; 2.4 in IDM-HDD
-    cap: float | None = 10.0  # the largest radius, in units of sqrt(k); None: none
+    radius_squared: float = 1.0  # rho^2 of the sheet <x, x> = -rho^2; 2.4 in IDM-HDD
+    cap: float | None = (
+        10.0  # the largest radius, in units of rho; None: none (then mind the scale)
+    )
     factor: float = 20.0  # of the distance; 100 in IDM-HDD
     scale: float = 1.0  # features are divided by it; 1 as published
     formula: str = "arcosh"  # of the distance, as published; or "arsinh"
@@ -96,8 +101,8 @@ class HDD(Objective):
         self, real: dict[str, Tensor], synthetic: dict[str, Tensor], draw: Any = None
     ) -> Tensor:
         "Distance of the centroids of the points that `per_image` has made of one class."
-        k = self.radius_squared
+        size = self.radius_squared
         return self.factor * sum(
-            distance(centroid(real[name], k), centroid(synthetic[name], k), k, self.formula)
-            for name in self.layers
+            distance(centroid(real[x], size), centroid(synthetic[x], size), size, self.formula)
+            for x in self.layers
         )
