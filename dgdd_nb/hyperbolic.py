@@ -76,6 +76,7 @@ class HDD(Objective):
     factor: float = 20.0  # of the distance; 100 in IDM-HDD
     scale: float = 1.0  # features are divided by it; 1 as published
     formula: str = "arcosh"  # of the distance, as published; or "arsinh"
+    union_in_span = property(lambda self: len(self.layers) == 1)  # layers have weights of their own
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", names_of("layers", self.layers))

@@ -22,6 +22,7 @@ class Objective:
 
     layers: tuple[str, ...] = ("embed",)  # the encoder layers that are read
     union_is_mean: bool = False  # is the gradient of the union the (weighted) mean over domains?
+    union_in_span: bool = False  # is it, for each class, some combination of those of the domains?
 
     def draw(
         self,

@@ -1,6 +1,7 @@
 """HDD against values computed with the public code; its surgery, its limits, its refusals."""
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -92,6 +93,51 @@ def test_surgery_has_the_union_and_all_domains():
     union = domain_gradients(net, HDD(), real.united(), synthetic).g_dm
     assert torch.allclose(found.g_dm, union, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(found.g_domain.mean(0), union, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cap": 3.0},
+        {"scale": 0.3},
+        {"scale": 0.05},
+        {"formula": "arsinh"},
+        {"formula": "arsinh", "scale": 0.3},
+        {"layers": ("pool1", "embed")},
+    ],
+)
+def test_the_union_costs_no_pass_of_its_own(options, monkeypatch):
+    "Uneven cells, a class that a domain lacks, one synthetic image: still the gradient of the union."
+    module, passes = import_module("dgdd_nb.domain_gradients"), []
+    plain = module.vector_jacobian
+
+    def counted(outputs, images, cotangent, batched=False):
+        passes.append(len(next(iter(cotangent.values()))))
+        return plain(outputs, images, cotangent, batched)
+
+    monkeypatch.setattr(module, "vector_jacobian", counted)
+    net = network("convnet", classes=2, size=16, width=8, seed=0).requires_grad_(False)
+    x = torch.randn(13, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1])
+    domains = torch.tensor([0, 0, 0, 1, 2, 2, 0, 2, 2])
+    real = Batch(x[:9], labels, domains, 3, 2)
+    synthetic = Batch(x[9:], torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 2, 0]), 3, 2)
+    hdd = HDD(**options)
+    found = domain_gradients(net, hdd, real, synthetic)
+    union = domain_gradients(net, hdd, real.united(), synthetic).g_dm
+    assert (found.g_dm - union).abs().max() < 1e-5 * union.abs().max()
+    assert passes[0] == (3 if len(hdd.layers) == 1 else 4)
+
+    class Wrong(HDD):
+        union_in_span = True
+
+        def __call__(self, real, synthetic, draw=None):
+            return super().__call__(real, synthetic) + real["embed"].var(0).sum() * (
+                synthetic["embed"].square().mean()
+            )
+
+    assert "union_in_span" in check_matcher(Wrong())[0]
 
 
 def lost(build, seed):
