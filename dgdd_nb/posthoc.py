@@ -68,16 +68,15 @@ class MixStyle:
                 handle.remove()
             self.net, self.handles = net, [self._behind(net, name) for name in self.layers]
         n, device = len(batch), batch.images.device
-        rank = torch.rand(n, n, generator=dice).to(device)  # the least is the partner
+        partner = torch.randperm(n, generator=dice).to(device)
         if self.partners == "across":  # a lone domain in a batch mixes within itself
-            rank = rank + (batch.domains[:, None] == batch.domains)
-        else:  # a permutation
-            rank = rank[:1].argsort(1)[0][:, None] != torch.arange(n, device=device)
+            same = batch.domains[:, None] == batch.domains
+            partner = (torch.rand(n, n, generator=dice).to(device) + same).argmin(1)
         numpy = np.random.default_rng(int(torch.randint(2**62, (), generator=dice)))
         share = numpy.beta(self.alpha, self.alpha, (n, 1, 1, 1))
         share = torch.tensor(share).to(batch.images)
         on = numpy.random() < self.p
-        self.drawn = dict.fromkeys(self.layers, (share, rank.float().argmin(1))) if on else {}
+        self.drawn = dict.fromkeys(self.layers, (share, partner)) if on else {}
         return batch
 
     def _behind(self, net: nn.Module, name: str):
