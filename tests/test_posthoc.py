@@ -217,6 +217,11 @@ def test_mixstyle_partners_layers_and_refusals(digits):
             assert sorted(partner.tolist()) == list(range(len(batch)))
         mixed, plain = net.train()(batch.images), net(batch.images)
         assert not torch.equal(mixed, plain)
+    losses = []
+    for plug in (None, MixStyle(p=1.0)):  # a wide one takes norm, activation and pooling as one
+        wide = network(classes=10, size=16, width=64, seed=0)
+        losses.append(train(wide, batch, get_recipe(SHORT, epochs=1), transform=plug)["loss"])
+    assert losses[0] != losses[1]
     resnet = network("resnet18", classes=10, size=32, seed=0)
     MixStyle("layer1")(batch, resnet, torch.Generator().manual_seed(0))
     one = Batch(batch.images, batch.labels, 0 * batch.domains, 1, 10)
