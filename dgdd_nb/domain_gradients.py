@@ -238,7 +238,9 @@ def domain_gradients(
     with torch.enable_grad():
         features = net.extract(images, matcher.layers)
     dims = {name: tuple(f.shape[1:]) for name, f in features.items()}
-    layout, draw = layout_of(real, synthetic.labels), matcher.draw(rolled(), dims)
+    layout = layout_of(real, synthetic.labels)
+    matcher = matcher.prepare(layout.counts)
+    draw = matcher.draw(rolled(), dims)
     return from_features(matcher, real_features, features, images, layout, draw)
 
 # %% ../nbs/11_domain_gradients.ipynb #c1a9f0d2
@@ -266,6 +268,10 @@ def watched(plug: Any, first: bool, *given: Tensor | None) -> Iterator[list]:
     given, made = [x for x in given if x is not None], []
     dice, versions = first and global_dice(), [x._version for x in given]
     name = getattr(getattr(plug, "function", plug), "__name__", type(plug).__name__)
+    if first and not all(bool(x.isfinite().all()) for x in given):
+        raise ValueError(
+            f"What {name} is to compare holds NaN or infinity: mend the images, or the encoder."
+        )
     try:
         yield made
     except Exception as error:
