@@ -36,7 +36,8 @@ def squared_distances(x: Tensor) -> Tensor:
     "Between all rows of (N, D), (N, N)."
     x = x - x.detach().mean(0)
     length = x.square().sum(1)
-    return (length[:, None] + length - 2 * x @ x.T).clamp(min=0)
+    off = 1 - torch.eye(len(x), dtype=x.dtype, device=x.device)  # to itself: exactly 0
+    return (length[:, None] + length - 2 * x @ x.T).clamp(min=0) * off
 
 
 def gaussians(x: Tensor, widths: Sequence[Any]) -> Tensor:
