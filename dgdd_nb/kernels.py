@@ -16,7 +16,16 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .augment import strategy_for
-from .data import Batch, MultiDomain, names_of, number_of, of_kind, real_number, whole_number
+from dgdd_nb.data import (
+    Batch,
+    MultiDomain,
+    names_of,
+    number_of,
+    of_kind,
+    real_number,
+    whole_number,
+    yes_or_no,
+)
 from .files import derive_seed, generator
 from .matching import Objective
 from .networks import Encoder, Encoders
@@ -64,6 +73,8 @@ def settle(objective: Objective, above: str = "", from_0: str = "", whole: str =
             real_number(name, given[name], " above 0", lambda x: x > 0)
         if name in from_0.split():
             real_number(name, given[name], " from 0", lambda x: x >= 0)
+    if "phase" in given and given["amplitude"] == given["phase"] == 0:
+        raise ValueError("Of amplitude and phase both are 0, so nothing is compared: raise one.")
 
 # %% ../nbs/40_kernels.ipynb #40m3d
 @dataclass(frozen=True)
@@ -190,6 +201,7 @@ class NCFM(Objective):
 
     def __post_init__(self) -> None:
         settle(self, "scale factor floor", "amplitude phase", "frequencies")
+        yes_or_no("normalise", self.normalise)
 
     def draw(
         self, generator: torch.Generator, dims: dict[str, tuple[int, ...]]
@@ -209,7 +221,7 @@ class NCFM(Objective):
             a, b = (normalize(a), normalize(b)) if self.normalise else (a, b)
             amplitude, phase = split(a, b, draw[name])
             inside = self.amplitude * amplitude + self.phase * phase.clamp(min=self.floor)
-            loss = loss + self.factor * inside.sqrt().mean()
+            loss = loss + self.factor * inside.clamp(min=TINY).sqrt().mean()
         return loss
 
 # %% ../nbs/40_kernels.ipynb #40between

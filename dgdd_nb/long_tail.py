@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .data import SEEDS, MultiDomain, names_of, number_of, of_kind, real_number, whole_number
+from dgdd_nb.data import (
+    SEEDS,
+    MultiDomain,
+    names_of,
+    number_of,
+    of_kind,
+    real_number,
+    whole_number,
+    yes_or_no,
+)
 from .kernels import SDD, characteristic, modulus, settle
 
 # %% ../nbs/41_long_tail.ipynb #41longtail
@@ -55,6 +64,7 @@ class CSDM(SDD):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        yes_or_no("corrected", self.corrected)
         settle(self, from_0="gamma", whole="" if self.n_max is None else "n_max")
 
     def prepare(self, counts: Sequence[Sequence[int]]) -> "CSDM":

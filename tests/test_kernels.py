@@ -81,6 +81,13 @@ def test_ncfm_of_equal_sets():
     ].any()
 
 
+def test_amplitude_alone_has_a_gradient_at_equal_sets():
+    (real, _), objective = sets(), NCFM(phase=0.0)
+    leaf = real["embed"].clone().requires_grad_()
+    loss = objective(real, {"embed": leaf}, drawn(objective))
+    assert torch.autograd.grad(loss, leaf)[0].isfinite().all()
+
+
 @pytest.mark.parametrize("width", [0.5, 3.0])
 @pytest.mark.parametrize("kernel", SPECTRA)
 def test_spectrum_is_that_of_the_kernel(kernel, width):
@@ -186,6 +193,7 @@ def test_encoders_lie_on_the_line(small):
         (lambda: NCFM(scale=0), "scale must be a finite number above 0, not 0"),
         (lambda: NCFM(floor=0.0), "floor must be a finite number above 0"),
         (lambda: NCFM(frequencies=2.5), "frequencies must be a whole number"),
+        (lambda: NCFM(amplitude=0, phase=0), "nothing is compared"),
         (lambda: SDD(widths=()), "A width must be a finite number above 0"),
         (lambda: SDD("gauss"), "did you mean 'gaussian'"),
         (lambda: M3D(bandwidth=0), "bandwidth must be a finite number above 0"),
