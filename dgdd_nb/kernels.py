@@ -179,8 +179,8 @@ class SDD(Objective):
         loss = 0.0
         for name in self.layers:
             a, b = real[name].flatten(1), synthetic[name].flatten(1)
-            width = self.bandwidth or mean_squared_distance(a, b)
-            amplitude, phase = self.parts(a, b, draw[name].to(a) / width**0.5)
+            unit = (self.bandwidth or mean_squared_distance(a, b)) ** 0.5  # all cells share t
+            amplitude, phase = self.parts(a / unit, b / unit, draw[name])
             alpha, beta = self.weights(len(a))
             loss = loss + (alpha * amplitude + beta * phase).mean()
         return loss

@@ -134,7 +134,7 @@ def test_ready_table(source):
         (lambda s: long_tail(s.images, 2), "source must be a MultiDomain, not Tensor"),
         (lambda s: CSDM(gamma=-1), "gamma must be a finite number from 0"),
         (lambda s: CSDM()(*sets(1), drawn()), "bring a second one"),
-        (lambda s: make_set("CSDM", long_tail(s, 20), 1, width=4, real_batch=4), "a second one"),
+        (lambda s: make_set("CSDM+SGS", long_tail(s, 20), 1, width=4), "a second one"),
     ],
 )
 def test_refusals(source, call, words):
