@@ -30,7 +30,7 @@ from dgdd_nb.domain_gradients import (
     vector_jacobian,
     watched,
 )
-from .files import derive_seed, generator, pick_device
+from .files import derive_seed, generator, keep_memory, pick_device
 from .matching import Matcher, Objective, as_matcher
 from dgdd_nb.networks import (
     Encoder,
@@ -269,6 +269,7 @@ class Engine:
             )
         self.matcher, self.surgery, self.settings, self.seed = as_matcher(matcher), surgery, s, seed
         self.device, given = pick_device(s.device), s.normalisation
+        keep_memory()
         self.half = s.precision == "bfloat16" and self.device.type == "cpu"  # real features alone
         if self.half and not isinstance(self.matcher, Objective):
             name = type(self.matcher).__name__

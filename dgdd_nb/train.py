@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from .augment import apply, draw, strategy_for
 from .data import Batch, MultiDomain, of_kind, unknown_name, whole_number
 from .distilled import DistilledSet
-from .files import derive_seed, generator, global_dice, load_settings
+from .files import derive_seed, generator, global_dice, keep_memory, load_settings
 from .networks import ConvNet, has_batch_norm, plain_torch
 
 # %% auto #0
@@ -289,6 +289,7 @@ def train(
     hooks: Sequence[Callable] = (),  # (net, step) after each step, beside the recipe's
 ) -> dict:  # "loss", "accuracy" (%) and "lr" per epoch; with several networks a list per epoch
     "Train by the recipe to its last epoch; the seed decides all, no global generator moves."
+    keep_memory()
     recipe = with_plugs(get_recipe(recipe), loss, transform, hooks)
     recipe = replace(recipe, augment=strategy_for(recipe.augment))
     several = isinstance(net, Sequence)
