@@ -294,6 +294,8 @@ class Engine:
         share = (s.real_batch or default_real_batch(size)) / self.pool.K
         self.wanted = math.ceil(share)  # of each cell: an equal share
         self.counts = self.pool.counts().clamp(max=self.wanted).tolist()  # or all there are
+        if isinstance(self.matcher, Objective):
+            self.matcher = self.matcher.prepare(self.counts)
         width = s.width or default_width(size)
         self.tail = compiled_tail() if s.compile else block_tail
         last = self.device.type == "cuda" or width >= 64 or self.tail is not block_tail

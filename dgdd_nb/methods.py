@@ -35,10 +35,14 @@ PARTS = {  # short names of what plugs in
     "DM": "dgdd_nb.matching:DM",
     "DataDAM": "dgdd_nb.attention:DataDAM",
     "HDD": "dgdd_nb.hyperbolic:HDD",
+    **{name: f"dgdd_nb.kernels:{name}" for name in "M3D NCFM SDD".split()},
+    "CSDM": "dgdd_nb.long_tail:CSDM",
     **{name: f"dgdd_nb.surgery:{name}" for name in "SGS MatchedDM OwnDomain PartsAlone".split()},
     "fresh": "dgdd_nb.networks:FreshEncoders",
+    "between": "dgdd_nb.kernels:BetweenEncoders",
     "pseudo_domains": "dgdd_nb.pseudo_domains:pseudo_domains",
     "shuffled_domains": "dgdd_nb.methods:shuffled_domains",
+    "long_tail": "dgdd_nb.long_tail:long_tail",
 }
 
 # %% ../nbs/23_methods.ipynb #m-build
@@ -120,7 +124,8 @@ def distilled(
         number_of("option of distillation", key, known)
     if encoders is not None and not callable(encoders):  # `distill` calls it with (build, seed)
         call = later(encoders, None, seed)
-        encoders = partial(call.func, **call.keywords)
+        learns = "source" in inspect.signature(call.func).parameters
+        encoders = partial(call.func, **call.keywords, **({"source": source} if learns else {}))
     if work.moved is not None:
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
     options = {"device": work.device, "progress": False, "encoders": encoders, **options}
@@ -161,11 +166,10 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
-# other objectives: a rate at which the first step is as long as that of DM at its 10
-register("DataDAM", distilled, matcher="DataDAM", lr=0.8)
-register("DataDAM+SGS", "DataDAM", surgery="SGS")
-register("HDD", distilled, matcher="HDD", lr=1.9)
-register("HDD+SGS", "HDD", surgery="SGS")
+_RATES = {"M3D": 57.0, "NCFM": 0.68, "SDD": 230.0, "CSDM": 230.0, "DataDAM": 0.8, "HDD": 1.9}
+for objective, lr in _RATES.items():
+    register(objective, distilled, matcher=objective, lr=lr)  # first step as long as DM's at lr 10
+    register(f"{objective}+SGS", objective, surgery="SGS")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:
