@@ -34,7 +34,9 @@ PARTS = {  # short names of what plugs in
     },
     "DM": "dgdd_nb.matching:DM",
     **{name: f"dgdd_nb.surgery:{name}" for name in "SGS MatchedDM OwnDomain PartsAlone".split()},
+    "GradientMatching": "dgdd_nb.gradient_matching:GradientMatching",
     "fresh": "dgdd_nb.networks:FreshEncoders",
+    "trained_along": "dgdd_nb.gradient_matching:TrainedAlong",
     "pseudo_domains": "dgdd_nb.pseudo_domains:pseudo_domains",
     "shuffled_domains": "dgdd_nb.methods:shuffled_domains",
 }
@@ -159,6 +161,8 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
+register("DC", distilled, matcher="GradientMatching", lr=1.0)
+register("DC+SGS", "DC", surgery="SGS")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:
