@@ -2,7 +2,7 @@
 
     python benchmarks/bench_step.py              # everything, some minutes on 2 cores
     python benchmarks/bench_step.py --quick      # a smoke test with tiny settings
-    python benchmarks/bench_step.py --only sgs   # one group: public, sgs, growth, bfloat16
+    python benchmarks/bench_step.py --only sgs   # one group: public, sgs, growth, bfloat16, gradients
 
 The steps that are compared take turns: one round runs each of them once, in an order that rotates, and the ratio of a round is
 taken inside it, so that a busy machine slows down both sides. What is reported is the median over the rounds, with the
@@ -17,6 +17,8 @@ lowest and the highest. Groups:
 - `bfloat16`: DM+SGS with the features of the real images in bfloat16 and in float32, beside the public loop, on a
   processor with units for it. `off` is the distance of the gradient of one step from that of float32, as a share of
   its norm.
+- `gradients`: gradient matching (DC) beside DM, alone and with SGS on three domains, and by autograd over the table of
+  losses, without the pass that the domains share.
 
 The images are random numbers: the time of a step does not depend on what is on them.
 """
@@ -44,7 +46,8 @@ from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
 from dgdd_nb.engine import Engine, EngineSettings, bfloat16_gain, compiled_tail
 from dgdd_nb.networks import block_tail
-from dgdd_nb.matching import DM
+from dgdd_nb.gradient_matching import GradientMatching
+from dgdd_nb.matching import DM, Matcher
 from dgdd_nb.surgery import SGS
 
 CLASSES = 10
@@ -123,13 +126,14 @@ def engine_step(
     compiled: bool = False,
     pooled: bool | None = None,  # all domains as one; DM is pooled unless said otherwise
     precision: str = "float32",
+    matcher: Matcher | None = None,  # None: DM
 ) -> Step:
     """One step of our engine and its optimiser; its `gradient()` is that of the union at step 0."""
     pooled = not sgs if pooled is None else pooled
     K = 1 if pooled else case.K
     synthetic, labels, domains = starting_images(case, K)
     settings = replace(settings_of(case, compiled), precision=precision)
-    engine = Engine(case.source(K), DM(), SGS() if sgs else None, settings)
+    engine = Engine(case.source(K), matcher or DM(), SGS() if sgs else None, settings)
     optimiser = torch.optim.SGD([synthetic], lr=0.01, momentum=0.5)
     number = iter(range(10**9))
 
@@ -340,6 +344,26 @@ def bfloat16_group(args: argparse.Namespace) -> list[dict[str, object]]:
     ]
 
 
+class Table(GradientMatching):
+    """Gradient matching the general way."""
+
+    shortcut = Matcher.shortcut
+
+
+def gradients_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    case = Case(size=16, width=32, real_batch=96, device=args.device)
+    if args.quick:
+        case = replace(case, width=8, real_batch=9, ipc=3, per_class=42)
+    steps = {
+        "DM": engine_step(case),
+        "DC": engine_step(case, matcher=GradientMatching()),
+        "DC+SGS": engine_step(case, sgs=True, matcher=GradientMatching()),
+        "DC+SGS, table": engine_step(case, sgs=True, matcher=Table()),
+    }
+    seconds = measure(steps, args.rounds, args.device)
+    return [row("gradients", case, name, seconds, "DM") for name in steps]
+
+
 # ---- results ----
 
 SHOWN = ["case", "step", "seconds", "ratio", "lowest", "highest", "meaning", "arithmetic"]
@@ -396,7 +420,7 @@ def markdown(rows: list[dict[str, object]]) -> str:
 
 
 GROUPS = {"public": public_group, "sgs": sgs_group, "growth": growth_group}
-GROUPS["bfloat16"] = bfloat16_group
+GROUPS |= {"bfloat16": bfloat16_group, "gradients": gradients_group}
 
 
 def main(arguments: list[str] | None = None) -> None:

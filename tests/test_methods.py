@@ -26,7 +26,7 @@ SHORT = {"steps": 2, "width": 8, "real_batch": 12}
 
 def options_of(name: str) -> dict:
     """Those of a short run."""
-    if name.startswith("DM"):
+    if resolve(name)[0] is methods.distilled:
         return SHORT
     return {"features": "pixels"} if name in ("herding", "k_center") else {}
 
