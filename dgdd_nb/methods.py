@@ -161,8 +161,10 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
-register("DC", distilled, matcher="GradientMatching", lr=1.0)
+register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it was chosen
 register("DC+SGS", "DC", surgery="SGS")
+register("MTT", "dgdd_nb.trajectory_matching:mtt")
+register("MTT+SGS", "MTT", surgery="SGS")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:
