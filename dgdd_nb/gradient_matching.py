@@ -57,6 +57,7 @@ class GradientMatching(Matcher):
 
     @property
     def union_is_mean(self) -> bool:
+        "For the squared distance both unions are one."
         return self.distance == "mse"
 
     def gradient(
@@ -171,6 +172,7 @@ class TrainedAlong(Encoders):
         return self.net
 
     def learn(self, synthetic: Batch, step: int) -> None:
+        "Train between two image steps, by 20_train."
         if (step + 1) % self.outer == 0:
             return  # the next step has a new network
         training = self.net.training
@@ -180,8 +182,10 @@ class TrainedAlong(Encoders):
         self.net.requires_grad_(False).train(training)
 
     def state(self) -> dict[str, Tensor]:
+        "Weights, and the step at which they were new."
         return {"began": torch.tensor(self.began), **self.net.state_dict()}
 
     def load(self, state: dict[str, Tensor]) -> None:
+        "Go on from such a state."
         self.began = int(state["began"])
         self.net.load_state_dict({k: v for k, v in state.items() if k != "began"})

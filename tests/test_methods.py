@@ -28,6 +28,8 @@ def options_of(name: str) -> dict:
     """Those of a short run."""
     if resolve(name)[0] is methods.distilled:
         return SHORT
+    if name.startswith("MTT"):
+        return {"steps": 2, "width": 8, "student_steps": 2, "expert": {"starts": 1, "epochs": 1}}
     return {"features": "pixels"} if name in ("herding", "k_center") else {}
 
 
