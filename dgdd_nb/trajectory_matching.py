@@ -160,7 +160,7 @@ class Students(Encoders):
         seed: int,  # of the run
         experts: Experts,  # from `train_experts`
         rate: float = 0.01,  # learning rate of the student at the start
-        lr_rate: float = 0.1,  # of log(rate); 0: the rate is fixed
+        lr_rate: float = 0.01,  # of log(rate); 0: the rate is fixed
     ):
         self.net, self.experts, self.seed = build(derive_seed(seed, "encoder")), experts, seed
         numbers = sum(w.numel() for w in self.net.parameters())
@@ -266,7 +266,7 @@ def mtt(
     student_steps: int = 10,
     union: str = "pooled",
     rate: float = 0.01,
-    lr_rate: float = 0.1,
+    lr_rate: float = 0.01,
     expert: dict[str, Any] | None = None,
     surgery: Plug | None = None,
     augment: str = "auto",
