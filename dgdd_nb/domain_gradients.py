@@ -146,7 +146,7 @@ class DomainGradients:
 
     g_domain: Tensor | None  # (K, N, 3, H, W) gradient of each domain's loss; None: not asked for
     g_dm: Tensor  # (N, 3, H, W) gradient of the union of the domains
-    losses: Tensor | None = None  # (K, C) loss of each class against each domain
+    losses: Tensor | None = None  # (K, C) loss of each class against each domain, or (1, C): union
     weight: Tensor | None = None  # (K, N) share of domain k in the mean for image i; None: equal
 
 # %% ../nbs/11_domain_gradients.ipynb #41e7944b
@@ -161,13 +161,17 @@ def from_features(
     separate: bool = True,  # False: the union gradient alone, one backward pass instead of K
 ) -> DomainGradients:
     "Domain gradients (6) and union gradient from features that are already there: the fast path."
-    v, losses = cotangents(objective, real, synthetic, layout, draw)
-    weight, K, mean = layout.weight(losses), len(layout.counts), objective.union_is_mean
+    K, mean = len(layout.counts), objective.union_is_mean
+    asked = layout if separate or mean else layout.united  # what nobody needs is not compared
+    v, losses = cotangents(objective, real, synthetic, asked, draw)
+    weight = layout.weight(losses)
     if separate and mean:
         g = vector_jacobian(synthetic, images, v, batched)
         return DomainGradients(g, torch.einsum("kn,knchw->nchw", weight, g), losses, weight)
     if mean:
         union = {name: torch.einsum("kn,kn...->n...", weight, x)[None] for name, x in v.items()}
+    elif not separate:
+        union = v
     else:
         union, _ = cotangents(objective, real, synthetic, layout.united, draw)
     v = {name: torch.cat([v[name], union[name]]) for name in v} if separate else union
@@ -241,7 +245,9 @@ def domain_gradients(
     with torch.enable_grad():
         features = net.extract(images, matcher.layers)
     dims = {name: tuple(f.shape[1:]) for name, f in features.items()}
-    layout, draw = layout_of(real, synthetic.labels), matcher.draw(rolled(), dims)
+    layout = layout_of(real, synthetic.labels)
+    matcher = matcher.prepare(layout.counts)
+    draw = matcher.draw(rolled(), dims)
     return from_features(matcher, real_features, features, images, layout, draw)
 
 # %% ../nbs/11_domain_gradients.ipynb #c1a9f0d2
@@ -269,6 +275,10 @@ def watched(plug: Any, first: bool, *given: Tensor | None) -> Iterator[list]:
     given, made = [x for x in given if x is not None], []
     dice, versions = first and global_dice(), [x._version for x in given]
     name = getattr(getattr(plug, "function", plug), "__name__", type(plug).__name__)
+    if first and not all(bool(x.isfinite().all()) for x in given):
+        raise ValueError(
+            f"What {name} is to compare holds NaN or infinity: mend the images, or the encoder."
+        )
     try:
         yield made
     except Exception as error:

@@ -30,7 +30,7 @@ from dgdd_nb.domain_gradients import (
     vector_jacobian,
     watched,
 )
-from .files import derive_seed, generator, pick_device
+from .files import derive_seed, generator, keep_memory, pick_device
 from .matching import Matcher, Objective, as_matcher
 from dgdd_nb.networks import (
     Encoder,
@@ -269,6 +269,7 @@ class Engine:
             )
         self.matcher, self.surgery, self.settings, self.seed = as_matcher(matcher), surgery, s, seed
         self.device, given = pick_device(s.device), s.normalisation
+        keep_memory()
         self.half = s.precision == "bfloat16" and self.device.type == "cpu"  # real features alone
         if self.half and not isinstance(self.matcher, Objective):
             name = type(self.matcher).__name__
@@ -286,6 +287,8 @@ class Engine:
         share = (s.real_batch or default_real_batch(size)) / self.pool.K
         self.wanted = math.ceil(share)  # of each cell: an equal share
         self.counts = self.pool.counts().clamp(max=self.wanted).tolist()  # or all there are
+        if isinstance(self.matcher, Objective):
+            self.matcher = self.matcher.prepare(self.counts)
         width = s.width or default_width(size)
         self.tail = compiled_tail() if s.compile else block_tail
         last = self.device.type == "cuda" or width >= 64 or self.tail is not block_tail

@@ -6,7 +6,7 @@
 __all__ = ['Objective', 'DM', 'Matcher']
 
 # %% ../nbs/10_matching.ipynb #2dea092e
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from typing import Any
@@ -22,6 +22,13 @@ class Objective:
 
     layers: tuple[str, ...] = ("embed",)  # the encoder layers that are read
     union_is_mean: bool = False  # is the gradient of the union the (weighted) mean over domains?
+
+    def prepare(
+        self,
+        counts: Sequence[Sequence[int]],  # (K, C) real images of each domain and class in a step
+    ) -> "Objective":
+        "The objective for steps that see so many real images; itself by default."
+        return self
 
     def draw(
         self,

@@ -33,12 +33,16 @@ PARTS = {  # short names of what plugs in
         for name in "digits_dg pacs core50 core50_hard vlcs office_home terra_incognita".split()
     },
     "DM": "dgdd_nb.matching:DM",
+    **{name: f"dgdd_nb.kernels:{name}" for name in "M3D NCFM SDD".split()},
+    "CSDM": "dgdd_nb.long_tail:CSDM",
     **{name: f"dgdd_nb.surgery:{name}" for name in "SGS MatchedDM OwnDomain PartsAlone".split()},
     "GradientMatching": "dgdd_nb.gradient_matching:GradientMatching",
     "fresh": "dgdd_nb.networks:FreshEncoders",
+    "between": "dgdd_nb.kernels:BetweenEncoders",
     "trained_along": "dgdd_nb.gradient_matching:TrainedAlong",
     "pseudo_domains": "dgdd_nb.pseudo_domains:pseudo_domains",
     "shuffled_domains": "dgdd_nb.methods:shuffled_domains",
+    "long_tail": "dgdd_nb.long_tail:long_tail",
 }
 
 # %% ../nbs/23_methods.ipynb #m-build
@@ -120,7 +124,8 @@ def distilled(
         number_of("option of distillation", key, known)
     if encoders is not None and not callable(encoders):  # `distill` calls it with (build, seed)
         call = later(encoders, None, seed)
-        encoders = partial(call.func, **call.keywords)
+        learns = "source" in inspect.signature(call.func).parameters
+        encoders = partial(call.func, **call.keywords, **({"source": source} if learns else {}))
     if work.moved is not None:
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
     options = {"device": work.device, "progress": False, "encoders": encoders, **options}
@@ -161,6 +166,9 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
+for objective, lr in {"M3D": 57.0, "NCFM": 0.68, "SDD": 230.0, "CSDM": 230.0}.items():
+    register(objective, distilled, matcher=objective, lr=lr)  # first step as long as DM's at lr 10
+    register(f"{objective}+SGS", objective, surgery="SGS")
 register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it was chosen
 register("DC+SGS", "DC", surgery="SGS")
 register("MTT", "dgdd_nb.trajectory_matching:mtt")

@@ -25,8 +25,8 @@ from torch.optim.swa_utils import AveragedModel
 from .augment import apply, draw, strategy_for
 from .data import Batch, MultiDomain, of_kind, unknown_name, whole_number
 from .distilled import DistilledSet
-from .files import derive_seed, generator, global_dice, load_settings
-from .networks import ConvNet, has_batch_norm, plain_torch
+from .files import derive_seed, generator, global_dice, keep_memory, load_settings
+from .networks import ConvNet, block_tail, has_batch_norm, plain_torch
 
 # %% auto #0
 __all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'Diverged', 'train', 'predict', 'check_training']
@@ -217,7 +217,12 @@ def _batches(
 def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]:
     "Stacked parameters, `forward` (S, B, 3, H, W) -> (S, B, C), and `unstack` to write back."
     if len(nets) == 1:
-        return list(nets[0].parameters()), lambda x: nets[0](x[0])[None], lambda: None
+        net, form = nets[0], torch.contiguous_format
+        first = next(net.parameters(), torch.empty(0))
+        if getattr(net, "fusable", False) and first.is_cpu and len(first) >= 64:  # wide: faster so
+            net.tail, form = block_tail, torch.channels_last
+        look = lambda x: net(x[0].contiguous(memory_format=form))[None]  # noqa: E731
+        return list(net.parameters()), look, lambda: None
     parameters, buffers = torch.func.stack_module_state(list(nets))
     skeleton = copy.deepcopy(nets[0]).to("meta")
 
@@ -289,6 +294,7 @@ def train(
     hooks: Sequence[Callable] = (),  # (net, step) after each step, beside the recipe's
 ) -> dict:  # "loss", "accuracy" (%) and "lr" per epoch; with several networks a list per epoch
     "Train by the recipe to its last epoch; the seed decides all, no global generator moves."
+    keep_memory()
     recipe = with_plugs(get_recipe(recipe), loss, transform, hooks)
     recipe = replace(recipe, augment=strategy_for(recipe.augment))
     several = isinstance(net, Sequence)

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import bench_cache  # noqa: E402
 import bench_step  # noqa: E402
 import public_loop  # noqa: E402
+import roofline  # noqa: E402
 
 C, IPC, REAL, SIZE, WIDTH = 3, 4, 6, 16, 8
 
@@ -141,6 +142,14 @@ def test_smoke_run_writes_its_table(
         for c in {row["case"] for row in rows if row["group"] == "growth"}
     )
     assert "| case | step |" in capsys.readouterr().out
+
+
+def test_roofline(capsys: pytest.CaptureFixture):
+    parts = {name: (calls, work) for name, calls, work, _, _ in roofline.parts(bench_step.Case())}
+    operations = sum(calls * work for calls, work in parts.values())
+    assert operations == pytest.approx(bench_step.Case().flops(1))
+    roofline.main(["--quick", "--rounds", "1"])
+    assert "step of DM" in capsys.readouterr().out
 
 
 def test_cache_rounds(
