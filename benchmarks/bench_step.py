@@ -19,6 +19,8 @@ lowest and the highest. Groups:
 - `bfloat16`: DM+SGS with the features of the real images in bfloat16 and in float32, beside the public loop, on a
   processor with units for it. `off` is the distance of the gradient of one step from that of float32, as a share of
   its norm.
+- `objectives`: other objectives against DM, and each with SGS against itself, three domains.
+- `posthoc`: a training of the judge with each method of post-hoc domain generalisation against the plain one.
 - `gradients`: gradient matching (DC) beside DM, alone and with SGS on three domains, and by autograd over the table of
   losses, without the pass that the domains share.
 
@@ -45,14 +47,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from public_loop import STRATEGY, PublicLoop
 
-from dgdd_nb.data import MultiDomain
+from dgdd_nb.data import Batch, MultiDomain
 from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
 from dgdd_nb.engine import Engine, EngineSettings, bfloat16_gain, compiled_tail
-from dgdd_nb.networks import block_tail
 from dgdd_nb.gradient_matching import GradientMatching
+from dgdd_nb.networks import block_tail, network
 from dgdd_nb.matching import DM, Matcher
+from dgdd_nb.methods import build
 from dgdd_nb.surgery import SGS
+from dgdd_nb.train import get_recipe, train
 
 CLASSES = 10
 Step = Callable[[], object]
@@ -130,14 +134,14 @@ def engine_step(
     compiled: bool = False,
     pooled: bool | None = None,  # all domains as one; DM is pooled unless said otherwise
     precision: str = "float32",
-    matcher: Matcher | None = None,  # None: DM
+    matcher: str = "DM",
 ) -> Step:
     """One step of our engine and its optimiser; its `gradient()` is that of the union at step 0."""
     pooled = not sgs if pooled is None else pooled
     K = 1 if pooled else case.K
     synthetic, labels, domains = starting_images(case, K)
     settings = replace(settings_of(case, compiled), precision=precision)
-    engine = Engine(case.source(K), matcher or DM(), SGS() if sgs else None, settings)
+    engine = Engine(case.source(K), build(matcher), SGS() if sgs else None, settings)
     optimiser = torch.optim.SGD([synthetic], lr=0.01, momentum=0.5)
     number = iter(range(10**9))
 
@@ -245,7 +249,7 @@ def measure(
 
 def row(
     group: str,
-    case: Case,
+    case: Case | str,
     name: str,
     seconds: dict[str, list[float]],
     base: str,  # what it is compared with
@@ -391,12 +395,46 @@ def gradients_group(args: argparse.Namespace) -> list[dict[str, object]]:
         case = replace(case, width=8, real_batch=9, ipc=3, per_class=42)
     steps = {
         "DM": engine_step(case),
-        "DC": engine_step(case, matcher=GradientMatching()),
-        "DC+SGS": engine_step(case, sgs=True, matcher=GradientMatching()),
-        "DC+SGS, table": engine_step(case, sgs=True, matcher=Table()),
+        "DC": engine_step(case, matcher="GradientMatching"),
+        "DC+SGS": engine_step(case, sgs=True, matcher="GradientMatching"),
+        "DC+SGS, table": engine_step(case, sgs=True, matcher="bench_step:Table"),
     }
     seconds = measure(steps, args.rounds, args.device)
     return [row("gradients", case, name, seconds, "DM") for name in steps]
+
+
+def objectives_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    cases = [Case(), Case(real_batch=96)]
+    if args.quick:
+        cases = [Case(size=16, width=8, real_batch=9, ipc=3, per_class=42)]
+    rows = []
+    for case in (replace(case, device=args.device) for case in cases):
+        steps = {}
+        for name in ("DM", "DataDAM", "HDD"):
+            how = {"matcher": name, "pooled": False}
+            steps |= {name: engine_step(case, **how), f"{name}+SGS": engine_step(case, True, **how)}
+        seconds = measure(steps, args.rounds, args.device)
+        for name in steps:
+            base = name.removesuffix("+SGS") if name.endswith("+SGS") else "DM"
+            rows.append(row("objectives", case, name, seconds, base))
+    return rows
+
+
+def posthoc_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    size, width, ipc = (32, 8, 3) if args.quick else (32, 128, 10)
+    labels, domains = assign_domains(ipc, torch.ones(3, CLASSES, dtype=torch.bool))
+    images = torch.randn(len(labels), 3, size, size, generator=torch.Generator().manual_seed(0))
+    data = Batch(images, labels, domains, 3, CLASSES).to(args.device)
+    recipe, steps = get_recipe("quick", epochs=1, schedule="constant", lr=1e-4), {}
+    plugs = {"plain": None, "MixStyle, p = 1": {"name": "mixstyle", "p": 1.0}, "FACT": "fact"}
+    plugs |= {"AdvFreq": "advfreq", "AdvFreq as published": {"name": "advfreq", "published": True}}
+    for name, plug in plugs.items():
+        net = network(classes=CLASSES, size=size, width=width, seed=0).to(args.device)
+        how = get_recipe(recipe, transform=plug)
+        steps[name] = lambda net=net, how=how: train(net, data, how)
+    seconds = measure(steps, args.rounds, args.device, warm_up=1)
+    case = f"one epoch, {len(labels)} images of {size}x{size}, batches of 32, width {width}"
+    return [row("posthoc", case, name, seconds, "plain") for name in steps]
 
 
 # ---- results ----
@@ -455,7 +493,8 @@ def markdown(rows: list[dict[str, object]]) -> str:
 
 
 GROUPS = {"public": public_group, "sgs": sgs_group, "growth": growth_group}
-GROUPS |= {"bfloat16": bfloat16_group, "gradients": gradients_group}
+GROUPS |= {"bfloat16": bfloat16_group, "objectives": objectives_group, "posthoc": posthoc_group}
+GROUPS["gradients"] = gradients_group
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,6 +22,7 @@ class Objective:
 
     layers: tuple[str, ...] = ("embed",)  # the encoder layers that are read
     union_is_mean: bool = False  # is the gradient of the union the (weighted) mean over domains?
+    union_in_span: bool = False  # is it, for each class, some combination of those of the domains?
 
     def prepare(
         self,
@@ -33,10 +34,17 @@ class Objective:
     def draw(
         self,
         generator: torch.Generator,  # the same for all domains and classes of a step
-        dims: dict[str, tuple[int, ...]],  # layer -> shape of one image's features
+        dims: dict[str, tuple[int, ...]],  # layer -> shape of what is kept of one image
     ) -> Any:  # handed to every call of this step
         "The random numbers of one step; none by default."
         return None
+
+    def per_image(
+        self,
+        features: dict[str, Tensor],  # layer -> (n, ...) features of n images
+    ) -> dict[str, Tensor]:  # layer -> (n, ...) what is kept of each image, and compared
+        "What is kept of each image, computed once for all domains; the features by default."
+        return features
 
     def __call__(
         self,

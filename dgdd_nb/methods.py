@@ -33,6 +33,8 @@ PARTS = {  # short names of what plugs in
         for name in "digits_dg pacs core50 core50_hard vlcs office_home terra_incognita".split()
     },
     "DM": "dgdd_nb.matching:DM",
+    "DataDAM": "dgdd_nb.attention:DataDAM",
+    "HDD": "dgdd_nb.hyperbolic:HDD",
     **{name: f"dgdd_nb.kernels:{name}" for name in "M3D NCFM SDD".split()},
     "CSDM": "dgdd_nb.long_tail:CSDM",
     **{name: f"dgdd_nb.surgery:{name}" for name in "SGS MatchedDM OwnDomain PartsAlone".split()},
@@ -166,7 +168,8 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
-for objective, lr in {"M3D": 57.0, "NCFM": 0.68, "SDD": 230.0, "CSDM": 230.0}.items():
+_RATES = {"M3D": 57.0, "NCFM": 0.68, "SDD": 230.0, "CSDM": 230.0, "DataDAM": 0.8, "HDD": 1.9}
+for objective, lr in _RATES.items():
     register(objective, distilled, matcher=objective, lr=lr)  # first step as long as DM's at lr 10
     register(f"{objective}+SGS", objective, surgery="SGS")
 register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it was chosen

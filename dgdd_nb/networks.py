@@ -150,7 +150,8 @@ class ConvNet(Encoder):
         last = max(map(names.index, layers), default=-1)
         while at <= min(last, len(self.features) - 1):
             layer, inside = self.features[at], set(names[at : at + 2]) & set(layers)
-            if self.tail and self.fusable and at % 4 == 1 and at + 2 <= last and not inside:
+            fused = self.tail and self.fusable and at % 4 == 1 and at + 2 <= last and not inside
+            if fused and not any(self.features[at + i]._forward_hooks for i in range(3)):
                 x, at = self.tail(x, layer.weight, layer.bias, layer.eps), at + 2
             else:
                 x = layer(x)

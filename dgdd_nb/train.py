@@ -82,7 +82,7 @@ def _drop(steps: int, per_epoch: int) -> tuple[np.ndarray, int]:
     return np.where(np.arange(steps) < first, 1, 0.1), first
 
 
-PLUGS: dict[str, dict[str, Callable]] = {  # what a recipe can name, by kind; add your own
+PLUGS: dict[str, dict[str, Callable | str]] = {  # what a recipe can name, by kind; add your own
     "optimiser": {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW},
     "schedule": {  # (steps, steps per epoch) -> factors of the rate (steps,), step of a restart
         "drop": _drop,
@@ -90,7 +90,9 @@ PLUGS: dict[str, dict[str, Callable]] = {  # what a recipe can name, by kind; ad
         "constant": lambda steps, _: (np.ones(steps), None),
     },
     "loss": {"cross-entropy": functional.cross_entropy},  # (logits, targets) -> scalar
-    "transform": {},  # (batch, net, dice) -> batch
+    "transform": {  # (batch, net, dice) -> batch
+        name.lower(): f"dgdd_nb.posthoc:{name}" for name in ("MixStyle", "FACT", "AdvFreq")
+    },
     "hook": {},  # (net, step) -> None
 }
 
@@ -104,11 +106,11 @@ def make_plug(kind: str, plug: Plug | Callable | None) -> Any:
         return plug
     options = dict(plug) if isinstance(plug, Mapping) else {"name": plug}
     name = str(options.pop("name", ""))
-    found = PLUGS[kind].get(name)
-    if found is None and ":" not in name:
+    found = PLUGS[kind].get(name, name)
+    if isinstance(found, str) and ":" not in found:
         raise unknown_name(kind, name, [*PLUGS[kind], "module:name"])
     try:
-        found = found or pkgutil.resolve_name(name)
+        found = pkgutil.resolve_name(found) if isinstance(found, str) else found
         inspect.signature(found).bind_partial(**options)
         made = isinstance(found, type) and kind != "optimiser"  # an optimiser wants parameters
         return found(**options) if made else partial(found, **options) if options else found
@@ -277,6 +279,13 @@ def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, 
     return torch.stack(record)
 
 # %% ../nbs/20_train.ipynb #d6f57170
+def _with_own_parts(recipe: Recipe) -> Recipe:
+    "A transform may bring more: `loss(plain)` makes a loss around the recipe's, `hook` is one."
+    around, hook = (getattr(recipe.transform, name, None) for name in ("loss", "hook"))
+    loss = around(recipe.loss) if around else recipe.loss
+    return replace(recipe, loss=loss, hooks=(*recipe.hooks, *([hook] if hook else [])))
+
+
 class Diverged(ValueError):
     "A training came to NaN or infinity."
 
@@ -295,7 +304,7 @@ def train(
 ) -> dict:  # "loss", "accuracy" (%) and "lr" per epoch; with several networks a list per epoch
     "Train by the recipe to its last epoch; the seed decides all, no global generator moves."
     keep_memory()
-    recipe = with_plugs(get_recipe(recipe), loss, transform, hooks)
+    recipe = _with_own_parts(with_plugs(get_recipe(recipe), loss, transform, hooks))
     recipe = replace(recipe, augment=strategy_for(recipe.augment))
     several = isinstance(net, Sequence)
     nets = [of_kind("What is trained", one, nn.Module) for one in (net if several else [net])]

@@ -141,6 +141,8 @@ def test_smoke_run_writes_its_table(
         "naive K+1 passes" in {r["step"] for r in rows if r["case"] == c}
         for c in {row["case"] for row in rows if row["group"] == "growth"}
     )
+    assert {r["step"] for r in rows if r["group"] == "objectives"} >= {"HDD", "HDD+SGS", "DataDAM"}
+    assert {r["step"] for r in rows if r["group"] == "posthoc"} >= {"plain", "FACT", "AdvFreq"}
     assert "| case | step |" in capsys.readouterr().out
 
 
