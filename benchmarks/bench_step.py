@@ -2,7 +2,7 @@
 
     python benchmarks/bench_step.py              # everything, some minutes on 2 cores
     python benchmarks/bench_step.py --quick      # a smoke test with tiny settings
-    python benchmarks/bench_step.py --only sgs   # one group: public, sgs, growth, bfloat16
+    python benchmarks/bench_step.py --only sgs   # one group: public, sgs, growth, bfloat16, gradients
 
 The steps that are compared take turns: one round runs each of them once, in an order that rotates, and the ratio of a round is
 taken inside it, so that a busy machine slows down both sides. What is reported is the median over the rounds, with the
@@ -21,6 +21,8 @@ lowest and the highest. Groups:
   its norm.
 - `objectives`: other objectives against DM, and each with SGS against itself, three domains.
 - `posthoc`: a training of the judge with each method of post-hoc domain generalisation against the plain one.
+- `gradients`: gradient matching (DC) beside DM, alone and with SGS on three domains, and by autograd over the table of
+  losses, without the pass that the domains share.
 
 The images are random numbers: the time of a step does not depend on what is on them.
 """
@@ -49,8 +51,9 @@ from dgdd_nb.data import Batch, MultiDomain
 from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
 from dgdd_nb.engine import Engine, EngineSettings, bfloat16_gain, compiled_tail
+from dgdd_nb.gradient_matching import GradientMatching
 from dgdd_nb.networks import block_tail, network
-from dgdd_nb.matching import DM
+from dgdd_nb.matching import DM, Matcher
 from dgdd_nb.methods import build
 from dgdd_nb.surgery import SGS
 from dgdd_nb.train import get_recipe, train
@@ -380,6 +383,26 @@ def bfloat16_group(args: argparse.Namespace) -> list[dict[str, object]]:
     ]
 
 
+class Table(GradientMatching):
+    """Gradient matching the general way."""
+
+    shortcut = Matcher.shortcut
+
+
+def gradients_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    case = Case(size=16, width=32, real_batch=96, device=args.device)
+    if args.quick:
+        case = replace(case, width=8, real_batch=9, ipc=3, per_class=42)
+    steps = {
+        "DM": engine_step(case),
+        "DC": engine_step(case, matcher="GradientMatching"),
+        "DC+SGS": engine_step(case, sgs=True, matcher="GradientMatching"),
+        "DC+SGS, table": engine_step(case, sgs=True, matcher="bench_step:Table"),
+    }
+    seconds = measure(steps, args.rounds, args.device)
+    return [row("gradients", case, name, seconds, "DM") for name in steps]
+
+
 def objectives_group(args: argparse.Namespace) -> list[dict[str, object]]:
     cases = [Case(), Case(real_batch=96)]
     if args.quick:
@@ -471,6 +494,7 @@ def markdown(rows: list[dict[str, object]]) -> str:
 
 GROUPS = {"public": public_group, "sgs": sgs_group, "growth": growth_group}
 GROUPS |= {"bfloat16": bfloat16_group, "objectives": objectives_group, "posthoc": posthoc_group}
+GROUPS["gradients"] = gradients_group
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -552,6 +552,7 @@ def forecast(
     x, began = x.to(engine.device), 0.0
     for step in range(measure + pool):
         engine.step(x, labels, domains, step)
+        engine.encoders.learn(Batch(x, labels, domains, source.K, source.C), step)
         x.grad.sum().item()  # waits for the device
         began = time.perf_counter() if step == pool - 1 else began
     return Forecast(steps, memory, (time.perf_counter() - began) / measure)

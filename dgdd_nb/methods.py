@@ -38,8 +38,10 @@ PARTS = {  # short names of what plugs in
     **{name: f"dgdd_nb.kernels:{name}" for name in "M3D NCFM SDD".split()},
     "CSDM": "dgdd_nb.long_tail:CSDM",
     **{name: f"dgdd_nb.surgery:{name}" for name in "SGS MatchedDM OwnDomain PartsAlone".split()},
+    "GradientMatching": "dgdd_nb.gradient_matching:GradientMatching",
     "fresh": "dgdd_nb.networks:FreshEncoders",
     "between": "dgdd_nb.kernels:BetweenEncoders",
+    "trained_along": "dgdd_nb.gradient_matching:TrainedAlong",
     "pseudo_domains": "dgdd_nb.pseudo_domains:pseudo_domains",
     "shuffled_domains": "dgdd_nb.methods:shuffled_domains",
     "long_tail": "dgdd_nb.long_tail:long_tail",
@@ -170,6 +172,10 @@ _RATES = {"M3D": 57.0, "NCFM": 0.68, "SDD": 230.0, "CSDM": 230.0, "DataDAM": 0.8
 for objective, lr in _RATES.items():
     register(objective, distilled, matcher=objective, lr=lr)  # first step as long as DM's at lr 10
     register(f"{objective}+SGS", objective, surgery="SGS")
+register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it was chosen
+register("DC+SGS", "DC", surgery="SGS")
+register("MTT", "dgdd_nb.trajectory_matching:mtt")
+register("MTT+SGS", "MTT", surgery="SGS")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:

@@ -31,6 +31,8 @@ def options_of(name: str) -> dict:
         return (
             SHORT if name.startswith("DM") else {**SHORT, "lr": 0.1}
         )  # width 8 has other features
+    if name.startswith("MTT"):
+        return {"steps": 2, "width": 8, "student_steps": 2, "expert": {"starts": 1, "epochs": 1}}
     return {"features": "pixels"} if name in ("herding", "k_center") else {}
 
 
