@@ -474,7 +474,7 @@ def distill_command(out: Path, **asked: Any) -> None:
     from dgdd_nb.distill import estimate
     from dgdd_nb.engine import EngineSettings
     from dgdd_nb.files import write_json
-    from dgdd_nb.methods import METHODS, Work, build, distilled, make_set, resolve
+    from dgdd_nb.methods import METHODS, Work, build, distilled, distils, make_set, resolve
     from dgdd_nb.pseudo_domains import pseudo_domains
 
     method = {name.lower(): name for name in METHODS}.get(asked["method"].lower(), asked["method"])
@@ -515,9 +515,11 @@ def distill_command(out: Path, **asked: Any) -> None:
         say(str(plan()))
         strategy = strategy_for(options.get("augment") or "auto", learn.classes)
         say(f"Augmentation: {strategy.replace('_', ', ')}.")
-        options |= given("alpha beta") if surgery else {}
-    unused = [] if function is distilled else list(own)
-    unused += [] if function is distilled and surgery else list(given("alpha beta"))
+    elif distils(function):
+        options = {**given("steps"), **own, **options}
+    options |= given("alpha beta") if surgery else {}
+    unused = [] if distils(function) else list(own)
+    unused += [] if surgery else list(given("alpha beta"))
     if unused:
         say(f"Note: {method} has no use for --{unused[0].replace('_', '-')}: it is passed over.")
     if asked.pop("dry_run"):

@@ -135,6 +135,11 @@ def distilled(
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place, **options)
 
 
+def distils(function: Callable) -> bool:
+    "Whether a method takes steps as `distill` does, and its options; others say `distils = True`."
+    return function is distilled or getattr(function, "distils", False)
+
+
 def everything(source: MultiDomain, ipc: int | None, seed: int, work: Work) -> DistilledSet:
     "The whole source; neither ipc nor seed matters."
     return whole(source)

@@ -299,3 +299,6 @@ def mtt(
         source, matcher, surgery, ipc=ipc, seed=seed, lr=lr, width=width, callback=note, **how
     )
     return replace(made, recipe=made.recipe | {"method": "MTT", "student": last})
+
+
+mtt.distils = True  # it takes the options of `distill`, such as steps
