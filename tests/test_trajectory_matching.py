@@ -8,6 +8,7 @@ from dgdd_nb.augment import crop, cutout
 from dgdd_nb.methods import Work, make_set
 from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.networks import ConvNet
+from dgdd_nb.study import Method, Study, trials
 from dgdd_nb.trajectory_matching import (
     Experts,
     TrajectoryMatching,
@@ -128,3 +129,9 @@ def test_experts_of_other_images_and_a_matcher_without_experts(source, experts):
         make_set("DM", source, 3, matcher="dgdd_nb.trajectory_matching:TrajectoryMatching", steps=1)
     with pytest.raises(ValueError, match="steps must be a whole number from 1"):
         TrajectoryMatching(0)
+
+
+def test_a_study_gives_its_steps():
+    data = {"name": "mini_digits", "size": 16}
+    study = Study((Method("MTT"),), data=data, targets="street", distill={"steps": 2})
+    assert trials(study)[0].settings["distill"] == {"steps": 2}
