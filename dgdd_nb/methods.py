@@ -100,6 +100,7 @@ class Work:
     resume: str = "exact"  # from a checkpoint: "exact", "anyway" (other versions) or "never"
     moved: Callable[[int, int], None] | None = None  # told of (steps done, all steps)
     device: str = "auto"  # where to compute
+    shared: Path | None = None  # folder of what several trials need, such as trained teachers
 
 # %% ../nbs/23_methods.ipynb #m-distilled
 def distilled(
@@ -138,6 +139,11 @@ def distilled(
 def distils(function: Callable) -> bool:
     "Whether a method takes steps as `distill` does, and its options; others say `distils = True`."
     return function is distilled or getattr(function, "distils", False)
+
+
+def takes_steps(function: Callable) -> bool:
+    "Whether `steps=0` makes a method short."
+    return distils(function) or "steps" in inspect.signature(function).parameters
 
 
 def everything(source: MultiDomain, ipc: int | None, seed: int, work: Work) -> DistilledSet:
@@ -181,6 +187,7 @@ register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it 
 register("DC+SGS", "DC", surgery="SGS")
 register("MTT", "dgdd_nb.trajectory_matching:mtt")
 register("MTT+SGS", "MTT", surgery="SGS")
+register("relabelled", "dgdd_nb.teachers:relabelled")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:

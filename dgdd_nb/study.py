@@ -57,7 +57,7 @@ from dgdd_nb.files import (
     user_path,
     write_json,
 )
-from .methods import Work, build, distils, find, is_fixed, make_set, resolve
+from .methods import Work, build, distils, find, is_fixed, make_set, resolve, takes_steps
 from .networks import network
 from .train import Plug, get_recipe
 
@@ -371,7 +371,7 @@ def where_it_ran() -> dict[str, str]:
 
 
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
-    "Make and score one set; checkpoints go to `work`, sets to `sets`; known scores are kept."
+    "Make and score one set; checkpoints go to `work`, sets to `sets`, teachers to `shared`."
     study, folder = trial.study, Path(folder)
     clocks = (time.perf_counter, time.process_time)  # other work on the machine slows the first
     start = [clock() for clock in clocks]
@@ -380,7 +380,7 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
     task, checkpoint = task_of(study, trial.target), folder / "work" / f"{trial.stem}.safetensors"
     resumed, rows = checkpoint.exists(), []
     with _torch_threads(study.threads):
-        made = trial.make(task.source, Work(checkpoint, resume))
+        made = trial.make(task.source, Work(checkpoint, resume, shared=folder / "shared"))
         middle = [clock() for clock in clocks]
         if trial.ipc is not None:
             made.save(folder / "sets" / trial.stem, pictures=False)
@@ -395,6 +395,7 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
     at = zip(("seconds", "cpu"), start, middle, (clock() for clock in clocks))
     spent = {name: {"make": b - a, "score": c - b} for name, a, b, c in at}
     label_bytes = made.labels.numel() * (4 if made.labels.is_floating_point() else 1)
+    label_bytes += sum(x.nbytes for x in (made.transfer or {}).values())  # and its networks
     return {
         "kind": KIND,
         "trial": trial.settings,
@@ -523,7 +524,7 @@ def rehearse(study: Study) -> None:
         how = {"classes": task.source.C, "size": task.source.size, "seed": 0}
         network(way.network, **how, width=way.width, depth=way.depth)
     for trial in (x for x in todo if x.seed == 0 and x.target == task.name):
-        method, few = trial.method, {"steps": 0} if distils(trial.function) else {}
+        method, few = trial.method, {"steps": 0} if takes_steps(trial.function) else {}
         few |= {"features": "pixels"} if method.make in ("herding", "k_center") else {}
         if trial.ours:  # no steps, no networks
             trial.make(task.source, **few)
@@ -884,9 +885,11 @@ def _measure(trial: Trial, scores: dict[int, float]) -> float:
     "Seconds of a trial, from a few steps and epochs; `scores` keeps those of the networks by size."
     study, task, ticks, few = trial.study, task_of(trial.study, trial.target), [], {}
     work = Work(moved=lambda *at: ticks.append(time.perf_counter()))
-    if distils(trial.function):
-        options = resolve(trial.method.make)[1] | study.distill | trial.method.options
-        steps = options.get("steps", inspect.signature(distill).parameters["steps"].default)
+    if takes_steps(trial.function):
+        options = resolve(trial.method.make)[1] | trial.settings["distill"] | trial.method.options
+        own = inspect.signature(trial.function).parameters
+        own = own if "steps" in own else inspect.signature(distill).parameters
+        steps = options.get("steps", own["steps"].default)
         few = {"steps": min(steps, 4)}
     with _torch_threads(study.threads):
         start = time.perf_counter()

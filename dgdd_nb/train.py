@@ -29,7 +29,7 @@ from .files import derive_seed, generator, global_dice, keep_memory, load_settin
 from .networks import ConvNet, block_tail, has_batch_norm, plain_torch
 
 # %% auto #0
-__all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'Diverged', 'train', 'predict', 'check_training']
+__all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'Chain', 'parts_of', 'Diverged', 'train', 'predict', 'check_training']
 
 # %% ../nbs/20_train.ipynb #e2b9f670
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Recipe:
     batch: int = 256  # images per step
     momentum: float = 0.9  # of SGD
     weight_decay: float = 5e-4  # of the optimiser
-    schedule: Plug = "drop"  # "drop" (by 10 after half, new optimiser), "cosine" (to 0), "constant"
+    schedule: Plug = "drop"  # "drop" (by 10 after half, new optimiser), "cosine" (to 0), ...
     augment: str = "auto"  # DSA strategy, "none", or "auto": all operations, no flip for digits
     max_steps: int | None = None  # never more steps: whole epochs, or a part of the first one
     optimiser: Plug = "sgd"  # "sgd", "adam", "adamw"
@@ -87,11 +87,16 @@ PLUGS: dict[str, dict[str, Callable | str]] = {  # what a recipe can name, by ki
     "schedule": {  # (steps, steps per epoch) -> factors of the rate (steps,), step of a restart
         "drop": _drop,
         "cosine": lambda steps, _: ((1 + np.cos(np.pi * np.arange(steps) / steps)) / 2, None),
+        "half-cosine": lambda steps, _: (
+            (1 + np.cos(np.pi * np.arange(steps) / steps / 2)) / 2,
+            None,
+        ),
         "constant": lambda steps, _: (np.ones(steps), None),
     },
     "loss": {"cross-entropy": functional.cross_entropy},  # (logits, targets) -> scalar
     "transform": {  # (batch, net, dice) -> batch
-        name.lower(): f"dgdd_nb.posthoc:{name}" for name in ("MixStyle", "FACT", "AdvFreq")
+        **{name.lower(): f"dgdd_nb.posthoc:{name}" for name in ("MixStyle", "FACT", "AdvFreq")},
+        "relabel": "dgdd_nb.teachers:Relabel",
     },
     "hook": {},  # (net, step) -> None
 }
@@ -199,10 +204,31 @@ def _looked_at(before: Batch, after: Any, what: str = "The transform") -> Batch:
     return after
 
 
+class Chain:
+    "Transforms one after another; each may bring a loss, a hook, a seed."
+
+    def __init__(self, *parts: Callable):
+        self.parts = [one for part in parts for one in parts_of(part)]
+
+    def __call__(self, batch: Batch, net: nn.Module, dice: torch.Generator) -> Batch:
+        for part in self.parts:
+            batch = _looked_at(batch, part(batch, net, dice))
+        return batch
+
+
+def parts_of(transform: Callable | None) -> list[Callable]:
+    "The transforms of a chain, or the one there is."
+    if isinstance(transform, Chain):
+        return transform.parts
+    return [] if transform is None else [transform]
+
+
 def _batches(
     data: Batch, sizes: list[int], recipe: Recipe, seed: int, normalise, net: nn.Module
 ) -> Iterator[Batch]:
     "Endless batches: a new order each epoch; one DSA operation per batch, parameters per image."
+    given = [getattr(part, "seed", None) for part in parts_of(recipe.transform)]
+    seed = next((own for own in given if own is not None), seed)
     order, noise, extra = (generator(seed, f"evaluate-{s}") for s in ("order", "augment", "extra"))
     while True:
         for index in torch.randperm(len(data), generator=order).split(sizes):
@@ -281,9 +307,11 @@ def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, 
 # %% ../nbs/20_train.ipynb #d6f57170
 def _with_own_parts(recipe: Recipe) -> Recipe:
     "A transform may bring more: `loss(plain)` makes a loss around the recipe's, `hook` is one."
-    around, hook = (getattr(recipe.transform, name, None) for name in ("loss", "hook"))
-    loss = around(recipe.loss) if around else recipe.loss
-    return replace(recipe, loss=loss, hooks=(*recipe.hooks, *([hook] if hook else [])))
+    for part in parts_of(recipe.transform):
+        around, hook = (getattr(part, name, None) for name in ("loss", "hook"))
+        loss = around(recipe.loss) if around else recipe.loss
+        recipe = replace(recipe, loss=loss, hooks=(*recipe.hooks, *([hook] if hook else [])))
+    return recipe
 
 
 class Diverged(ValueError):
