@@ -188,6 +188,10 @@ register("DC+SGS", "DC", surgery="SGS")
 register("MTT", "dgdd_nb.trajectory_matching:mtt")
 register("MTT+SGS", "MTT", surgery="SGS")
 register("relabelled", "dgdd_nb.teachers:relabelled")
+register("RDED", "dgdd_nb.rded:rded")
+register("RDED balanced", "RDED", balanced=True)  # ours
+register("DTL", "dgdd_nb.transfer:dtl")
+register("DTL + DSM", "DTL", styles="mixed")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:
