@@ -187,7 +187,13 @@ register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it 
 register("DC+SGS", "DC", surgery="SGS")
 register("MTT", "dgdd_nb.trajectory_matching:mtt")
 register("MTT+SGS", "MTT", surgery="SGS")
-register("relabelled", "dgdd_nb.teachers:relabelled")
+register("relabelled", "dgdd_nb.teachers:relabelled")  # any method, with a teacher's labels
+register("SRe2L", "dgdd_nb.inversion:sre2l")
+register("SRe2L per domain", "SRe2L", per_domain=True)
+_GVBSM = {"lr": 0.1, "momentum": 0.8, "drop": 0.4, "dense": 1.0, "batch": 80, "together": True}
+_GVBSM |= {"convolutions": True, "soft": {"loss": "mse+ce", "pool": "rescaled"}}
+_POOL = ["convnet-bn", {"network": "convnet-bn", "depth": 2}, "mobilenet_v2"]
+register("G-VBSM", "SRe2L", teacher=_POOL, **_GVBSM)
 register("RDED", "dgdd_nb.rded:rded")
 register("RDED balanced", "RDED", balanced=True)  # ours
 register("DTL", "dgdd_nb.transfer:dtl")

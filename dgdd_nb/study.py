@@ -884,7 +884,7 @@ def forecast(
 def _measure(trial: Trial, scores: dict[int, float]) -> float:
     "Seconds of a trial, from a few steps and epochs; `scores` keeps those of the networks by size."
     study, task, ticks, few = trial.study, task_of(trial.study, trial.target), [], {}
-    work = Work(moved=lambda *at: ticks.append(time.perf_counter()))
+    work = Work(moved=lambda *at: ticks.append((time.perf_counter(), at[1])))
     if takes_steps(trial.function):
         options = resolve(trial.method.make)[1] | trial.settings["distill"] | trial.method.options
         own = inspect.signature(trial.function).parameters
@@ -898,7 +898,8 @@ def _measure(trial: Trial, scores: dict[int, float]) -> float:
         )
         seconds = time.perf_counter() - start
         if few and len(ticks) > 1:  # a method of one's own has made its whole set
-            seconds += (steps - len(ticks)) * (ticks[-1] - ticks[0]) / (len(ticks) - 1)
+            every = ticks[-1][1] * steps / few["steps"]  # it may take the steps more than once
+            seconds += (every - len(ticks)) * (ticks[-1][0] - ticks[0][0]) / (len(ticks) - 1)
         if len(made.images) not in scores:
             scores[len(made.images)] = sum(_score_time(x, made, task) for x in study.evaluations)
     return seconds + scores[len(made.images)]

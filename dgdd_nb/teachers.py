@@ -364,7 +364,9 @@ def relabel(
                 raise ValueError(f"No teacher learned from domain {name!r} alone: squeeze one.")
             alone[name]["domain"] = number
     state = {
-        f"{i}/{k}": x.clone() for i, t in enumerate(pool) for k, x in t.net.state_dict().items()
+        f"{i}/{k}": x.detach().cpu().clone()
+        for i, t in enumerate(pool)
+        for k, x in t.net.state_dict().items()
     }
     Relabel(state, known, **options)  # complains about options
     return with_part(made, "relabel", state, teachers=known, **options)
