@@ -28,9 +28,6 @@ from .teachers import relabel, teachers_for
 from .train import Plug
 
 # %% ../nbs/53_transfer.ipynb #53style
-_VARIANCES = ("per-image", "pooled")
-
-
 def image_moments(net: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     "Logits, and for each batch norm the mean and variance of its input by image, (2, N, channels)."
     found, kind = [], nn.modules.batchnorm._BatchNorm
@@ -62,7 +59,7 @@ def source_styles(
     variance: str = "per-image",  # as in (5); "pooled": as the running variance of batch norm
 ) -> list[Tensor]:  # one per batch norm, (2, K, channels): mean and deviation of every domain
     "What each domain looks like to a teacher, layer by layer (5)."
-    number_of("variance", variance, _VARIANCES)
+    number_of("variance", variance, ("per-image", "pooled"))
     device, rows = next(net.parameters()).device, []
     for k in range(source.K):
         parts = source.images[source.domains == k].split(256)
@@ -212,7 +209,7 @@ def learn_transfer(
     net_lr: float = 1e-3,  # of the network: Adam, constant
     jitter: int | None = None,  # most pixels of a roll; None: a seventh of the side
     seed: int = 0,  # of the rolls
-    moved: Callable[[int, int], None] | None = None,  # told of (steps done, steps)
+    moved: Callable[[int, int], None] | None = None,  # told of (steps done, all steps)
 ) -> tuple[Tensor, Tensor]:  # images (N, 3, H, W), and four losses of every step (steps * M, 4)
     "DTL: epochs over classes and their batches, N steps at each visit."
     low, high = (normalise(torch.full((1, 3, 1, 1), v, dtype=torch.uint8)) for v in (0, 255))
@@ -224,9 +221,8 @@ def learn_transfer(
     reach = min(images.shape[2:]) // 7 if jitter is None else jitter
     dice, record = generator(seed, "jitter"), []
     for start in range(0, steps, visit):  # an epoch
-        stop = min(steps, start + visit)
         for part, x, mover in zip(parts, pixels, movers):
-            for t in range(start, stop):
+            for t in range(start, min(steps, start + visit)):
                 shift, turn = torch.randint(reach + 1, (2,), generator=dice), t % len(teachers)
                 seen = x.detach().roll(shift.tolist(), (2, 3))
                 g, of, losses = rules(teachers[turn], net, seen, labels[part], styles[turn])
@@ -239,8 +235,8 @@ def learn_transfer(
                 with torch.no_grad():
                     x.copy_(x.clamp(low, high))
                 record.append(torch.stack([loss.detach() for loss in losses.values()]))
-        if moved is not None:
-            moved(stop, steps)
+                if moved is not None:
+                    moved(len(record), steps * len(parts))
     made = torch.empty_like(images)
     for part, x in zip(parts, pixels):
         made[part] = x.detach()
@@ -318,9 +314,9 @@ def dtl(
     nets = [deepcopy(t.net).to(where) for t in teachers]
     wanted = [source_styles(net, source, see, rules.variance) for net in nets]
     psi = TransferNet(source.K, see, width, blocks, derive_seed(seed, "transfer network")).to(where)
-    labels = torch.arange(source.C).repeat_interleave(ipc)
-    x = torch.randn(len(labels), 3, *source.size, generator=generator(seed, "noise"))
-    x = random(source, ipc, seed).images if start == "real" else x
+    real = random(source, ipc, seed)
+    x, labels = real.images, real.labels
+    x = torch.randn(x.shape, generator=generator(seed, "noise")) if start == "noise" else x
     how = {"steps": steps, "visit": visit, "batch": batch, "lr": lr, "net_lr": net_lr}
     given = nets, psi, x.to(where), labels.to(where), wanted, see
     more = {"rules": rules, "jitter": jitter, "seed": seed, "moved": work.moved}
