@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 # %% auto #0
-__all__ = ['transfer_parts', 'with_part', 'transform_of', 'evaluate', 'network_seeds', 'summarise', 'paired_difference',
-           'leave_one_out']
+__all__ = ['evaluate', 'network_seeds', 'summarise', 'paired_difference', 'leave_one_out']
 
 # %% ../nbs/21_evaluate.ipynb #d6d289bf
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ class Scores:
 
     __repr__ = __str__
 
-# %% ../nbs/21_evaluate.ipynb #8e3ab876
+# %% ../nbs/21_evaluate.ipynb #chainparts
 def transfer_parts(made: DistilledSet) -> dict[str, dict[str, Tensor]]:
     "The states of the transforms that a set brings along, by name; several names are joined by +."
     names = made.transfer_name.split("+") if made.transfer else []
@@ -116,7 +115,7 @@ def transform_of(made: DistilledSet) -> Chain:
         )
     return Chain(*made_of)
 
-
+# %% ../nbs/21_evaluate.ipynb #8e3ab876
 def _seeds(given: Any) -> tuple[int, ...]:
     "Seeds of networks: so many, or these; whole numbers of any type (TypeError, ValueError)."
     try:

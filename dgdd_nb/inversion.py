@@ -207,6 +207,7 @@ def recover(
     nets, (_, H, W) = [t.net.to(where) for t in teachers], teachers[0].net.input_shape
     parts = _batches(labels, batch, together)
     _check(teachers, labels, parts, weight, dense)
+    real_number("lr", lr, " above 0", lambda x: x > 0)
     jitter = min(H, W) // 7 if jitter is None else whole_number("jitter", jitter, 0)
     ends = torch.tensor([0, 255]).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     black, white = normalisation(ends).to(where)
@@ -256,6 +257,8 @@ def _batches(labels: Tensor, batch: int, together: bool) -> list[Tensor]:
 
 def _check(teachers: Sequence, labels: Tensor, parts: list, weight: float, dense: float) -> None:
     "One sentence about what cannot be recovered (ValueError)."
+    for name, value in {"weight": weight, "dense": dense}.items():
+        real_number(name, value, " from 0", lambda x: x >= 0)
     for teacher in teachers if weight else ():
         if not has_batch_norm(teacher.net):
             name = teacher.facts["network"]

@@ -29,7 +29,7 @@ from .files import derive_seed, generator, global_dice, keep_memory, load_settin
 from .networks import ConvNet, block_tail, has_batch_norm, plain_torch
 
 # %% auto #0
-__all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'Chain', 'parts_of', 'Diverged', 'train', 'predict', 'check_training']
+__all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'Diverged', 'train', 'predict', 'check_training']
 
 # %% ../nbs/20_train.ipynb #e2b9f670
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Recipe:
 RECIPES = {
     "paper": Recipe("paper", epochs=1001, lr=0.01),
     "quick": Recipe("quick", epochs=60, lr=0.05, batch=32, schedule="cosine", max_steps=400),
+    "teacher": Recipe("teacher", epochs=100, lr=0.05, batch=32, schedule="cosine", max_steps=2000),
     "long": Recipe("long", epochs=4000, lr=0.05, batch=32, schedule="cosine", max_steps=4000),
 }
 
@@ -206,25 +207,6 @@ def _looked_at(before: Batch, after: Any, what: str = "The transform") -> Batch:
     return after
 
 
-class Chain:
-    "Transforms one after another; each may bring a loss, a hook, a seed."
-
-    def __init__(self, *parts: Callable):
-        self.parts = [one for part in parts for one in parts_of(part)]
-
-    def __call__(self, batch: Batch, net: nn.Module, dice: torch.Generator) -> Batch:
-        for part in self.parts:
-            batch = _looked_at(batch, part(batch, net, dice))
-        return batch
-
-
-def parts_of(transform: Callable | None) -> list[Callable]:
-    "The transforms of a chain, or the one there is."
-    if isinstance(transform, Chain):
-        return transform.parts
-    return [] if transform is None else [transform]
-
-
 def _batches(
     data: Batch, sizes: list[int], recipe: Recipe, seed: int, normalise, net: nn.Module
 ) -> Iterator[Batch]:
@@ -242,6 +224,25 @@ def _batches(
             if recipe.transform is not None:
                 batch = _looked_at(batch, recipe.transform(batch, net, extra))
             yield batch
+
+# %% ../nbs/20_train.ipynb #chaincode
+class Chain:
+    "Transforms one after another; each may bring a loss, a hook, a seed."
+
+    def __init__(self, *parts: Callable):
+        self.parts = [one for part in parts for one in parts_of(part)]
+
+    def __call__(self, batch: Batch, net: nn.Module, dice: torch.Generator) -> Batch:
+        for part in self.parts:
+            batch = _looked_at(batch, part(batch, net, dice))
+        return batch
+
+
+def parts_of(transform: Callable | None) -> list[Callable]:
+    "The transforms of a chain, or the one there is."
+    if isinstance(transform, Chain):
+        return transform.parts
+    return [] if transform is None else [transform]
 
 # %% ../nbs/20_train.ipynb #c5e4606f
 def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]:

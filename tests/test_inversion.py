@@ -17,7 +17,10 @@ def test_batch_norm_losses_are_the_published_ones(name, dtype, tolerance):
     arrays = load("sre2l.npz")
     layers = sorted({key.partition("/")[0] for key in arrays if key.startswith("layer")})
     given = [
-        [torch.tensor(arrays[f"{layer}/{key}"]).to(dtype) for key in ("x", "running_mean", "running_var")]
+        [
+            torch.tensor(arrays[f"{layer}/{key}"]).to(dtype)
+            for key in ("x", "running_mean", "running_var")
+        ]
         for layer in layers
     ]
     leaves = [x.requires_grad_() for x, _, _ in given]
@@ -36,7 +39,9 @@ def test_batch_norm_losses_are_the_published_ones(name, dtype, tolerance):
 def test_running_losses_are_the_published_ones(kind, name, dtype, tolerance):
     arrays = load("gvbsm.npz")
     parts = {"bn": ("bn_running",), "conv": ("conv_channel", "conv_patch")}[kind]
-    targets = [torch.tensor(arrays[f"hooks/{p}_{s}"]).to(dtype) for p in parts for s in ("var", "mean")]
+    targets = [
+        torch.tensor(arrays[f"hooks/{p}_{s}"]).to(dtype) for p in parts for s in ("var", "mean")
+    ]
     watch = Watch(torch.nn.Identity(), momentum=float(arrays["hooks/momentum"]), zero_start=True)
     for step, x in enumerate(torch.tensor(arrays["hooks/x_steps"]).to(dtype)):
         leaf = x.clone().requires_grad_()
@@ -59,7 +64,9 @@ def test_densification_is_the_published_one(scale):
         assert 0 <= float(loss.detach()) < 1e-5
 
 
-@pytest.mark.parametrize("side, shape", [(None, (3, 2, 4, 4)), (4, (3, 2, 8, 4)), (4, (2, 3, 6, 5))])
+@pytest.mark.parametrize(
+    "side, shape", [(None, (3, 2, 4, 4)), (4, (3, 2, 8, 4)), (4, (2, 3, 6, 5))]
+)
 def test_moments_and_their_gradient(side, shape):
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = moments(x, side)
