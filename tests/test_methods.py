@@ -35,6 +35,7 @@ def options_of(name: str) -> dict:
     known = inspect.signature(resolve(name)[0]).parameters
     if "teacher" in known:
         short = {"steps": 2} if "steps" in known else {}
+        short |= {"width": 4, "blocks": 1} if "blocks" in known else {}  # of a transfer network
         return short | {"teacher": {"width": 8, "recipe": {"epochs": 1}}}
     if name.startswith("MTT"):
         return {"steps": 2, "width": 8, "student_steps": 2, "expert": {"starts": 1, "epochs": 1}}
