@@ -890,7 +890,7 @@ def _measure(trial: Trial, scores: dict[int, float]) -> float:
         own = inspect.signature(trial.function).parameters
         own = own if "steps" in own else inspect.signature(distill).parameters
         steps = options.get("steps", own["steps"].default)
-        few = {"steps": min(steps, 4)}
+        few = {"steps": min(steps, 4)} if steps else {}
     with _torch_threads(study.threads):
         start = time.perf_counter()
         made = (

@@ -28,7 +28,7 @@ from .distilled import DistilledSet
 from .evaluate import transform_of, transfer_parts, with_part
 from .files import json_ready, load_settings, load_tensors, pick_device, save_tensors
 from .files import user_path
-from .methods import Work, make_set
+from .methods import Work, make_set, resolve, takes_steps
 from .networks import Backbone, Encoder
 from .networks import network as build_network
 from .train import Recipe, get_recipe, predict, train
@@ -399,14 +399,17 @@ def relabelled(
     work: Work,
     *,
     of: str = "random",
+    steps: int | None = None,
     teacher: Any = None,
     per_domain: bool = False,
     soft: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> DistilledSet:
     "Any method, and a teacher for its labels: the control of every method that has one."
+    if steps is not None and takes_steps(resolve(of)[0]):
+        options["steps"] = steps
     made = make_set(of, source, ipc, seed, work, **options)
-    teachers = teachers_for(source, work, teacher, per_domain)
+    teachers = teachers_for(source, work, teacher, per_domain, short=steps == 0)
     pool = {"pool": "domain"} if per_domain else {}
     return relabel(made, teachers, **pool | dict(soft or {}))
 
