@@ -145,7 +145,7 @@ def rded(
     per_class: int = 300,
     least: float = 0.08,
     balanced: bool = False,
-    soft: Mapping[str, Any] | None = None,
+    soft: Mapping[str, Any] | bool = True,
 ) -> DistilledSet:
     "RDED by name; `teacher` and `soft`: see `relabelled`; the first teacher observes, all label."
     real_number("least", least, " above 0, to 1", lambda x: 0 < x <= 1)
@@ -176,4 +176,6 @@ def rded(
     area = {"scale": (1 / factor if factor > 1 else 0.08, 1.0)}
     if factor > 1:
         made = with_part(made, "shuffle patches", {"factor": torch.tensor(factor)})
-    return relabel(made, teachers, **area | dict(soft or {}))
+    if soft is False:
+        return made
+    return relabel(made, teachers, **area | ({} if soft is True else dict(soft)))

@@ -292,7 +292,7 @@ def dtl(
     losses: Mapping[str, Any] | None = None,
     styles: str = "plain",
     alpha: float = 0.1,
-    soft: Mapping[str, Any] | None = None,
+    soft: Mapping[str, Any] | bool = True,
     visit: int = 10,
     batch: int = 10,
     lr: float = 0.1,
@@ -332,7 +332,9 @@ def dtl(
         options = {"alpha": alpha, "styles": styles}
         Restyle(psi.state_dict(), **options)  # complains about options
         made = with_part(made, "restyle", psi.cpu().state_dict(), **options)
-    return relabel(made, teachers, **dict(soft or {}))
+    if soft is False:
+        return made
+    return relabel(made, teachers, **({} if soft is True else dict(soft)))
 
 # %% ../nbs/53_transfer.ipynb #53asdomain
 def restyled(
