@@ -118,6 +118,8 @@ def test_seed_and_storage(source, teacher, tmp_path):
     for made in (first, back):
         batch = Batch(made.images, made.labels, made.domains, made.K, made.C)
         seen.append(transform_of(made)(batch, teacher.net, generator(0, "view")))
+    hard = make_set("RDED", source, 2, 0, teacher=teacher, factor=2, soft=False)
+    assert torch.equal(hard.images, first.images) and hard.transfer_name == "shuffle patches"
     assert torch.equal(seen[0].images, seen[1].images)
     assert torch.equal(seen[0].labels, seen[1].labels)
 
