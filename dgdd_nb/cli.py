@@ -159,7 +159,11 @@ def side_of(text: str | int | None) -> int | tuple[int, int] | None:
 
 # %% ../nbs/61_cli.ipynb #60292431
 OPTIONS = {  # name, or "command name": type, default (...: an argument), help, its name in the shell
-    "data": (str, "mini-digits", "mini-digits, a folder, or READER:FOLDER such as pacs:data/PACS"),
+    "data": (
+        str,
+        "mini-digits",
+        "mini-digits, a folder, hf:OWNER/NAME, or READER:FOLDER such as pacs:data/PACS",
+    ),
     "evaluate data": (str, None, "as for dgdd distill [default: what the set was made from]"),
     "compare data": (str, ..., "as --data of dgdd distill", "FOLDER"),
     "size": (str, None, "pixels: 32, or 24x32 (height x width) [default: as they are]"),
@@ -224,7 +228,7 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "results": (Path, ..., "a folder written by dgdd run or compare"),
     "study": (Path, ..., "a study in TOML or JSON; it is code: trust it like a script"),
     "packed": (Path, ..., "file to write, ending in .jsonl", "FILE"),
-    "root": (Path, ..., "a folder of images", "FOLDER"),
+    "root": (str, ..., "a folder of images, or hf:OWNER/NAME", "FOLDER"),
     "folder": (Path, ..., "where to put them"),
 }
 _LEAST = {"steps": 0, "seed": None}  # of whole numbers; all others: 1
@@ -315,7 +319,10 @@ def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
 # %% ../nbs/61_cli.ipynb #0bcc65aa
 def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
     "What `--data` means, as a plug of a study."
+    from dgdd_nb.benchmarks import HUB_COPIES
     from dgdd_nb.files import user_path
+    from dgdd_nb.folders import library_form
+    from dgdd_nb.hub import pinned
     from dgdd_nb.methods import PARTS
 
     name, _, root = data.partition(":")
@@ -325,13 +332,18 @@ def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
         if isinstance(size, tuple) or (size or 16) > 256:
             raise ValueError("mini-digits are square, of 8 to 256 pixels: write --size 16.")
         return {"name": "mini_digits", "size": 16, **plug}
+    if name in HUB_COPIES and not root and not user_path(data).exists():  # "pacs" alone
+        root = f"hf:{HUB_COPIES[name]}"
     if root and name in PARTS:
-        return {"name": name, "root": str(user_path(root).resolve()), **plug}
-    if not data.strip() or not user_path(data).is_dir():
+        place = pinned(root) if library_form(root) else str(user_path(root).resolve())
+        return {"name": name, "root": place, **plug}
+    on_hub = library_form(data) in ("hf", "parquet")
+    if not data.strip() or not (on_hub or user_path(data).is_dir()):
         raise FileNotFoundError(
-            f"There is no folder {data}: name one, or mini-digits, or READER:FOLDER."
+            f"There is no folder {data}: name one, or mini-digits, READER:FOLDER, hf:OWNER/NAME."
         )
-    plug |= {"name": "from_folder", "root": str(user_path(data).resolve()), "quiet": True}
+    place = pinned(data) if on_hub else str(user_path(data).resolve())
+    plug |= {"name": "from_folder", "root": place, "quiet": True}
     return plug if domains is None else {**plug, "domains": listed(domains)}
 
 
@@ -534,11 +546,9 @@ def distill_command(out: Path, **asked: Any) -> None:
 # %% ../nbs/61_cli.ipynb #507f16a6
 def lasting(data: str) -> str:
     "What `--data` says, with a path that is right from every folder."
-    from dgdd_nb.files import user_path
-
-    root = plug_of(data, None).get("root")
-    before = data.partition(":")[0] + ":"
-    return data if root is None else before * (not user_path(data).is_dir()) + root
+    plug = plug_of(data, None)
+    root, own = plug.get("root"), plug["name"] != "from_folder"
+    return data if root is None else f"{plug['name']}:" * own + root
 
 
 def _fits(memory: int, device: str) -> None:
@@ -839,7 +849,7 @@ def plot_command(results: Path, over: str | None, out: Path | None) -> None:
 
 # %% ../nbs/61_cli.ipynb #a468abf6
 @command("check", "root benchmark", "data/PACS --benchmark pacs")
-def check_command(root: Path, benchmark: str | None) -> None:
+def check_command(root: str, benchmark: str | None) -> None:
     "Look through a folder of images: domains, classes, counts, and what is wrong with them."
     from dgdd_nb.check import check
 

@@ -101,12 +101,12 @@ def _group_columns(
 
 # %% ../nbs/17_hub.ipynb #hubpartcode
 def library(name: str) -> ModuleType:
-    "The package datasets or huggingface_hub, or the sentence that says how to get it."
+    "The package datasets or huggingface_hub or a module of it, or the sentence that says how to get it."
     try:
         return import_module(name)
     except ImportError:
         raise ImportError(
-            f'This needs the package {name}: pip install "dgdd_nb[hub]" brings it.'
+            f'This needs {name.partition(".")[0]}: pip install "dgdd_nb[hub]" brings it.'
         ) from None
 
 
@@ -507,7 +507,7 @@ def _taken_apart(place: str) -> tuple[str, str | None, str | None]:
 @contextmanager
 def _on_the_hub(place: str, cure: str) -> Iterator[None]:
     "What the hub answers, in one sentence (OSError)."
-    errors, (repo, _, revision) = library("huggingface_hub").errors, _taken_apart(place)
+    errors, (repo, _, revision) = library("huggingface_hub.errors"), _taken_apart(place)
     log_in = "log in with: hf auth login"
     try:
         yield
@@ -544,11 +544,12 @@ def pinned(place: str | Path) -> str:
         before, found = ("parquet:", text[8:]) if text.startswith("parquet:") else ("", text)
         return before + os.path.abspath(user_path(found))
     hub, (repo, config, revision) = library("huggingface_hub"), _taken_apart(text)
+    errors = library("huggingface_hub.errors")
     if not re.fullmatch("[0-9a-f]{40}", revision or ""):
         with _on_the_hub(text, _cure(repo)):
             try:
                 revision = hub.HfApi().dataset_info(repo, revision=revision).sha
-            except hub.errors.HfHubHTTPError:
+            except errors.HfHubHTTPError:
                 raise
             except Exception:  # no network: what is in the cache
                 folder = hub.snapshot_download(
@@ -574,7 +575,7 @@ def fetch(place: str, only: str | None = None) -> Path:
             return Path(hub.hf_hub_download(repo, only, **options))
         try:
             return Path(hub.snapshot_download(repo, local_files_only=True, **options))
-        except (hub.errors.LocalEntryNotFoundError, OSError):
+        except OSError:  # not all of it is there
             info = hub.HfApi().dataset_info(repo, revision=revision, files_metadata=True)
         files = {one.rfilename: one.size or 0 for one in info.siblings}
         inside = {f: n for f, n in files.items() if config and f.startswith(f"{config}/")}

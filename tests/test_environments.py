@@ -61,7 +61,7 @@ def test_pages_import_nothing_of_nbdev_and_only_what_a_reader_installs():
 def test_every_requirement_has_a_floor_that_hosted_notebooks_have():
     text = (ROOT / "tools" / "hosted.txt").read_text(encoding="utf-8")
     hosted = {n.lower(): v for n, v in re.findall(r"^([\w.-]+)==(\S+)$", text, flags=re.M)}
-    for kind in ("package", "notebooks", "cluster", "dev"):
+    for kind in ("package", "notebooks", "hub", "cluster", "dev"):
         for line in requirements()[kind]:
             assert re.search(r">=|==", line), f"{line} has no floor"
     reader = declared("package", "notebooks")
