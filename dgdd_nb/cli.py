@@ -228,6 +228,27 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "results": (Path, ..., "a folder written by dgdd run or compare"),
     "study": (Path, ..., "a study in TOML or JSON; it is code: trust it like a script"),
     "packed": (Path, ..., "file to write, ending in .jsonl", "FILE"),
+    "to": (str, None, "where to publish: OWNER/NAME on the Hugging Face hub"),
+    "licence": (
+        str,
+        None,
+        "such as cc-by-4.0; bound by that of the source pictures, never guessed",
+    ),
+    "public": (bool, False, "for everybody to see [default: for you alone]", "--public"),
+    "publish dry_run": (bool, False, "write what would be sent, and send nothing", "--dry-run"),
+    "publish out": (Path, None, "folder for --dry-run [default: to-publish in FOLDER]"),
+    "released": (
+        Path,
+        ...,
+        "a .pt file, a folder with images_best.pt, pictures in class folders",
+        "FILE",
+    ),
+    "labels": (Path, None, "a .pt file of labels [default: in the same file, or beside it]"),
+    "normalisation": (str, None, "cifar10, svhn, imagenet, ... [default: by the name of the file]"),
+    "values": (str, None, "normalised, 0..1 or 0..255 [default: by their range, else asked]"),
+    "import classes": (str, None, "their names, commas between [default: known ones, or numbers]"),
+    "import out": (Path, Path("imported"), "folder for the set"),
+    "dc_file": (Path, ..., "file to write, such as res_DM_MINE_ConvNet_10ipc.pt", "FILE"),
     "root": (str, ..., "a folder of images, or hf:OWNER/NAME", "FOLDER"),
     "folder": (Path, ..., "where to put them"),
 }
@@ -240,7 +261,8 @@ THEMES = {  # of the help
     "Methods": "method methods ipc steps lr momentum init alpha beta real_batch seed seeds set",
     "Networks": "network width depth augment recipe networks",
     "Where and how": "device workers jobs backend address resume replace dry_run",
-    "Files and display": "config out per_class baseline form csv over force",
+    "Files and display": "config out to licence public labels normalisation values per_class baseline form "
+    "csv over force",
 }
 
 
@@ -689,6 +711,81 @@ def show_command(made: Path, per_class: int, out: Path | None) -> None:
     known = made.recipe | {key: known[key] for key in ("method", "target") if key in known}
     lines = [f"{key}: {value}" for key, value in known.items() if key not in ("place", "data")]
     typer.echo("\n".join([repr(made), *lines, f"Picture: {path}"]))
+
+# %% ../nbs/61_cli.ipynb #0c438944
+def told(known: dict[str, Any]) -> str | None:
+    "The command that made a set, without what only this machine knows."
+    import shlex
+
+    if "data" not in known:
+        return None
+    hidden = "out", "resume", "replace", "device"
+    words = ["dgdd", "distill"]
+    for key, value in known.items():
+        if key in hidden or value in (None, [], False):
+            continue
+        if (
+            key == "data"
+            and ("/" in str(value) or os.sep in str(value))
+            and "hf:" not in str(value)
+        ):
+            value = Path(value).name
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{key.replace('_', '-')}", shlex.quote(str(one))]
+    return " ".join(words)
+
+
+@command(
+    "publish",
+    "made to licence public dry_run out",
+    "mine --to me/digits --licence cc-by-4.0 --dry-run",
+)
+def publish_command(
+    made: Path, to: str | None, licence: str | None, public: bool, dry_run: bool, out: Path | None
+) -> None:
+    "Send a saved set to the Hugging Face hub, with pictures, scores and how it was made."
+    import pandas as pd
+
+    from dgdd_nb.distilled import DistilledSet
+
+    if to is None:
+        raise ValueError("Say where to publish: --to OWNER/NAME.")
+    folder = (out or made / "to-publish") if dry_run else None
+    known, scores = origin(made), made / "scores.csv"
+    hub = str(known.get("data", "")).rpartition("hf:")
+    where = DistilledSet.load(made).publish(
+        to,
+        licence=licence,
+        private=not public,
+        data=hub[2] if hub[1] else None,
+        scores=pd.read_csv(scores, keep_default_na=False) if scores.exists() else None,
+        command=told(known),
+        folder=folder,
+    )
+    typer.echo(f"Nothing was sent; it is all in {where}" if dry_run else f"Published: {where}")
+
+
+@command(
+    "import", "released labels normalisation values classes out", "res_DM_CIFAR10_ConvNet_10ipc.pt"
+)
+def import_command(released: Path, classes: str | None, out: Path, **how: Any) -> None:
+    "Read a set that other authors released, and save it like one of ours; no code is run."
+    from dgdd_nb.distilled import DistilledSet
+
+    names = None if classes is None else listed(classes)
+    made = DistilledSet.from_files(released, classes=names, **how)
+    if (out / "distill.json").exists():
+        raise ValueError(f"{out} holds a set of dgdd distill: choose another folder with --out.")
+    made.save(out)
+    typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out} --data DATA --target DOMAIN")
+
+
+@command("export", "made dc_file", "mine res_DM_MINE_ConvNet_10ipc.pt")
+def export_command(made: Path, dc_file: Path) -> None:
+    "Write a saved set as the file that scripts of the DC family read."
+    from dgdd_nb.distilled import DistilledSet
+
+    typer.echo(f"{DistilledSet.load(made).export(dc_file)} written")
 
 # %% ../nbs/61_cli.ipynb #b898cf19
 def with_settings(how: dict[str, Any]) -> dict[str, Any]:

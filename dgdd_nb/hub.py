@@ -31,7 +31,7 @@ from .folders import Listing, Row, by_number, decode_all, kept, library_form, nf
 from .folders import threads
 
 # %% auto #0
-__all__ = ['from_dataset', 'pinned', 'fetch', 'read_place', 'check_place']
+__all__ = ['from_dataset', 'on_the_hub', 'pinned', 'fetch', 'read_place', 'check_place']
 
 # %% ../nbs/17_hub.ipynb #hubcolumns
 _LABELS = "label labels class classes cls target category y fine_label".split()
@@ -505,7 +505,7 @@ def _taken_apart(place: str) -> tuple[str, str | None, str | None]:
 
 
 @contextmanager
-def _on_the_hub(place: str, cure: str) -> Iterator[None]:
+def on_the_hub(place: str, cure: str) -> Iterator[None]:
     "What the hub answers, in one sentence (OSError)."
     errors, (repo, _, revision) = library("huggingface_hub.errors"), _taken_apart(place)
     log_in = "log in with: hf auth login"
@@ -529,11 +529,9 @@ def _on_the_hub(place: str, cure: str) -> Iterator[None]:
     except Exception as error:
         offline = isinstance(error, (ConnectionError, errors.LocalEntryNotFoundError))
         if not offline and not re.search("connect|timeout|network", type(error).__name__, re.I):
-            raise OSError(
-                f"The hub did not give {repo} ({type(error).__name__}): {cure}."
-            ) from error
+            raise OSError(f"The hub refused {repo} ({type(error).__name__}): {cure}.") from error
         raise ConnectionError(
-            f"There is no network to the hub and no copy of {repo}: {cure}."
+            f"There is no network to the hub, and no copy of {repo} here: {cure}."
         ) from error
 
 
@@ -546,7 +544,7 @@ def pinned(place: str | Path) -> str:
     hub, (repo, config, revision) = library("huggingface_hub"), _taken_apart(text)
     errors = library("huggingface_hub.errors")
     if not re.fullmatch("[0-9a-f]{40}", revision or ""):
-        with _on_the_hub(text, _cure(repo)):
+        with on_the_hub(text, _cure(repo)):
             try:
                 revision = hub.HfApi().dataset_info(repo, revision=revision).sha
             except errors.HfHubHTTPError:
@@ -570,7 +568,7 @@ def fetch(place: str, only: str | None = None) -> Path:
     "The files of a pinned place, from the hub's cache, else from the hub; `only`: one file."
     hub, (repo, config, revision) = library("huggingface_hub"), _taken_apart(place)
     options = {"repo_type": "dataset", "revision": revision}
-    with _on_the_hub(place, _cure(repo)):
+    with on_the_hub(place, _cure(repo)):
         if only:
             return Path(hub.hf_hub_download(repo, only, **options))
         try:

@@ -23,7 +23,7 @@ from .data import Normalisation, channel_statistics, number_of, of_kind
 from .distilled import DistilledSet
 from .files import replace_atomically, try_folder, user_path
 from .folders import from_folder, library_form
-from .hub import library
+from .hub import library, on_the_hub
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -83,10 +83,10 @@ def _score_lines(scores: DataFrame) -> str:
     ]
     keys = ["method", *setting]
     sets = scores.groupby([*keys, "distillation_seed"]).accuracy.mean().groupby(keys)
-    table = sets.agg(["mean", "std", "size"]).round(1).reset_index()
+    table = sets.agg(["mean", "std", "size"]).round(1).astype(object).reset_index()
     table["networks each"] = scores.groupby(keys).size().to_numpy() // table["size"]
     names = {"mean": "accuracy (%)", "std": "standard deviation of sets", "size": "sets"}
-    return table.rename(columns=names).to_markdown(index=False)
+    return table.rename(columns=names).fillna("").to_markdown(index=False)
 
 
 def _card_text(made: DistilledSet, to: str, scores: DataFrame | None, command: str | None) -> str:
@@ -122,7 +122,7 @@ that work on a domain nobody has seen.{tiles}
 
 ## How to load it
 
-The exact set, with [dgdd_nb](https://pypi.org/project/dgdd-nb/); no code of this repository is run:
+The exact set, with `dgdd_nb`; no code of this repository is run:
 
 ```python
 import dgdd_nb as dg
@@ -177,9 +177,10 @@ def publish(
         with tempfile.TemporaryDirectory() as place:
             how = {"data": data, "scores": scores, "command": command}
             publish(made, to, licence=licence, private=private, folder=place, **how)
-            api = hub.HfApi()
-            api.create_repo(to, repo_type="dataset", private=private, exist_ok=True)
-            sent = api.upload_folder(repo_id=to, repo_type="dataset", folder_path=place)
+            api, cure = hub.HfApi(), "log in (hf auth login) as somebody who may write there"
+            with on_the_hub(f"hf:{to}", cure):
+                api.create_repo(to, repo_type="dataset", private=private, exist_ok=True)
+                sent = api.upload_folder(repo_id=to, repo_type="dataset", folder_path=place)
         return f"hf:{to}@{sent.oid}"
     folder = try_folder(folder)
     (folder / "data").mkdir(exist_ok=True)
@@ -251,12 +252,10 @@ def stored_numbers(path: Path) -> Any:
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}: check the path.") from None
     except Exception as error:
-        wanted = re.search(r"GLOBAL ([\w.]+) was not|type ([\w.]+)|global ([\w.]+)", str(error))
-        code = next(filter(None, wanted.groups()), "") if wanted else ""
-        if code or "weights_only" in str(error).lower() and "Unsupported" in str(error):
+        if wanted := re.search(r"GLOBAL ([\w.]+)|Unsupported (\w+)", str(error)):
             raise ValueError(
-                f"{path} wants to run {code or 'code'} when it is opened, and nothing is run: ask its "
-                "authors for tensors alone, or store them so where you trust the file."
+                f"{path} wants to run {wanted[1] or 'code'} when it is opened, and nothing is run: ask "
+                "its authors for tensors alone, or store them so where you trust the file."
             ) from None
         raise ValueError(
             f"{path} is no file that torch wrote, or it is damaged: fetch it again."
