@@ -196,7 +196,7 @@ class _Part:
                     bare = [str(i) for i in range(len(listed))] if all(digits) else listed
                     self.names["label"], self.kinds["label"] = list(map(str, bare)), "names"
                 return
-            raise ValueError(f"{self.place} has no row: name another data set.")
+            raise ValueError(f"There is no row in {self.place}: name another data set.")
         inner = {}
         for name, feature in features.items():
             if isinstance(feature, dict) and _kind(feature) == "other":  # WebDataset's json
@@ -247,7 +247,7 @@ class _Part:
                 item = dict(zip(("image", "label", "domain"), item))
             if not isinstance(item, Mapping):
                 raise TypeError(
-                    f"An item of {self.place} is a {type(item).__name__}: give (image, label), "
+                    f"An item of {self.place} is of the type {type(item).__name__}: give (image, label), "
                     "(image, label, domain) or a dictionary."
                 )
             yield {
@@ -275,9 +275,11 @@ def _said(part: _Part, column: str, values: list, what: str) -> list[str]:
     hidden = [i for i, x in enumerate(values) if x is None or (not isinstance(x, str) and x < 0)]
     if hidden:
         n = f"{len(hidden):,} of {len(values):,} rows"
+        cure = "fill them in, or name another column in domain=..."
+        if what == "class":  # as in hidden test splits
+            cure = "leave that split out with split=..., or those rows"
         raise ValueError(
-            f"{part.place} says no {what} in {n} (such as row {hidden[0]}: {values[hidden[0]]}), "
-            "as hidden test labels do: leave that split out with split=..., or those rows."
+            f"In {part.place} {n} have no {what} (such as row {hidden[0]}: {values[hidden[0]]}): {cure}."
         )
     known = part.names.get(column)
     return [nfc(str(x)) if known is None else known[x] for x in values]
@@ -454,7 +456,7 @@ def _parts(source: Any, place: str, split: Any, domain: str | None = None) -> li
         ]
     if not hugging and not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
         raise TypeError(
-            f"A {type(source).__name__} is no data set: give one of datasets or torch, a mapping "
+            f"An object of the type {type(source).__name__} is no data set: give one of datasets or torch, a mapping "
             "{domain: data set}, or a text such as hf:OWNER/NAME."
         )
     own = str(getattr(source, "split", None) or "") if hugging else ""
@@ -487,7 +489,7 @@ def from_dataset(
             p for name, one in source.items() for p in _parts(one, str(name), split, str(name))
         ]
     else:
-        parts = _parts(source, "all" if not hugging else "data", split)
+        parts = _parts(source, "the data set", split)
     return _assemble(parts, size, asked, workers=workers, quiet=quiet)
 
 # %% ../nbs/17_hub.ipynb #hubplacecode

@@ -59,7 +59,7 @@ def _table_of(made: DistilledSet) -> Any:
     from PIL import Image
 
     datasets, whole = library("datasets"), made.decoded()
-    tags = [*whole.domain_names, None]  # -1: no domain
+    tags = [*whole.domain_names, "none"]  # -1 is the last
     columns = {
         "image": [Image.fromarray(x) for x in whole.pictures().permute(0, 2, 3, 1).cpu().numpy()],
         "label": whole.hard_labels.tolist(),
