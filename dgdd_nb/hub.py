@@ -348,7 +348,7 @@ def _as_published(table: _Table, benchmark: Benchmark) -> list[str]:
     ]
 
 
-def _mismatch(table: _Table) -> str:
+def _mismatch(table: _Table, joined: bool) -> str:
     "Which domain has which of the classes that not all have; empty: all have all."
     from tabulate import tabulate
 
@@ -356,7 +356,7 @@ def _mismatch(table: _Table) -> str:
     lacking = [c for c in table.classes if not all(seen[d, c] for d in table.domain_names)]
     if not lacking:
         return ""
-    if len(lacking) == len(table.classes) and len(table.domain_names) > 1:
+    if joined and len(lacking) == len(table.classes) and len(table.domain_names) > 1:
         own = {d: [c for c in table.classes if seen[d, c]] for d in table.domain_names}
         (one, its), (other, others) = [*own.items()][:2]
         if not set(its) & set(others):
@@ -414,7 +414,7 @@ def _assemble(
         images = decode_all(_pictures(parts, image, columns), size, threads(workers))
     table = _describe(parts, columns, rest, alone)
     wrong = [] if benchmark is None else _as_published(table, benchmark)
-    notes = [_mismatch(table), *(f"note: {text}" for text in wrong)]
+    notes = [_mismatch(table, parts[0].domain is not None), *(f"note: {text}" for text in wrong)]
     if not once:
 
         def make() -> Tensor:
