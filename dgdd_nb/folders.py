@@ -323,8 +323,13 @@ def decode_all(
         if image.shape[1:] != (height, width):
             odd.append(f"{image.shape[1]}x{image.shape[2]} ({name_of(one)})")
             return ""
-        store[i // step][i % step] = image
-        return "" if np.ptp(image, (1, 2)).any() else f"{name_of(one)} is one flat colour{flat}"
+        held = store[i // step][i % step]
+        held[:] = image
+        return (
+            ""
+            if np.ptp(held.reshape(3, -1), 1).any()
+            else f"{name_of(one)} is one flat colour{flat}"
+        )
 
     every = tqdm(places(), "decoding images", count, disable=None, leave=False)  # in a terminal
     threads = Parallel(n_jobs=workers, backend="threading")  # processes would fill their own copy
