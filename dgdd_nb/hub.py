@@ -377,6 +377,8 @@ def _values(parts: Sequence[_Part], read: bool = True) -> list[dict[str, list]]:
         for row in part.rows(list(found)) if found else ():
             for name in found:
                 found[name].append(row.get(name))
+    if read and "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
     return columns
 
 
@@ -601,9 +603,10 @@ def _open(place: str) -> tuple[Any, Path]:
         if form == "arrow":
             return reader.load_from_disk(str(folder)), folder
         if folder.is_file():
-            given = {"data_files": {"train": str(folder)}}
+            given = {"data_files": {"train": str(folder)}, "batch_size": 128}
             return reader.load_dataset("parquet", streaming=True, **given), folder
-        return reader.load_dataset(str(folder), config, streaming=True), folder
+        few = {"batch_size": 128} if library_form(folder) == "parquet" else {}  # rows at a time
+        return reader.load_dataset(str(folder), config, streaming=True, **few), folder
     except Exception as error:
         text = str(error)
         known = re.search(r"Available: (\[.*\])|pick one among .*?(\[.*\])", text, re.S)
