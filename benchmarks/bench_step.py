@@ -2,14 +2,16 @@
 
     python benchmarks/bench_step.py              # everything, some minutes on 2 cores
     python benchmarks/bench_step.py --quick      # a smoke test with tiny settings
-    python benchmarks/bench_step.py --only sgs   # one group: public, sgs, growth, bfloat16
+    python benchmarks/bench_step.py --only sgs   # one group: public, sgs, growth, bfloat16, gradients
 
 The steps that are compared take turns: one round runs each of them once, in an order that rotates, and the ratio of a round is
 taken inside it, so that a busy machine slows down both sides. What is reported is the median over the rounds, with the
 lowest and the highest. Groups:
 
-- `public`: DM of our engine against a plain re-creation of the public loop (`public_loop.py`), at equal work, plain and compiled;
-  beside it the share of the machine's own matrix-product rate (`torch.mm`, float32) that the convolutions reach.
+- `public`: DM of our engine against a plain re-creation of the public loop (`public_loop.py`), at equal work, plain and compiled.
+  The loop runs in a process of its own, where freed memory goes back to the system as in any script, and once more in this one,
+  where `files.keep_memory` keeps it. Beside them the share of the machine's own matrix-product rate (`torch.mm`, float32) that
+  the convolutions reach.
 - `sgs`: DM+SGS against DM, three domains, one engine on both sides. DM gets its domains as one, so that it pays for one
   backward pass only. The column `arithmetic` is the ratio that the counted convolutions alone would give.
 - `growth`: the same for 2 to 12 domains, beside the naive loop that makes a whole DM pass for each domain and one for
@@ -17,6 +19,10 @@ lowest and the highest. Groups:
 - `bfloat16`: DM+SGS with the features of the real images in bfloat16 and in float32, beside the public loop, on a
   processor with units for it. `off` is the distance of the gradient of one step from that of float32, as a share of
   its norm.
+- `objectives`: other objectives against DM, and each with SGS against itself, three domains.
+- `posthoc`: a training of the judge with each method of post-hoc domain generalisation against the plain one.
+- `gradients`: gradient matching (DC) beside DM, alone and with SGS on three domains, and by autograd over the table of
+  losses, without the pass that the domains share.
 
 The images are random numbers: the time of a step does not depend on what is on them.
 """
@@ -25,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import multiprocessing
 import os
 import platform
 import statistics
@@ -32,6 +39,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -39,13 +47,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from public_loop import STRATEGY, PublicLoop
 
-from dgdd_nb.data import MultiDomain
+from dgdd_nb.data import Batch, MultiDomain
 from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
 from dgdd_nb.engine import Engine, EngineSettings, bfloat16_gain, compiled_tail
-from dgdd_nb.networks import block_tail
-from dgdd_nb.matching import DM
+from dgdd_nb.gradient_matching import GradientMatching
+from dgdd_nb.networks import block_tail, network
+from dgdd_nb.matching import DM, Matcher
+from dgdd_nb.methods import build
 from dgdd_nb.surgery import SGS
+from dgdd_nb.train import get_recipe, train
 
 CLASSES = 10
 Step = Callable[[], object]
@@ -123,13 +134,14 @@ def engine_step(
     compiled: bool = False,
     pooled: bool | None = None,  # all domains as one; DM is pooled unless said otherwise
     precision: str = "float32",
+    matcher: str = "DM",
 ) -> Step:
     """One step of our engine and its optimiser; its `gradient()` is that of the union at step 0."""
     pooled = not sgs if pooled is None else pooled
     K = 1 if pooled else case.K
     synthetic, labels, domains = starting_images(case, K)
     settings = replace(settings_of(case, compiled), precision=precision)
-    engine = Engine(case.source(K), DM(), SGS() if sgs else None, settings)
+    engine = Engine(case.source(K), build(matcher), SGS() if sgs else None, settings)
     optimiser = torch.optim.SGD([synthetic], lr=0.01, momentum=0.5)
     number = iter(range(10**9))
 
@@ -169,7 +181,37 @@ def public_step(case: Case) -> Step:
     loop = PublicLoop(
         images, source.labels, synthetic, case.ipc, width=case.width, real_batch=case.real, lr=0.01
     )
-    return loop.step
+
+    def step() -> None:  # without the loss: a number is taken for seconds
+        loop.step()
+
+    return step
+
+
+def _serve(connection: Connection, case: Case, threads: int, tick: Callable[[], float]) -> None:
+    """In a process of its own: one step of the public loop, timed, whenever asked."""
+    torch.set_num_threads(threads)
+    step = public_step(case)
+    while connection.recv():
+        begin = tick()
+        step()
+        connection.send(tick() - begin)
+
+
+def script_step(case: Case) -> Step:
+    """One step of the public loop in a process of its own; it returns its seconds."""
+    if case.device != "cpu":
+        return public_step(case)
+    here, there = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    what = (there, case, torch.get_num_threads(), clock)
+    context.Process(target=_serve, args=what, daemon=True).start()
+
+    def step() -> float:
+        here.send(True)
+        return here.recv()
+
+    return step
 
 
 def product_step(side: int, device: str, flops: float = 2e10) -> tuple[Step, float]:
@@ -199,15 +241,15 @@ def measure(
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             begin = clock()
-            steps[name]()
+            told = steps[name]()
             wait()
-            seconds[name].append(clock() - begin)
+            seconds[name].append(told if isinstance(told, float) else clock() - begin)
     return seconds
 
 
 def row(
     group: str,
-    case: Case,
+    case: Case | str,
     name: str,
     seconds: dict[str, list[float]],
     base: str,  # what it is compared with
@@ -250,7 +292,8 @@ def public_group(args: argparse.Namespace) -> list[dict[str, object]]:
     for case in (replace(case, device=args.device) for case in cases):
         sides, work = ((256,), 2e8) if args.quick else ((1024, 2048), 2e10)
         products = {f"torch.mm {n}": product_step(n, args.device, work) for n in sides}
-        steps = {"public loop": public_step(case), "DM": engine_step(case)}
+        steps = {"public loop": script_step(case), "DM": engine_step(case)}
+        steps["public loop, memory kept"] = public_step(case)
         if compiled_too(args):
             steps["DM, compiled"] = engine_step(case, compiled=True)
         steps |= {name: step for name, (step, _) in products.items()}
@@ -333,11 +376,65 @@ def bfloat16_group(args: argparse.Namespace) -> list[dict[str, object]]:
     made = {name: engine_step(case, sgs=True, precision=p) for name, p in names.items()}
     exact = made["DM+SGS"].gradient()
     off = {name: (step.gradient() - exact).norm() / exact.norm() for name, step in made.items()}
-    seconds = measure({"public loop": public_step(case)} | made, args.rounds, args.device)
+    seconds = measure({"public loop": script_step(case)} | made, args.rounds, args.device)
     return [
         row("bfloat16", case, name, seconds, "public loop", True, **how)
         for name, how in [("public loop", {}), *((n, {"off": f"{x:.1e}"}) for n, x in off.items())]
     ]
+
+
+class Table(GradientMatching):
+    """Gradient matching the general way."""
+
+    shortcut = Matcher.shortcut
+
+
+def gradients_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    case = Case(size=16, width=32, real_batch=96, device=args.device)
+    if args.quick:
+        case = replace(case, width=8, real_batch=9, ipc=3, per_class=42)
+    steps = {
+        "DM": engine_step(case),
+        "DC": engine_step(case, matcher="GradientMatching"),
+        "DC+SGS": engine_step(case, sgs=True, matcher="GradientMatching"),
+        "DC+SGS, table": engine_step(case, sgs=True, matcher="bench_step:Table"),
+    }
+    seconds = measure(steps, args.rounds, args.device)
+    return [row("gradients", case, name, seconds, "DM") for name in steps]
+
+
+def objectives_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    cases = [Case(), Case(real_batch=96)]
+    if args.quick:
+        cases = [Case(size=16, width=8, real_batch=9, ipc=3, per_class=42)]
+    rows = []
+    for case in (replace(case, device=args.device) for case in cases):
+        steps = {}
+        for name in ("DM", "DataDAM", "HDD"):
+            how = {"matcher": name, "pooled": False}
+            steps |= {name: engine_step(case, **how), f"{name}+SGS": engine_step(case, True, **how)}
+        seconds = measure(steps, args.rounds, args.device)
+        for name in steps:
+            base = name.removesuffix("+SGS") if name.endswith("+SGS") else "DM"
+            rows.append(row("objectives", case, name, seconds, base))
+    return rows
+
+
+def posthoc_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    size, width, ipc = (32, 8, 3) if args.quick else (32, 128, 10)
+    labels, domains = assign_domains(ipc, torch.ones(3, CLASSES, dtype=torch.bool))
+    images = torch.randn(len(labels), 3, size, size, generator=torch.Generator().manual_seed(0))
+    data = Batch(images, labels, domains, 3, CLASSES).to(args.device)
+    recipe, steps = get_recipe("quick", epochs=1, schedule="constant", lr=1e-4), {}
+    plugs = {"plain": None, "MixStyle, p = 1": {"name": "mixstyle", "p": 1.0}, "FACT": "fact"}
+    plugs |= {"AdvFreq": "advfreq", "AdvFreq as published": {"name": "advfreq", "published": True}}
+    for name, plug in plugs.items():
+        net = network(classes=CLASSES, size=size, width=width, seed=0).to(args.device)
+        how = get_recipe(recipe, transform=plug)
+        steps[name] = lambda net=net, how=how: train(net, data, how)
+    seconds = measure(steps, args.rounds, args.device, warm_up=1)
+    case = f"one epoch, {len(labels)} images of {size}x{size}, batches of 32, width {width}"
+    return [row("posthoc", case, name, seconds, "plain") for name in steps]
 
 
 # ---- results ----
@@ -396,7 +493,8 @@ def markdown(rows: list[dict[str, object]]) -> str:
 
 
 GROUPS = {"public": public_group, "sgs": sgs_group, "growth": growth_group}
-GROUPS["bfloat16"] = bfloat16_group
+GROUPS |= {"bfloat16": bfloat16_group, "objectives": objectives_group, "posthoc": posthoc_group}
+GROUPS["gradients"] = gradients_group
 
 
 def main(arguments: list[str] | None = None) -> None:

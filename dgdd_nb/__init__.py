@@ -27,7 +27,7 @@ _MODULES = {  # module -> the names of it that stand here
     "evaluate": ("evaluate", "leave_one_out"),
     "coresets": ("whole", "random", "herding", "k_center"),
     "pseudo_domains": ("pseudo_domains",),
-    "methods": ("register",),
+    "methods": ("register", "make_set"),
     "study": ("Study", "run_study", "compare"),
     "results": ("read_results", "render"),
     "explore": ("explore",),

@@ -177,7 +177,11 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "demo target": (str, "street", "domain to leave out: scan, photo, street or print"),
     "source": (str, None, "learn from this one domain alone [default: all but the target]"),
     "pseudo_domains": (int, None, "split the source by style into so many [default: no split]"),
-    "method": (str, "DM+SGS", "whole, random, herding, k_center, DM, DM-matched, module:name"),
+    "method": (
+        str,
+        "DM+SGS",
+        "whole, random, herding, k_center, DM, DM-matched, M3D, NCFM, SDD, CSDM, module:name",
+    ),
     "ipc": (int, 10, "synthetic images per class"),
     "steps": (int, 300, "distillation steps"),
     "lr": (float, None, "learning rate of the images [default: that of the library]"),
@@ -504,7 +508,7 @@ def distill_command(out: Path, **asked: Any) -> None:
     from dgdd_nb.distill import estimate
     from dgdd_nb.engine import EngineSettings
     from dgdd_nb.files import write_json
-    from dgdd_nb.methods import METHODS, Work, build, distilled, make_set, resolve
+    from dgdd_nb.methods import METHODS, Work, build, distilled, distils, make_set, resolve
     from dgdd_nb.pseudo_domains import pseudo_domains
 
     method = {name.lower(): name for name in METHODS}.get(asked["method"].lower(), asked["method"])
@@ -545,9 +549,11 @@ def distill_command(out: Path, **asked: Any) -> None:
         say(str(plan()))
         strategy = strategy_for(options.get("augment") or "auto", learn.classes)
         say(f"Augmentation: {strategy.replace('_', ', ')}.")
-        options |= given("alpha beta") if surgery else {}
-    unused = [] if function is distilled else list(own)
-    unused += [] if function is distilled and surgery else list(given("alpha beta"))
+    elif distils(function):
+        options = {**given("steps"), **own, **options}
+    options |= given("alpha beta") if surgery else {}
+    unused = [] if distils(function) else list(own)
+    unused += [] if surgery else list(given("alpha beta"))
     if unused:
         say(f"Note: {method} has no use for --{unused[0].replace('_', '-')}: it is passed over.")
     if asked.pop("dry_run"):

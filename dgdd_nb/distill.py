@@ -121,6 +121,10 @@ def describe(thing: Any) -> Any:
         return thing
     if isinstance(thing, (tuple, list)):
         return [describe(one) for one in thing]
+    if isinstance(thing, Mapping):
+        return {str(key): describe(one) for key, one in thing.items()}
+    if isinstance(thing, MultiDomain):
+        return fingerprint(thing)
     if isinstance(thing, partial):
         return describe(thing.func) | {k: describe(v) for k, v in thing.keywords.items()}
     if is_dataclass(thing) and not isinstance(thing, type) and not hasattr(thing, "function"):

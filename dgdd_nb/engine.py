@@ -30,7 +30,7 @@ from dgdd_nb.domain_gradients import (
     vector_jacobian,
     watched,
 )
-from .files import derive_seed, generator, pick_device
+from .files import derive_seed, generator, keep_memory, pick_device
 from .matching import Matcher, Objective, as_matcher
 from dgdd_nb.networks import (
     Encoder,
@@ -93,11 +93,18 @@ def default_real_batch(size: tuple[int, int]) -> int:
 # %% ../nbs/15_engine.ipynb #3a4946bd
 @torch.no_grad()
 def extract_all(
-    net: Encoder, images: Tensor, layers: tuple[str, ...], micro_batch: int
+    net: Encoder,
+    images: Tensor,
+    layers: tuple[str, ...],
+    micro_batch: int,
+    keep: Callable = dict,  # of the features of a micro-batch
 ) -> dict[str, Tensor]:
     "Features (M, ...) in float32 at the layers, without a graph, a micro-batch at a time."
-    parts = [net.extract(x, layers) for x in images.split(micro_batch)]
-    return {name: torch.cat([part[name].float() for part in parts]) for name in layers}
+    parts = [
+        keep({name: f.float() for name, f in net.extract(x, layers).items()})
+        for x in images.split(micro_batch)
+    ]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 # %% ../nbs/15_engine.ipynb #0403cf6a
 def freeze_statistics(net: Encoder, images: Tensor, micro_batch: int) -> None:
@@ -269,6 +276,7 @@ class Engine:
             )
         self.matcher, self.surgery, self.settings, self.seed = as_matcher(matcher), surgery, s, seed
         self.device, given = pick_device(s.device), s.normalisation
+        keep_memory()
         self.half = s.precision == "bfloat16" and self.device.type == "cpu"  # real features alone
         if self.half and not isinstance(self.matcher, Objective):
             name = type(self.matcher).__name__
@@ -286,6 +294,8 @@ class Engine:
         share = (s.real_batch or default_real_batch(size)) / self.pool.K
         self.wanted = math.ceil(share)  # of each cell: an equal share
         self.counts = self.pool.counts().clamp(max=self.wanted).tolist()  # or all there are
+        if isinstance(self.matcher, Objective):
+            self.matcher = self.matcher.prepare(self.counts)
         width = s.width or default_width(size)
         self.tail = compiled_tail() if s.compile else block_tail
         last = self.device.type == "cuda" or width >= 64 or self.tail is not block_tail
@@ -434,14 +444,14 @@ class Engine:
         if isinstance(real, Tensor):
             real = real.contiguous(memory_format=self.form)
             with torch.autocast("cpu", torch.bfloat16) if self.half else nullcontext():
-                real = extract_all(net, real, self.layers, self.micro_batch)
+                real = extract_all(net, real, self.layers, self.micro_batch, plug.per_image)
         if self.encoders.life > 1:
             drawn.features[group] = real
         outputs = {name: f.float() for name, f in net.extract(seen, self.layers).items()}
-        shapes = {name: tuple(f.shape[1:]) for name, f in outputs.items()}
         layout = Layout(tuple(r[first:last] for r in layout.counts), layout.per_class[first:last])
         with watched(plug, self.first, *real.values(), *outputs.values()) as made:
-            rolled = plug.draw(dice(), shapes)
+            outputs = plug.per_image(outputs)
+            rolled = plug.draw(dice(), {name: tuple(f.shape[1:]) for name, f in outputs.items()})
             found = from_features(
                 plug, real, outputs, images, layout, rolled, self.batched_vjp, separate
             )
@@ -521,6 +531,7 @@ def forecast(
     few = 2 if has_batch_norm(net) else 1  # batch norm wants more than one image
     with torch.no_grad():
         one = net.extract(torch.zeros(few, 3, *source.size, device=engine.device), layers)
+        one = getattr(engine.matcher, "per_image", dict)(one)
     embed = sum(f[0].numel() for f in one.values())
     floats = (
         3 * real * pixels  # real images of a micro-batch: normalised, augmented, one copy
@@ -541,6 +552,7 @@ def forecast(
     x, began = x.to(engine.device), 0.0
     for step in range(measure + pool):
         engine.step(x, labels, domains, step)
+        engine.encoders.learn(Batch(x, labels, domains, source.K, source.C), step)
         x.grad.sum().item()  # waits for the device
         began = time.perf_counter() if step == pool - 1 else began
     return Forecast(steps, memory, (time.perf_counter() - began) / measure)

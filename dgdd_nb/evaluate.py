@@ -91,6 +91,7 @@ def _with_transfer(made: DistilledSet, recipe: Recipe) -> Recipe:
     def both(batch: Batch, net: nn.Module, dice: torch.Generator) -> Batch:
         return then(own(batch, net, dice), net, dice)
 
+    vars(both).update({k: getattr(then, k) for k in ("loss", "hook") if hasattr(then, k)})
     return replace(recipe, transform=both if then else own)
 
 

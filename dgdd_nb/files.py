@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import codecs
+import ctypes
 import errno
 import hashlib
 import json
@@ -75,6 +76,16 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:  # one tha
     if kind == "cuda" and int(index or 0) >= (count := torch.cuda.device_count()):
         raise RuntimeError(f"Device {device} does not exist, there are {count}: count from cuda:0.")
     return torch.device(f"{kind}:{index}" if index else kind)
+
+# %% ../nbs/02_files.ipynb #6f2fedda
+@cache
+def keep_memory() -> None:
+    "Let the process keep up to 1 GiB of freed memory (glibc), so that no layer waits for new pages."
+    if not any(name.startswith("MALLOC_") for name in os.environ):
+        with suppress(AttributeError, OSError, TypeError):  # another C library, another system
+            library = ctypes.CDLL(None)
+            library.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD: free bytes that are kept
+            library.mallopt(-3, 2**28)  # M_MMAP_THRESHOLD: larger requests are mapped by themselves
 
 # %% ../nbs/02_files.ipynb #fdf91ade
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

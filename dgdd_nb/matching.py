@@ -6,7 +6,7 @@
 __all__ = ['Objective', 'DM', 'Matcher']
 
 # %% ../nbs/10_matching.ipynb #2dea092e
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from typing import Any
@@ -22,14 +22,29 @@ class Objective:
 
     layers: tuple[str, ...] = ("embed",)  # the encoder layers that are read
     union_is_mean: bool = False  # is the gradient of the union the (weighted) mean over domains?
+    union_in_span: bool = False  # is it, for each class, some combination of those of the domains?
+
+    def prepare(
+        self,
+        counts: Sequence[Sequence[int]],  # (K, C) real images of each domain and class in a step
+    ) -> "Objective":
+        "The objective for steps that see so many real images; itself by default."
+        return self
 
     def draw(
         self,
         generator: torch.Generator,  # the same for all domains and classes of a step
-        dims: dict[str, tuple[int, ...]],  # layer -> shape of one image's features
+        dims: dict[str, tuple[int, ...]],  # layer -> shape of what is kept of one image
     ) -> Any:  # handed to every call of this step
         "The random numbers of one step; none by default."
         return None
+
+    def per_image(
+        self,
+        features: dict[str, Tensor],  # layer -> (n, ...) features of n images
+    ) -> dict[str, Tensor]:  # layer -> (n, ...) what is kept of each image, and compared
+        "What is kept of each image, computed once for all domains; the features by default."
+        return features
 
     def __call__(
         self,
@@ -79,6 +94,18 @@ class Matcher:
         raise NotImplementedError(
             f"{type(self).__name__} must say how it compares: write __call__."
         )
+
+    def shortcut(
+        self,
+        net: nn.Module,
+        real: Batch,
+        synthetic: Batch,  # its images have a graph to `images`
+        images: Tensor,  # (N, 3, H, W), what is differentiated by
+        dice: Callable[[], torch.Generator],  # makes the same dice for each call
+        separate: bool,  # False: the union gradient alone is wanted
+    ) -> Any:  # the `DomainGradients` of the next page, or None
+        "The same gradients for less, where autograd over the table is not the shortest way."
+        return None
 
 # %% ../nbs/10_matching.ipynb #918bdf6f
 @dataclass(frozen=True)

@@ -34,10 +34,18 @@ PARTS = {  # short names of what plugs in
         for name in "digits_dg pacs core50 core50_hard vlcs office_home terra_incognita".split()
     },
     "DM": "dgdd_nb.matching:DM",
+    "DataDAM": "dgdd_nb.attention:DataDAM",
+    "HDD": "dgdd_nb.hyperbolic:HDD",
+    **{name: f"dgdd_nb.kernels:{name}" for name in "M3D NCFM SDD".split()},
+    "CSDM": "dgdd_nb.long_tail:CSDM",
     **{name: f"dgdd_nb.surgery:{name}" for name in "SGS MatchedDM OwnDomain PartsAlone".split()},
+    "GradientMatching": "dgdd_nb.gradient_matching:GradientMatching",
     "fresh": "dgdd_nb.networks:FreshEncoders",
+    "between": "dgdd_nb.kernels:BetweenEncoders",
+    "trained_along": "dgdd_nb.gradient_matching:TrainedAlong",
     "pseudo_domains": "dgdd_nb.pseudo_domains:pseudo_domains",
     "shuffled_domains": "dgdd_nb.methods:shuffled_domains",
+    "long_tail": "dgdd_nb.long_tail:long_tail",
 }
 
 # %% ../nbs/23_methods.ipynb #m-build
@@ -119,12 +127,18 @@ def distilled(
         number_of("option of distillation", key, known)
     if encoders is not None and not callable(encoders):  # `distill` calls it with (build, seed)
         call = later(encoders, None, seed)
-        encoders = partial(call.func, **call.keywords)
+        learns = "source" in inspect.signature(call.func).parameters
+        encoders = partial(call.func, **call.keywords, **({"source": source} if learns else {}))
     if work.moved is not None:
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
     options = {"device": work.device, "progress": False, "encoders": encoders, **options}
     place = {"checkpoint": work.checkpoint, "resume": work.resume}
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place, **options)
+
+
+def distils(function: Callable) -> bool:
+    "Whether a method takes steps as `distill` does, and its options; others say `distils = True`."
+    return function is distilled or getattr(function, "distils", False)
 
 
 def everything(source: MultiDomain, ipc: int | None, seed: int, work: Work) -> DistilledSet:
@@ -160,6 +174,14 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
+_RATES = {"M3D": 57.0, "NCFM": 0.68, "SDD": 230.0, "CSDM": 230.0, "DataDAM": 0.8, "HDD": 1.9}
+for objective, lr in _RATES.items():
+    register(objective, distilled, matcher=objective, lr=lr)  # first step as long as DM's at lr 10
+    register(f"{objective}+SGS", objective, surgery="SGS")
+register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it was chosen
+register("DC+SGS", "DC", surgery="SGS")
+register("MTT", "dgdd_nb.trajectory_matching:mtt")
+register("MTT+SGS", "MTT", surgery="SGS")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:

@@ -150,7 +150,8 @@ class ConvNet(Encoder):
         last = max(map(names.index, layers), default=-1)
         while at <= min(last, len(self.features) - 1):
             layer, inside = self.features[at], set(names[at : at + 2]) & set(layers)
-            if self.tail and self.fusable and at % 4 == 1 and at + 2 <= last and not inside:
+            fused = self.tail and self.fusable and at % 4 == 1 and at + 2 <= last and not inside
+            if fused and not any(self.features[at + i]._forward_hooks for i in range(3)):
                 x, at = self.tail(x, layer.weight, layer.bias, layer.eps), at + 2
             else:
                 x = layer(x)
@@ -213,15 +214,15 @@ class _Tail(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, rstd, pooled, on, count = ctx.saved_tensors
         n, c, h, w = x.shape
-        if torch.is_grad_enabled() or any(ctx.needs_input_grad[1:]):  # twice, or the weights too
+        if torch.is_grad_enabled():  # twice: as the library does it
             with torch.enable_grad():
                 y = F.avg_pool2d(F.group_norm(x, c, weight, bias, ctx.eps).relu(), 2)
             given = (x, weight, bias)
             wanted = [t for t, need in zip(given, ctx.needs_input_grad) if need]
-            found = iter(torch.autograd.grad(y, wanted, g, create_graph=torch.is_grad_enabled()))
+            found = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
             return *(next(found) if need else None for need in ctx.needs_input_grad[:3]), None
         g = g.permute(0, 2, 3, 1).to(weight.dtype)
-        sums = ((g * t).reshape(n, h * w // 4, c).sum(1, keepdim=True) for t in (count, pooled))
+        sums = [(g * t).reshape(n, h * w // 4, c).sum(1, keepdim=True) for t in (count, pooled)]
         one, both = (s / (h * w) for s in sums)
         scale = rstd * weight / 4
         slope = (bias / 4 * one - both) * rstd * rstd  # minus the share of the variance
@@ -229,7 +230,12 @@ class _Tail(torch.autograd.Function):
         out = torch.addcmul(-(scale * one + slope * mean), flat, slope)
         windows, spread = (n, h // 2, 2, w // 2, 2, c), (g * scale[:, None])[:, :, None, :, None]
         out.view(windows).addcmul_(on.view(windows), spread)
-        return out.view(n, h, w, c).permute(0, 3, 1, 2).to(x.dtype), None, None, None
+        of_weight = of_bias = None
+        if any(ctx.needs_input_grad[1:]):  # one more pass over the large map
+            there = (on.view(windows) * g[:, :, None, :, None]).view(n, h * w, c).mul_(flat)
+            of_weight = ((there.sum(1, keepdim=True) - mean * sums[0]) * rstd).sum((0, 1)) / 4
+            of_bias = sums[0].sum((0, 1)) / 4
+        return out.view(n, h, w, c).permute(0, 3, 1, 2).to(x.dtype), of_weight, of_bias, None
 
 
 def block_tail(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
@@ -239,9 +245,9 @@ def block_tail(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     if last and small and x.device.type == "cpu" and not torch.compiler.is_compiling():
         return _Tail.apply(x, weight, bias, eps)
     x = F.group_norm(x, x.shape[1], weight, bias, eps).relu_()  # one group per channel
-    if x.requires_grad or torch.compiler.is_compiling() or x.is_cuda:
+    if last or x.requires_grad or torch.compiler.is_compiling() or x.is_cuda:
         return F.avg_pool2d(x, 2)
-    x = x[..., 0::2, :] + x[..., 1::2, :]  # without a graph on a CPU, faster than the routine
+    x = x[..., 0::2, :] + x[..., 1::2, :]  # channels first, no graph: faster than the routine
     return (x[..., 0::2] + x[..., 1::2]) * 0.25
 
 

@@ -60,7 +60,7 @@ from dgdd_nb.files import (
 )
 from .folders import library_form
 from .hub import pinned
-from .methods import Work, build, distilled, find, is_fixed, make_set, resolve
+from .methods import Work, build, distils, find, is_fixed, make_set, resolve
 from .networks import network
 from .train import Plug, get_recipe
 
@@ -286,7 +286,7 @@ class Trial:
         names = "data domains setting evaluations threads distill".split()
         made = {"target": self.target, "method": settings_dict(self.method), "ipc": self.ipc}
         made |= {name: common[name] for name in names} | {"seed": self.seed}
-        return made | ({} if self.function is distilled else {"distill": {}})
+        return made | ({} if distils(self.function) else {"distill": {}})
 
     @property
     def stem(self) -> str:
@@ -537,7 +537,7 @@ def rehearse(study: Study) -> None:
         how = {"classes": task.source.C, "size": task.source.size, "seed": 0}
         network(way.network, **how, width=way.width, depth=way.depth)
     for trial in (x for x in todo if x.seed == 0 and x.target == task.name):
-        method, few = trial.method, {"steps": 0} if trial.function is distilled else {}
+        method, few = trial.method, {"steps": 0} if distils(trial.function) else {}
         few |= {"features": "pixels"} if method.make in ("herding", "k_center") else {}
         if trial.ours:  # no steps, no networks
             trial.make(task.source, **few)
@@ -898,7 +898,7 @@ def _measure(trial: Trial, scores: dict[int, float]) -> float:
     "Seconds of a trial, from a few steps and epochs; `scores` keeps those of the networks by size."
     study, task, ticks, few = trial.study, task_of(trial.study, trial.target), [], {}
     work = Work(moved=lambda *at: ticks.append(time.perf_counter()))
-    if trial.function is distilled:
+    if distils(trial.function):
         options = resolve(trial.method.make)[1] | study.distill | trial.method.options
         steps = options.get("steps", inspect.signature(distill).parameters["steps"].default)
         few = {"steps": min(steps, 4)}

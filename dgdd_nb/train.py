@@ -25,8 +25,8 @@ from torch.optim.swa_utils import AveragedModel
 from .augment import apply, draw, strategy_for
 from .data import Batch, MultiDomain, of_kind, unknown_name, whole_number
 from .distilled import DistilledSet
-from .files import derive_seed, generator, global_dice, load_settings
-from .networks import ConvNet, has_batch_norm, plain_torch
+from .files import derive_seed, generator, global_dice, keep_memory, load_settings
+from .networks import ConvNet, block_tail, has_batch_norm, plain_torch
 
 # %% auto #0
 __all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'Diverged', 'train', 'predict', 'check_training']
@@ -82,7 +82,7 @@ def _drop(steps: int, per_epoch: int) -> tuple[np.ndarray, int]:
     return np.where(np.arange(steps) < first, 1, 0.1), first
 
 
-PLUGS: dict[str, dict[str, Callable]] = {  # what a recipe can name, by kind; add your own
+PLUGS: dict[str, dict[str, Callable | str]] = {  # what a recipe can name, by kind; add your own
     "optimiser": {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW},
     "schedule": {  # (steps, steps per epoch) -> factors of the rate (steps,), step of a restart
         "drop": _drop,
@@ -90,7 +90,9 @@ PLUGS: dict[str, dict[str, Callable]] = {  # what a recipe can name, by kind; ad
         "constant": lambda steps, _: (np.ones(steps), None),
     },
     "loss": {"cross-entropy": functional.cross_entropy},  # (logits, targets) -> scalar
-    "transform": {},  # (batch, net, dice) -> batch
+    "transform": {  # (batch, net, dice) -> batch
+        name.lower(): f"dgdd_nb.posthoc:{name}" for name in ("MixStyle", "FACT", "AdvFreq")
+    },
     "hook": {},  # (net, step) -> None
 }
 
@@ -104,11 +106,11 @@ def make_plug(kind: str, plug: Plug | Callable | None) -> Any:
         return plug
     options = dict(plug) if isinstance(plug, Mapping) else {"name": plug}
     name = str(options.pop("name", ""))
-    found = PLUGS[kind].get(name)
-    if found is None and ":" not in name:
+    found = PLUGS[kind].get(name, name)
+    if isinstance(found, str) and ":" not in found:
         raise unknown_name(kind, name, [*PLUGS[kind], "module:name"])
     try:
-        found = found or pkgutil.resolve_name(name)
+        found = pkgutil.resolve_name(found) if isinstance(found, str) else found
         inspect.signature(found).bind_partial(**options)
         made = isinstance(found, type) and kind != "optimiser"  # an optimiser wants parameters
         return found(**options) if made else partial(found, **options) if options else found
@@ -217,7 +219,12 @@ def _batches(
 def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]:
     "Stacked parameters, `forward` (S, B, 3, H, W) -> (S, B, C), and `unstack` to write back."
     if len(nets) == 1:
-        return list(nets[0].parameters()), lambda x: nets[0](x[0])[None], lambda: None
+        net, form = nets[0], torch.contiguous_format
+        first = next(net.parameters(), torch.empty(0))
+        if getattr(net, "fusable", False) and first.is_cpu and len(first) >= 64:  # wide: faster so
+            net.tail, form = block_tail, torch.channels_last
+        look = lambda x: net(x[0].contiguous(memory_format=form))[None]  # noqa: E731
+        return list(net.parameters()), look, lambda: None
     parameters, buffers = torch.func.stack_module_state(list(nets))
     skeleton = copy.deepcopy(nets[0]).to("meta")
 
@@ -272,6 +279,13 @@ def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, 
     return torch.stack(record)
 
 # %% ../nbs/20_train.ipynb #d6f57170
+def _with_own_parts(recipe: Recipe) -> Recipe:
+    "A transform may bring more: `loss(plain)` makes a loss around the recipe's, `hook` is one."
+    around, hook = (getattr(recipe.transform, name, None) for name in ("loss", "hook"))
+    loss = around(recipe.loss) if around else recipe.loss
+    return replace(recipe, loss=loss, hooks=(*recipe.hooks, *([hook] if hook else [])))
+
+
 class Diverged(ValueError):
     "A training came to NaN or infinity."
 
@@ -289,7 +303,8 @@ def train(
     hooks: Sequence[Callable] = (),  # (net, step) after each step, beside the recipe's
 ) -> dict:  # "loss", "accuracy" (%) and "lr" per epoch; with several networks a list per epoch
     "Train by the recipe to its last epoch; the seed decides all, no global generator moves."
-    recipe = with_plugs(get_recipe(recipe), loss, transform, hooks)
+    keep_memory()
+    recipe = _with_own_parts(with_plugs(get_recipe(recipe), loss, transform, hooks))
     recipe = replace(recipe, augment=strategy_for(recipe.augment))
     several = isinstance(net, Sequence)
     nets = [of_kind("What is trained", one, nn.Module) for one in (net if several else [net])]

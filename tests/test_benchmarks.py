@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import bench_cache  # noqa: E402
 import bench_step  # noqa: E402
 import public_loop  # noqa: E402
+import roofline  # noqa: E402
 
 C, IPC, REAL, SIZE, WIDTH = 3, 4, 6, 16, 8
 
@@ -132,7 +133,7 @@ def test_smoke_run_writes_its_table(
     bench_step.main(["--quick", "--no-compile", "--rounds", "1", "--out", str(out)])
     with out.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {row["group"] for row in rows} == {"public", "sgs", "growth", "bfloat16"}
+    assert {row["group"] for row in rows} == set(bench_step.GROUPS)
     off = {row["step"]: float(row["off"]) for row in rows if row["off"]}
     assert off["DM+SGS"] == 0 < off["DM+SGS, bfloat16"] < 0.05
     assert all(float(row["seconds"]) >= 0 and row["torch"] == torch.__version__ for row in rows)
@@ -140,7 +141,17 @@ def test_smoke_run_writes_its_table(
         "naive K+1 passes" in {r["step"] for r in rows if r["case"] == c}
         for c in {row["case"] for row in rows if row["group"] == "growth"}
     )
+    assert {r["step"] for r in rows if r["group"] == "objectives"} >= {"HDD", "HDD+SGS", "DataDAM"}
+    assert {r["step"] for r in rows if r["group"] == "posthoc"} >= {"plain", "FACT", "AdvFreq"}
     assert "| case | step |" in capsys.readouterr().out
+
+
+def test_roofline(capsys: pytest.CaptureFixture):
+    parts = {name: (calls, work) for name, calls, work, _, _ in roofline.parts(bench_step.Case())}
+    operations = sum(calls * work for calls, work in parts.values())
+    assert operations == pytest.approx(bench_step.Case().flops(1))
+    roofline.main(["--quick", "--rounds", "1"])
+    assert "step of DM" in capsys.readouterr().out
 
 
 def test_cache_rounds(

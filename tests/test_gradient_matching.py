@@ -1,9 +1,7 @@
-"""Gradient matching plugs in from a file outside the package: against golden values, and in a run."""
+"""Gradient matching against golden values, its shared pass against autograd over the table, and in a run."""
 
-import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +10,16 @@ from shared import assert_near, load, state
 from dgdd_nb.augment import crop, cutout
 from dgdd_nb.data import Batch, MultiDomain
 from dgdd_nb.distill import distill, estimate
-from dgdd_nb.domain_gradients import check_matcher, domain_gradients
+from dgdd_nb.domain_gradients import check_matcher, domain_gradients, from_losses
+from dgdd_nb.gradient_matching import (
+    DISTANCES,
+    GradientMatching,
+    TrainedAlong,
+    gradient_distance,
+)
+from dgdd_nb.methods import make_set
 from dgdd_nb.networks import ConvNet, check_encoders
 from dgdd_nb.surgery import SGS
-
-sys.path.insert(0, str(Path(__file__).parent / "plugins"))
-from gradient_matching import GradientMatching, TrainedAlong, ours  # noqa: E402
 
 PRECISION = [("f64", torch.float64, 1e-12, 1e-12), ("f32", torch.float32, 2e-6, 2e-5)]
 
@@ -48,52 +50,90 @@ def batch(images, C, dtype=torch.float64, domain=False):
     )
 
 
+def table(matcher, net, real, synthetic):
+    "The same by autograd over the table of losses."
+    images = synthetic.images.clone().requires_grad_()
+    synthetic = replace(synthetic, images=images)
+    return from_losses(matcher, net, real, synthetic, images, lambda: None, short=False)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("which", ["one_class", "all_classes"])
 @pytest.mark.parametrize("name, dtype, exact, near", PRECISION)
-def test_classes(gm, name, dtype, exact, near, which):
-    golden = gm[f"{which}/ours/grad_syn_{name}"]
-    net, n = encoder(gm, dtype), len(golden)
+@pytest.mark.parametrize("ways", [domain_gradients, table])
+def test_classes(gm, name, dtype, exact, near, which, distance, ways):
+    net, n = encoder(gm, dtype), len(gm[f"{which}/ours/grad_syn_{name}"])
     C = net.classifier.out_features
-    found = domain_gradients(
-        net, GradientMatching(), batch(gm["real"][:n], C, dtype), batch(gm["syn"][:n], C, dtype)
+    real, synthetic = batch(gm["real"][:n], C, dtype), batch(gm["syn"][:n], C, dtype)
+    found = (
+        ways(GradientMatching(distance), net, real, synthetic)
+        if ways is table
+        else ways(net, GradientMatching(distance), real, synthetic)
     )
-    assert_near(found.losses.sum(), gm[f"{which}/ours/loss_{name}"], exact)
-    assert_near(found.g_dm.view(golden.shape), golden, near)
-    assert_near(found.g_domain[0].view(golden.shape), golden, near)
-    if f"{which}/ours/loss_per_class_{name}" in gm:
-        assert_near(found.losses[0], gm[f"{which}/ours/loss_per_class_{name}"], exact)
+    assert_near(found.losses.sum(), gm[f"{which}/{distance}/loss_{name}"], exact)
+    per_class = gm[f"all_classes/{distance}/loss_per_class_{name}"]
+    assert_near(found.losses[0, :n], per_class[:n], exact)
+    if f"{which}/{distance}/grad_syn_{name}" in gm:
+        golden = gm[f"{which}/{distance}/grad_syn_{name}"]
+        assert_near(found.g_dm.view(golden.shape), golden, near)
+        assert_near(found.g_domain[0].view(golden.shape), golden, near)
 
 
-@pytest.mark.parametrize("case", ["equal", "uneven"])
-def test_domains(gm, case):
-    net, counts = encoder(gm), gm[f"domains/{case}/counts"].tolist()
-    C = net.classifier.out_features
+def domains(gm, case, C):
+    "Real images of class 0 of every domain, the first `counts` of each."
+    counts = gm[f"domains/{case}/counts"].tolist()
     whole = batch(gm["domains/real"], C, domain=True)
     rank = torch.arange(len(whole)) % gm["domains/real"].shape[1]
     few = rank < torch.tensor(counts)[whole.domains]
-    real = Batch(whole.images[few], whole.labels[few], whole.domains[few], whole.K, C)
-    found = domain_gradients(net, GradientMatching(), real, batch(gm["syn"][:1], C))
-    golden = {k: gm[f"domains/{case}/ours/{k}_f64"] for k in ("loss_domain", "loss_mean")}
-    assert_near(found.losses[:, 0], golden["loss_domain"], 1e-12)
-    shares = torch.tensor(counts) / sum(counts)
-    assert torch.allclose(found.weight[:, 0], shares.double())
-    assert_near((found.weight[:, 0] * found.losses[:, 0]).sum(), golden["loss_mean"], 1e-12)
-    assert_near(found.g_domain, gm[f"domains/{case}/ours/grad_domain_f64"], 1e-12)
-    assert_near(found.g_dm, gm[f"domains/{case}/ours/grad_union_f64"], 1e-12)
-    if f"domains/{case}/ours/grad_mean_f64" in gm:
-        mean = torch.einsum("kn,knchw->nchw", found.weight, found.g_domain)
-        assert_near(mean, gm[f"domains/{case}/ours/grad_mean_f64"], 1e-12)
+    shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    return Batch(whole.images[few], whole.labels[few], whole.domains[few], whole.K, C), shares
 
 
-class Augmented(GradientMatching):
-    "The same transform for real and synthetic images, inside the gradient."
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("case", ["equal", "uneven"])
+def test_domains(gm, case, distance):
+    net = encoder(gm)
+    C = net.classifier.out_features
+    (real, shares), synthetic = domains(gm, case, C), batch(gm["syn"][:1], C)
+    pooled, mean = (
+        domain_gradients(net, GradientMatching(distance, union), real, synthetic)
+        for union in ("pooled", "mean")
+    )
+    golden = {k: v for k, v in gm.items() if k.startswith(f"domains/{case}/{distance}/")}
+    golden = {k.rpartition("/")[2]: v for k, v in golden.items()}
+    assert torch.allclose(pooled.weight[:, 0], shares)
+    assert_near(pooled.losses[:, 0], golden["loss_domain_f64"], 1e-12)
+    assert_near((shares * pooled.losses[:, 0]).sum(), golden["loss_mean_f64"], 1e-12)
+    assert_near(mean.g_dm, torch.einsum("k,knchw->nchw", shares, pooled.g_domain).numpy(), 1e-12)
+    if "grad_domain_f64" in golden:
+        assert_near(pooled.g_domain, golden["grad_domain_f64"], 1e-12)
+        assert_near(pooled.g_dm, golden["grad_union_f64"], 1e-12)
+    if "grad_mean_f64" in golden:
+        assert_near(mean.g_dm, golden["grad_mean_f64"], 1e-12)
+    same = torch.allclose(pooled.g_dm, mean.g_dm, rtol=1e-9)
+    assert same == (distance == "mse") == GradientMatching(distance).union_is_mean
 
-    def __init__(self, transform):
-        self.transform = transform
 
-    def __call__(self, net, real, synthetic, dice):
-        real, synthetic = (replace(b, images=self.transform(b.images)) for b in (real, synthetic))
-        return super().__call__(net, real, synthetic, dice)
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("union", ["pooled", "mean"])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_the_union_alone(gm, distance, union, norm):
+    "One product instead of K + 1; with batch statistics the pooled gradient is no mean."
+    net, matcher = (
+        encoder(gm, norm=norm, prefix="bn/state/" if norm == "batch" else "state/"),
+        (GradientMatching(distance, union)),
+    )
+    C = net.classifier.out_features
+    (real, _), start = domains(gm, "uneven", C), batch(gm["syn"][:1], C)
+    images = start.images.requires_grad_()
+    given = net.train(), real, start, images, lambda: None
+    alone, both = (matcher.shortcut(*given, separate) for separate in (False, True))
+    assert alone.g_domain is None
+    assert_near(alone.g_dm, both.g_dm.numpy(), 1e-12)
+    slow = table(matcher, net, real, start)
+    assert_near(both.g_domain, slow.g_domain.numpy(), 1e-12)
+    if union == "pooled" and (norm, distance) != ("batch", "mse"):  # the table takes the mean there
+        assert_near(both.g_dm, slow.g_dm.numpy(), 1e-12)
 
 
 @pytest.mark.parametrize("which", ["crop", "cutout"])
@@ -110,11 +150,15 @@ def test_augmentation(gm, which):
     }[which]
     net = encoder(gm)
     C = net.classifier.out_features
-    found = domain_gradients(
-        net, Augmented(transform), batch(gm["real"][:1], C), batch(gm["syn"][:1], C)
-    )
-    assert_near(found.losses.sum(), at["loss_f64"], 1e-12)
-    assert_near(found.g_dm, at["grad_syn_f64"][0], 1e-12)
+    images = batch(gm["syn"][:1], C).images.requires_grad_()
+    real, synthetic = batch(gm["real"][:1], C), batch(gm["syn"][:1], C)
+    real = replace(real, images=transform(real.images))
+    synthetic = replace(synthetic, images=transform(images))
+    for short in (True, False):
+        given = net, real, synthetic, images, lambda: None
+        found = from_losses(GradientMatching(), *given, short=short)
+        assert_near(found.losses.sum(), at["loss_f64"], 1e-12)
+        assert_near(found.g_dm, at["grad_syn_f64"][0], 1e-12)
 
 
 def test_batch_norm_with_frozen_statistics(gm):
@@ -137,12 +181,11 @@ def test_distance(gm, which):
             torch.as_tensor(gm[f"distance/{which}/{name}"]).double() * factor
             for name in ("real", "syn")
         )
-        value = ours(real, syn.requires_grad_())
+        value = gradient_distance([real], [syn.requires_grad_()])
         assert_near(value, gm[f"distance/{which}/value{end}_f64"], 1e-12)
         golden = gm[f"distance/{which}/grad_syn{end}_f64"]
         for row, wanted in zip(torch.autograd.grad(value, syn)[0], golden, strict=True):
             assert_near(row, wanted, 1e-9)  # one row is zero: its gradient is -real / eps
-    assert ours(torch.ones(4), torch.zeros(4)) == 0
 
 
 def test_one_iteration_with_a_net_trained_along(gm):
@@ -170,7 +213,15 @@ def test_one_iteration_with_a_net_trained_along(gm):
 
 # ---- in a run ----
 
-SMALL = {"ipc": 2, "steps": 3, "real_batch": 6, "width": 8, "progress": False, "device": "cpu"}
+SMALL = {
+    "ipc": 2,
+    "steps": 3,
+    "lr": 1.0,
+    "real_batch": 6,
+    "width": 8,
+    "progress": False,
+    "device": "cpu",
+}
 
 
 def pictures(hole: bool = False) -> MultiDomain:
@@ -184,7 +235,9 @@ def pictures(hole: bool = False) -> MultiDomain:
 
 
 def test_the_checkers_have_nothing_to_say():
-    assert check_matcher(GradientMatching()) == []
+    for distance in DISTANCES:
+        assert check_matcher(GradientMatching(distance)) == []
+        assert check_matcher(GradientMatching(distance, "mean")) == []
     assert check_encoders(partial(TrainedAlong, outer=4, inner=2)) == []
 
 
@@ -210,3 +263,32 @@ def test_run_without_surgery_and_forecast():
     options = {k: v for k, v in SMALL.items() if k != "progress"}
     found = estimate(pictures(True), GradientMatching(), SGS(), **options)
     assert found.seconds > 0 and found.memory > 0
+
+
+def test_by_name():
+    "An option of the registry, of the matcher and of the encoders each change what is made."
+    tables = [
+        {},
+        {"matcher": {"name": "GradientMatching", "distance": "cos"}},
+        {"encoders": {"name": "trained_along", "outer": 3, "inner": 1}},
+    ]
+    options = {k: v for k, v in SMALL.items() if k not in ("ipc", "progress", "lr")}
+    source = pictures()
+    made = [make_set("DC+SGS", source, 2, **options, **table).images for table in tables]
+    ours = distill(source, GradientMatching(), SGS(), **{**SMALL, "lr": 0.3})
+    assert torch.equal(made[0], ours.images)
+    assert not torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: GradientMatching("cosine"), "Unknown distance 'cosine' .did you mean 'cos'"),
+        (lambda: GradientMatching(union="all"), "Unknown union 'all'; choose from pooled, mean"),
+        (lambda: gradient_distance([], [], "L2"), "Unknown distance 'L2'; choose from ours, mse"),
+        (lambda: TrainedAlong(None, 0, outer=0), "outer must be a whole number from 1, not 0"),
+    ],
+)
+def test_refusals(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

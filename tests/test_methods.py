@@ -13,6 +13,7 @@ from dgdd_nb.methods import (
     Work,
     build,
     check_method,
+    distilled,
     is_fixed,
     make_set,
     register,
@@ -26,8 +27,12 @@ SHORT = {"steps": 2, "width": 8, "real_batch": 12}
 
 def options_of(name: str) -> dict:
     """Those of a short run."""
-    if name.startswith("DM"):
-        return SHORT
+    if resolve(name)[0] is distilled:
+        return (
+            SHORT if name.startswith("DM") else {**SHORT, "lr": 0.1}
+        )  # width 8 has other features
+    if name.startswith("MTT"):
+        return {"steps": 2, "width": 8, "student_steps": 2, "expert": {"starts": 1, "epochs": 1}}
     return {"features": "pixels"} if name in ("herding", "k_center") else {}
 
 
