@@ -4,8 +4,7 @@
 
 The pictures are crops of scikit-learn's two photographs with noise of their own, stored by Pillow with quality 92. Both
 readers decode every picture (no cache), and their images are compared. Each read is a process of its own, bound to so many
-cores, and says how much memory it held at most beyond what it held before, less the finished array. Of three reads the
-fastest counts, as other work on the machine only adds.
+cores, and says how much memory it held at most beyond what it held before, less the finished array.
 Rows go to `results/hub.csv`.
 """
 
@@ -18,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import product
 from pathlib import Path
 
 import numpy as np

@@ -589,6 +589,16 @@ def fetch(place: str, only: str | None = None) -> Path:
         return Path(hub.snapshot_download(repo, allow_patterns=wanted, **options))
 
 # %% ../nbs/17_hub.ipynb #hubpagescode
+def _thrifty() -> dict[str, Any]:
+    "Options that keep little of a Parquet file in memory at a time."
+    options = {"batch_size": 128}  # rows
+    config = library("datasets.packaged_modules.parquet.parquet").ParquetConfig
+    if "fragment_scan_options" in config.__dataclass_fields__:  # newer versions of the library
+        scan = library("pyarrow.dataset").ParquetFragmentScanOptions
+        options["fragment_scan_options"] = scan(use_buffered_stream=True, pre_buffer=False)
+    return options
+
+
 def _open(place: str) -> tuple[Any, Path]:
     "The data set at a pinned place, and the folder or file where it lies."
     reader, config = library("datasets"), None
@@ -603,9 +613,9 @@ def _open(place: str) -> tuple[Any, Path]:
         if form == "arrow":
             return reader.load_from_disk(str(folder)), folder
         if folder.is_file():
-            given = {"data_files": {"train": str(folder)}, "batch_size": 128}
+            given = {"data_files": {"train": str(folder)}, **_thrifty()}
             return reader.load_dataset("parquet", streaming=True, **given), folder
-        few = {"batch_size": 128} if library_form(folder) == "parquet" else {}  # rows at a time
+        few = _thrifty() if library_form(folder) == "parquet" else {}
         return reader.load_dataset(str(folder), config, streaming=True, **few), folder
     except Exception as error:
         text = str(error)
