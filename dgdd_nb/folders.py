@@ -32,7 +32,7 @@ from .data import MultiDomain, height_width, names_of, number_of, whole_number
 from .files import replace_atomically, user_path
 
 # %% auto #0
-__all__ = ['read_image', 'upright_rgb', 'Row', 'Listing', 'decode_all', 'kept', 'clear_cache', 'from_folder']
+__all__ = ['read_image', 'upright_rgb', 'Row', 'Listing', 'decode_all', 'keep_pixels', 'clear_cache', 'from_folder']
 
 # %% ../nbs/07_folders.ipynb #060db09d
 class _GreyRange(ValueError):
@@ -420,10 +420,10 @@ def _cached(
         return decode_all(paths, size, workers)
     named = size or _first_size(paths[0])  # one place, whether the size is given or found
     stamp = partial(_stamp, listing, paths, named)
-    return kept(stamp, size, cache, lambda: decode_all(paths, size, workers))
+    return keep_pixels(stamp, size, cache, lambda: decode_all(paths, size, workers))
 
 
-def kept(
+def keep_pixels(
     stamp: Callable[[], tuple[str, str]],
     size: tuple[int, int] | None,
     cache: bool | str | Path,

@@ -27,7 +27,16 @@ from .benchmarks import BENCHMARKS, HUB_COPIES, Benchmark
 from .check import Report, finish, look_at
 from .data import MultiDomain, height_width, names_of, number_of, unknown_name, whole_number
 from .files import user_path
-from .folders import Listing, Row, by_number, decode_all, kept, library_form, nfc, split_of
+from dgdd_nb.folders import (
+    Listing,
+    Row,
+    by_number,
+    decode_all,
+    keep_pixels,
+    library_form,
+    nfc,
+    split_of,
+)
 from .folders import threads
 
 # %% auto #0
@@ -422,7 +431,7 @@ def _assemble(
         def make() -> Tensor:
             return decode_all(_pictures(parts, image), size, threads(workers), len(table.labels))
 
-        images = kept(stamp, size, cache, make) if stamp and cache is not False else make()
+        images = keep_pixels(stamp, size, cache, make) if stamp and cache is not False else make()
     splits = list(dict.fromkeys(table.splits))
     data = MultiDomain.from_arrays(
         images,
