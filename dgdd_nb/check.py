@@ -30,7 +30,7 @@ from dgdd_nb.folders import (
 )
 
 # %% auto #0
-__all__ = ['look_at', 'Report', 'finish', 'check']
+__all__ = ['Report', 'check']
 
 # %% ../nbs/09_check.ipynb #3dddaeef
 class _Look(NamedTuple):
@@ -317,13 +317,13 @@ def _list(report: Report) -> None:
     advice = "fetch the whole set, or say that yours is only some of it"
     report.problems += [f"{text}; {advice}." for text in report.listing.counts]
 
-# %% ../nbs/09_check.ipynb #1a144c6a
+# %% ../nbs/09_check.ipynb #1a144c6c
 def finish(report: Report) -> None:
     "Add what names, pictures and copies show."
     for about in (_about_names, _about_files, _about_copies):
         about(report)
 
-
+# %% ../nbs/09_check.ipynb #1a144c6a
 def check(
     root: str | Path,  # a folder of images, or one near it; or hf:OWNER/NAME
     name: str | None = None,  # a key of `dgdd_nb.benchmarks.BENCHMARKS`; None: guess

@@ -32,7 +32,7 @@ from .data import MultiDomain, height_width, names_of, number_of, whole_number
 from .files import replace_atomically, user_path
 
 # %% auto #0
-__all__ = ['read_image', 'upright_rgb', 'Row', 'Listing', 'decode_all', 'keep_pixels', 'clear_cache', 'from_folder']
+__all__ = ['read_image', 'Row', 'Listing', 'clear_cache', 'from_folder']
 
 # %% ../nbs/07_folders.ipynb #060db09d
 class _GreyRange(ValueError):
@@ -89,18 +89,7 @@ def fault_of(error: Exception) -> str:
         return f"cannot be opened ({error.strerror}); check the path and its permissions"
     return "cannot be read as an image; fetch it again, convert it to PNG, or move it away"
 
-# %% ../nbs/07_folders.ipynb #e7f0d1c5
-def read_image(
-    path: str | Path,  # the file
-    size: tuple[int, int] | None = None,  # height and width to resize to; None: as it is
-) -> np.ndarray:  # uint8, shape (3, H, W)
-    "One image as RGB, the right way up; `OSError`: what is wrong with it."
-    path = user_path(path)
-    if path.exists() and not path.is_file():  # a pipe would never end
-        raise OSError(f"{path} is no file; name a picture.")
-    return upright_rgb(path, path, size)
-
-
+# %% ../nbs/07_folders.ipynb #e7f0d1c6
 def upright_rgb(source: Any, name: object, size: tuple[int, int] | None = None) -> np.ndarray:
     "The same from a path, bytes or a Pillow image; `name` is what an error calls it."
     from PIL import Image, ImageOps
@@ -115,6 +104,17 @@ def upright_rgb(source: Any, name: object, size: tuple[int, int] | None = None) 
     if size is not None and picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(picture).transpose(2, 0, 1)
+
+# %% ../nbs/07_folders.ipynb #e7f0d1c5
+def read_image(
+    path: str | Path,  # the file
+    size: tuple[int, int] | None = None,  # height and width to resize to; None: as it is
+) -> np.ndarray:  # uint8, shape (3, H, W)
+    "One image as RGB, the right way up; `OSError`: what is wrong with it."
+    path = user_path(path)
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise OSError(f"{path} is no file; name a picture.")
+    return upright_rgb(path, path, size)
 
 # %% ../nbs/07_folders.ipynb #7ab05dd2
 IMAGE_TYPES = tuple(
@@ -423,6 +423,20 @@ def _cached(
     return keep_pixels(stamp, size, cache, lambda: decode_all(paths, size, workers))
 
 
+def clear_cache(
+    cache: bool | str | Path = True,  # a folder; True: the usual one, or that of DGDD_CACHE
+) -> int:  # bytes that were freed
+    "Remove all decoded images, and what killed builds left; other files there are left alone."
+    ours, freed = "dgdd-" + "[0-9a-f]" * 64 + ".pixels", 0
+    folder = _cache_folder(cache)
+    for path in [*folder.glob(ours), *folder.glob(f".{ours}.*.part")]:
+        with suppress(FileNotFoundError):
+            size = path.stat().st_size
+            path.unlink()
+            freed += size
+    return freed
+
+# %% ../nbs/07_folders.ipynb #39e9c1e0
 def keep_pixels(
     stamp: Callable[[], tuple[str, str]],
     size: tuple[int, int] | None,
@@ -450,20 +464,6 @@ def keep_pixels(
                 stacklevel=3,
             )
     return images
-
-
-def clear_cache(
-    cache: bool | str | Path = True,  # a folder; True: the usual one, or that of DGDD_CACHE
-) -> int:  # bytes that were freed
-    "Remove all decoded images, and what killed builds left; other files there are left alone."
-    ours, freed = "dgdd-" + "[0-9a-f]" * 64 + ".pixels", 0
-    folder = _cache_folder(cache)
-    for path in [*folder.glob(ours), *folder.glob(f".{ours}.*.part")]:
-        with suppress(FileNotFoundError):
-            size = path.stat().st_size
-            path.unlink()
-            freed += size
-    return freed
 
 # %% ../nbs/07_folders.ipynb #8051faec
 def _advice(root: Path, found: Path) -> str | None:

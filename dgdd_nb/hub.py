@@ -40,7 +40,7 @@ from dgdd_nb.folders import (
 from .folders import threads
 
 # %% auto #0
-__all__ = ['from_dataset', 'on_the_hub', 'pinned', 'fetch', 'read_place', 'check_place']
+__all__ = ['from_dataset', 'read_place', 'check_place']
 
 # %% ../nbs/17_hub.ipynb #hubcolumns
 _LABELS = "label labels class classes cls target category y fine_label".split()
@@ -449,7 +449,7 @@ def _assemble(
         print(*(f"{text}\n" for text in notes if text), sep="", end="")
     return data
 
-# %% ../nbs/17_hub.ipynb #hubfromcode
+# %% ../nbs/17_hub.ipynb #hubfromparts
 def _parts(source: Any, place: str, split: Any, domain: str | None = None) -> list[_Part]:
     "The splits of a data set, those that are wanted."
     hugging = type(source).__module__.startswith("datasets.")
@@ -476,7 +476,7 @@ def _parts(source: Any, place: str, split: Any, domain: str | None = None) -> li
         number_of("split", names_of("split", split)[0], [own or "train"])
     return [_Part(source, place, (split_of(own) or own) or None, domain)]
 
-
+# %% ../nbs/17_hub.ipynb #hubfromcode
 def from_dataset(
     source: Any,  # of `datasets` or torch; {domain: data set}; or a place such as hf:OWNER/NAME
     size: int | tuple[int, int] | None = None,  # resize to this side, or (height, width)
@@ -667,9 +667,9 @@ def read_place(
     place: str | Path,  # hf:OWNER/NAME[:CONFIG][@REVISION], parquet:FOLDER, or such a folder
     size: int | tuple[int, int] | None = None,  # resize to this side, or (height, width)
     *,
-    image: str | None = None,  # columns, as for `from_dataset`
-    label: str | None = None,
-    domain: str | None = None,
+    image: str | None = None,  # column of the pictures; these three as for `from_dataset`
+    label: str | None = None,  # of the classes
+    domain: str | None = None,  # of the domains
     split: str | Sequence[str] | None = None,  # which splits; None: all
     domains: Sequence[str] | None = None,  # which domains, in this order; None: all
     classes: Sequence[str] | None = None,  # which classes, in this order; None: all
