@@ -377,7 +377,9 @@ def from_files(
     usual = _CIFAR10 if _data_set_of(path.name) == "cifar10" and count == 10 else None
     names = classes or names or usual or [str(i) for i in range(count)]
     if len(names) < count:
-        raise ValueError(f"classes has {len(names)} names for {count} classes: give one each.")
+        raise ValueError(
+            f"There are {count} classes, but {len(names)} names of classes: give one each."
+        )
     recipe = {"method": "from files", "file": path.name, "values": values or "as found", **extra}
     none = torch.full((len(x),), -1)
     return DistilledSet(x.contiguous(), y, none, tuple(map(str, names)), (), known, recipe)
