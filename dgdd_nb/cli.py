@@ -180,7 +180,8 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "method": (
         str,
         "DM+SGS",
-        "whole, random, herding, k_center, DM, DM-matched, M3D, NCFM, SDD, CSDM, module:name",
+        "whole, random, herding, k_center; DM, M3D, NCFM, SDD, CSDM, DataDAM, HDD, DC, MTT, each also "
+        "with +SGS; DM-matched; module:name",
     ),
     "ipc": (int, 10, "synthetic images per class"),
     "steps": (int, 300, "distillation steps"),
@@ -987,7 +988,7 @@ def notebooks_command(folder: Path, force: bool) -> None:
         (folder / path).write_text(text, encoding="utf-8")
     typer.echo(f"{len(inside)} files in {folder}\nNext: jupyter lab {folder / 'index.ipynb'}")
     typer.echo(
-        "Pages with stored results (24, 25, 31 to 33, benchmarks) want a clone of the repository."
+        "Pages with stored results (24, 25, 31 to 34, benchmarks) want a clone of the repository."
     )
 
 

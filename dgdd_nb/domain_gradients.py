@@ -213,8 +213,13 @@ def from_losses(
 ) -> DomainGradients:
     "Domain gradients (6) and union gradient of a matcher of any kind: the general way."
     layout = layout_of(real, synthetic.labels)
-    if short and (found := matcher.shortcut(net, real, synthetic, images, dice, separate)):
-        return found
+    if short and (found := matcher.shortcut(net, real, synthetic, dice, separate)):
+
+        def back(g: Tensor) -> Tensor:  # through what was done to the images: an augmentation
+            return torch.autograd.grad(synthetic.images, images, g, retain_graph=True)[0]
+
+        each = torch.stack([*map(back, found.g_domain)]) if separate else None
+        return replace(found, g_domain=each, g_dm=back(found.g_dm))
 
     def gradients(batch: Batch) -> tuple[Tensor, Tensor]:
         losses, shape = matcher(net, batch, synthetic, dice()), (batch.K, batch.C)
@@ -365,10 +370,10 @@ def _check_shortcut(
     "Does a shortcut, if there is one, give what autograd over the table of losses gives?"
     images = synthetic.images.clone().requires_grad_()
     dice = lambda: torch.Generator(images.device).manual_seed(0)  # noqa: E731
-    given = net, real, replace(synthetic, images=images), images, dice
-    if matcher.shortcut(*given, True) is None:
+    given = net, real, replace(synthetic, images=images)
+    if matcher.shortcut(*given, dice, True) is None:
         return
-    table = from_losses(matcher, *given, short=False)
+    table = from_losses(matcher, *given, images, dice, short=False)
     for a, b in ((table.g_domain, found.g_domain), (table.losses, found.losses)):
         if float((a - b).abs().max()) > 1e-3 * float(a.abs().max()):
             words = "Its shortcut gives other gradients or losses than its table: mend one of them."

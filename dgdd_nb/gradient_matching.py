@@ -89,12 +89,11 @@ class GradientMatching(Matcher):
         net: nn.Module,
         real: Batch,
         synthetic: Batch,
-        images: Tensor,
         dice: Callable[[], torch.Generator],
         separate: bool,
     ) -> DomainGradients:
         "K cotangents in parameter space through one synthetic pass, one class after the other."
-        return share_the_pass(self, net, real, synthetic, images, separate)
+        return share_the_pass(self, net, real, synthetic, separate)
 
 
 def _leaves(net: nn.Module) -> dict[str, Tensor]:
@@ -108,7 +107,6 @@ def share_the_pass(
     net: nn.Module,
     real: Batch,
     synthetic: Batch,
-    images: Tensor,
     separate: bool,
 ) -> DomainGradients:
     "Gradients of K domains (if `separate`) and of their union; row K is that of the union."
@@ -142,10 +140,8 @@ def share_the_pass(
     weight = layout.weight(seen)
     if mean and separate:
         g[K] = torch.einsum("kn,knchw->nchw", weight, g[:K])
-    rows = g if separate else g[K:]  # back through what was done to the images, an augmentation
-    rows = torch.stack([torch.autograd.grad(seen, images, r, retain_graph=True)[0] for r in rows])
     each = losses[:K] if separate or mean else losses[K:]
-    return DomainGradients(rows[:K] if separate else None, rows[-1], each, weight)
+    return DomainGradients(g[:K] if separate else None, g[K], each, weight)
 
 # %% ../nbs/44_gradient_matching.ipynb #44along
 class TrainedAlong(Encoders):

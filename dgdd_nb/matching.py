@@ -99,8 +99,7 @@ class Matcher:
         self,
         net: nn.Module,
         real: Batch,
-        synthetic: Batch,  # its images have a graph to `images`
-        images: Tensor,  # (N, 3, H, W), what is differentiated by
+        synthetic: Batch,  # its images, as the network sees them, are what is differentiated by
         dice: Callable[[], torch.Generator],  # makes the same dice for each call
         separate: bool,  # False: the union gradient alone is wanted
     ) -> Any:  # the `DomainGradients` of the next page, or None

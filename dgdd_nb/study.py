@@ -908,7 +908,7 @@ def _measure(trial: Trial, scores: dict[int, float]) -> float:
             trial.make(task.source, work, **few) if trial.ours else random(task.source, trial.ipc)
         )
         seconds = time.perf_counter() - start
-        if few and len(ticks) > 1:
+        if few and len(ticks) > 1:  # a method of one's own has made its whole set
             seconds += (steps - len(ticks)) * (ticks[-1] - ticks[0]) / (len(ticks) - 1)
         if len(made.images) not in scores:
             scores[len(made.images)] = sum(_score_time(x, made, task) for x in study.evaluations)

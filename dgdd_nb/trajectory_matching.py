@@ -223,7 +223,6 @@ class TrajectoryMatching(Matcher):
         net: nn.Module,
         real: Batch,
         synthetic: Batch,
-        images: Tensor,
         dice: Callable[[], torch.Generator],
         separate: bool,
     ) -> DomainGradients:
@@ -250,7 +249,6 @@ class TrajectoryMatching(Matcher):
         if mean:
             g, of_rate = torch.cat([g, g.mean(0, keepdim=True)]), of_rate.mean(0, keepdim=True)
         student["of_rate"] = of_rate[-1]
-        g = torch.stack([torch.autograd.grad(seen, images, r, retain_graph=True)[0] for r in g])
         each = losses[:K] if separate or mean else losses[-1:]
         table = each[:, None].expand(-1, real.C) / real.C  # of all classes together
         return DomainGradients(g[:K] if separate else None, g[-1], table)

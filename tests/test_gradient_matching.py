@@ -125,8 +125,8 @@ def test_the_union_alone(gm, distance, union, norm):
     )
     C = net.classifier.out_features
     (real, _), start = domains(gm, "uneven", C), batch(gm["syn"][:1], C)
-    images = start.images.requires_grad_()
-    given = net.train(), real, start, images, lambda: None
+    start.images.requires_grad_()
+    given = net.train(), real, start, lambda: None
     alone, both = (matcher.shortcut(*given, separate) for separate in (False, True))
     assert alone.g_domain is None
     assert_near(alone.g_dm, both.g_dm.numpy(), 1e-12)
