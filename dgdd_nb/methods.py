@@ -28,6 +28,7 @@ PARTS = {  # short names of what plugs in
     "mini_digits": "dgdd_nb.mini_digits:mini_digits",
     "torchvision_digits": "dgdd_nb.benchmarks:torchvision_digits",
     "from_folder": "dgdd_nb.folders:from_folder",
+    "from_dataset": "dgdd_nb.hub:from_dataset",
     **{
         name: f"dgdd_nb.benchmarks:{name}"
         for name in "digits_dg pacs core50 core50_hard vlcs office_home terra_incognita".split()
