@@ -296,6 +296,7 @@ def decode_all(
 
     count = len(pictures) if isinstance(pictures, Sequence) else count
     pictures, store, odd, step = iter(pictures), [], [], count or 1024  # of unknown: bit by bit
+    failed: list[Exception] = []  # of the pictures' own iterator; in joblib it would wait for good
 
     def pixels(one: Any, size: tuple[int, int] | None) -> np.ndarray:
         return (
@@ -308,10 +309,13 @@ def decode_all(
     flat = f" at {height}x{width} pixels; look at it, and move it away or choose another size."
 
     def places() -> Iterator[tuple[int, Any]]:
-        for i, one in enumerate(chain([first], pictures)):
-            if i % step == 0:
-                store.append(np.empty((step, 3, height, width), dtype=np.uint8))
-            yield i, one
+        try:
+            for i, one in enumerate(chain([first], pictures)):
+                if i % step == 0:
+                    store.append(np.empty((step, 3, height, width), dtype=np.uint8))
+                yield i, one
+        except Exception as error:
+            failed.append(error)
 
     def fill(i: int, one: Any) -> str:
         if odd:  # a size is needed: nothing more is decoded
@@ -335,6 +339,8 @@ def decode_all(
     threads = Parallel(n_jobs=workers, backend="threading")  # processes would fill their own copy
     said = threads(delayed(fill)(i, one) for i, one in every)
     wrong = [text for text in said if text]
+    if failed:
+        raise failed[0]
     if wrong:
         more = f" (and {len(wrong) - 1} more cannot be used)" if len(wrong) > 1 else ""
         raise OSError(wrong[0].rstrip(".") + more + ".")

@@ -243,9 +243,10 @@ def stored_numbers(path: Path) -> Any:
     for name in _NUMPY:  # written by NumPy 2 and NumPy 1
         made = getattr(inner, name)
         names += [(made, f"{where}.multiarray.{name}") for where in ("numpy._core", "numpy.core")]
-    allow = getattr(torch.serialization, "safe_globals", lambda names: nullcontext())
+    allow = getattr(torch.serialization, "safe_globals", None)
+    older = "" if allow else " (with NumPy's arrays in it, torch 2.5 or newer is needed)"
     try:
-        with allow(names):
+        with allow(names) if allow else nullcontext():
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}: check the path.") from None
@@ -253,7 +254,7 @@ def stored_numbers(path: Path) -> Any:
         if wanted := re.search(r"GLOBAL ([\w.]+)|Unsupported (\w+)", str(error)):
             raise ValueError(
                 f"{path} wants to run {wanted[1] or 'code'} when it is opened, and nothing is run: ask "
-                "its authors for tensors alone, or store them so where you trust the file."
+                f"its authors for tensors alone, or store them so where you trust the file{older}."
             ) from None
         raise ValueError(
             f"{path} is no file that torch wrote, or it is damaged: fetch it again."

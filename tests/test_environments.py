@@ -55,7 +55,9 @@ def test_pages_import_nothing_of_nbdev_and_only_what_a_reader_installs():
             if cell["cell_type"] == "code" and "eval: false" not in text:
                 lines = [line for line in text.splitlines() if not re.match(r"\s*[%!]", line)]
                 foreign = imported("\n".join(lines)) - reader
-                assert not foreign - declared("cluster", "hub") - {"timm"}, f"{path.name}: {foreign}"
+                assert not foreign - declared("cluster", "hub") - {"timm"}, (
+                    f"{path.name}: {foreign}"
+                )
 
 
 def test_every_requirement_has_a_floor_that_hosted_notebooks_have():

@@ -298,9 +298,14 @@ def read_place_of(made, folder):
 
 
 def response(status: int):
-    "An answer of the hub, of the library's own kind."
+    "An answer of the hub, of the library's own kind: before its version 1 that of requests."
     web = pytest.importorskip(errors.HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
-    return web.Response(status, request=web.Request("GET", "https://huggingface.co/api"))
+    asked = web.Request("GET", "https://huggingface.co/api")
+    if web.__name__ != "requests":
+        return web.Response(status, request=asked)
+    made = web.Response()
+    made.status_code, made.request = status, asked.prepare()
+    return made
 
 
 ANSWERS = {
