@@ -33,6 +33,9 @@ _SHELL = {  # what the library says -> as one types it here
     r"\bsurgery=None\b": "--method DM",
     r" \(in a study file: size = 64 under \[data\]\)": "",
     r"(choose|name) another (folder|file)\b(?! with)": "choose another folder with --out",
+    r"(name (?:its column|one|another) in (?:image|label|domain)=)\.\.\.": r"read it in Python, and "
+    r"\1... of from_dataset",
+    r"leave that split out with split=\.\.\., or those rows": "leave those rows out",
     r"leave it out, or add images": "name the others with --classes, or add images",
 }
 _MEMORY = re.compile("not enough memory|out of memory|can't allocate|cannot allocate", re.I)

@@ -518,7 +518,7 @@ def _taken_apart(place: str) -> tuple[str, str | None, str | None]:
 
 
 @contextmanager
-def on_the_hub(place: str, cure: str) -> Iterator[None]:
+def on_the_hub(place: str, cure: str, sending: bool = False) -> Iterator[None]:
     "What the hub answers, in one sentence (OSError)."
     errors, (repo, _, revision) = library("huggingface_hub.errors"), _taken_apart(place)
     log_in = "log in with: hf auth login"
@@ -543,6 +543,10 @@ def on_the_hub(place: str, cure: str) -> Iterator[None]:
         offline = isinstance(error, (ConnectionError, errors.LocalEntryNotFoundError))
         if not offline and not re.search("connect|timeout|network", type(error).__name__, re.I):
             raise OSError(f"The hub refused {repo} ({type(error).__name__}): {cure}.") from error
+        if sending:
+            raise ConnectionError(
+                f"There is no network to the hub, so nothing was sent to {repo}: try again where there is one."
+            ) from error
         raise ConnectionError(
             f"There is no network to the hub, and no copy of {repo} here: {cure}."
         ) from error

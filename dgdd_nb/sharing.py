@@ -165,8 +165,8 @@ def publish(
         raise ValueError(f"A set is published to OWNER/NAME, not {to!r}: name both.")
     if not licence or not str(licence).strip():
         raise ValueError(
-            "A licence is never guessed: give licence=..., such as cc-by-4.0, other or unknown, as far "
-            "as that of the source pictures allows it."
+            "A licence is never guessed: give licence='cc-by-4.0', for instance, or another, as far as "
+            "that of the source pictures allows it."
         )
     hub, table = library("huggingface_hub"), _table_of(made)
     if folder is None:
@@ -176,7 +176,7 @@ def publish(
             how = {"data": data, "scores": scores, "command": command}
             publish(made, to, licence=licence, private=private, folder=place, **how)
             api, cure = hub.HfApi(), "log in (hf auth login) as somebody who may write there"
-            with on_the_hub(f"hf:{to}", cure):
+            with on_the_hub(f"hf:{to}", cure, sending=True):
                 api.create_repo(to, repo_type="dataset", private=private, exist_ok=True)
                 sent = api.upload_folder(repo_id=to, repo_type="dataset", folder_path=place)
         return f"hf:{to}@{sent.oid}"
@@ -322,8 +322,8 @@ def _in_normal_units(
     if values == "normalised":
         if known is None:
             raise ValueError(
-                f"{path} does not say how its images were normalised: give normalisation=..., one of "
-                f"{', '.join(_CONSTANTS)} or a Normalisation(mean, std)."
+                f"{path} does not say how its images were normalised: give normalisation='imagenet', "
+                f"for instance (one of {', '.join(_CONSTANTS)}), or a Normalisation(mean, std)."
             )
         return x.float(), known
     x = x.float() / (255 if values == "0..255" else 1)
