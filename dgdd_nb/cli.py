@@ -188,6 +188,8 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     ),
     "ipc": (int, 10, "synthetic images per class"),
     "steps": (int, 300, "distillation steps"),
+    "distill steps": (int, None, "distillation steps [default: 300, or those of the budget]"),
+    "budget": (str, None, "paper: the steps and sizes of the paper [default: for a laptop]"),
     "lr": (float, None, "learning rate of the images [default: that of the library]"),
     "momentum": (float, None, "of the images' optimiser [default: that of the library]"),
     "init": (str, None, "where images start: uniform over domains, random, noise"),
@@ -266,7 +268,7 @@ _MOST |= {"ipc": 10_000, "width": 10_000, "depth": 100, "pseudo_domains": 1000}
 _MOST |= {"train": 20_000, "demo size": 256, "seed": 10**15}  # all others: a billion
 THEMES = {  # of the help
     "Images": "data size domains classes target source pseudo_domains train benchmark",
-    "Methods": "method methods ipc steps lr momentum init alpha beta real_batch seed seeds set",
+    "Methods": "method methods ipc budget steps lr momentum init alpha beta real_batch seed seeds set",
     "Networks": "network width depth augment recipe networks",
     "Where and how": "device workers jobs backend address resume replace dry_run",
     "Files and display": "config out to licence public labels normalisation values per_class baseline form "
@@ -498,7 +500,7 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
 
 @command(
     "distill",
-    "data size domains classes target source pseudo_domains method ipc steps lr momentum init "
+    "data size domains classes target source pseudo_domains method ipc budget steps lr momentum init "
     "alpha beta real_batch augment set network width depth seed device out resume replace dry_run config",
     "--target photo --ipc 5 --out mine",
 )
@@ -509,12 +511,16 @@ def distill_command(out: Path, **asked: Any) -> None:
     from functools import partial
 
     from dgdd_nb.augment import strategy_for
-    from dgdd_nb.distill import estimate
+    from dgdd_nb.data import number_of
+    from dgdd_nb.distill import BUDGETS, estimate
     from dgdd_nb.engine import EngineSettings
     from dgdd_nb.files import write_json
     from dgdd_nb.methods import METHODS, Work, build, distilled, distils, make_set, resolve
     from dgdd_nb.pseudo_domains import pseudo_domains
 
+    number_of("budget", asked["budget"] or "default", list(BUDGETS))
+    budget = BUDGETS[asked["budget"] or "default"]
+    asked["steps"] = budget["steps"] if asked["steps"] is None else asked["steps"]
     method = {name.lower(): name for name in METHODS}.get(asked["method"].lower(), asked["method"])
     images = images_of(asked["data"], asked["size"], asked["domains"], asked["classes"])
     task = task_of(images, asked["data"], asked["target"], asked["source"])
@@ -544,9 +550,9 @@ def distill_command(out: Path, **asked: Any) -> None:
     )
     if function is distilled:
         parts = build(preset.get("matcher", "DM")), surgery and build(surgery)
-        options = {**given("network steps"), **own, **options}
-        engine = {f.name for f in fields(EngineSettings)}
-        size = {name: options[name] for name in (*engine, "steps") if name in options}
+        options = {**given("network budget steps"), **own, **options}
+        engine, planned = {f.name for f in fields(EngineSettings)}, budget | options
+        size = {name: planned[name] for name in (*engine, "steps") if name in planned}
         where = size.pop("device", asked["device"])
         plan = partial(estimate, learn, *parts, ipc=asked["ipc"], device=where, **size)
         _fits(plan(measure=0).memory, where)

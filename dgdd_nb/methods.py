@@ -18,7 +18,7 @@ import torch
 
 from .coresets import by_features, herd, random, spread_out, whole
 from .data import MultiDomain, did_you_mean, number_of, of_kind
-from .distill import distill
+from .distill import BUDGETS, distill
 from .distilled import DistilledSet
 from .engine import EngineSettings
 from .train import Plug
@@ -112,6 +112,7 @@ def distilled(
     matcher: Plug = "DM",
     surgery: Plug | None = None,
     encoders: Plug | Callable | None = None,
+    budget: str = "default",
     **options: Any,
 ) -> DistilledSet:
     "Distillation by parts with names; options that the surgery has go to it, others to `distill`."
@@ -125,13 +126,15 @@ def distilled(
         known += of_it
     for key in options:
         number_of("option of distillation", key, known)
+    number_of("budget", budget, list(BUDGETS))
     if encoders is not None and not callable(encoders):  # `distill` calls it with (build, seed)
         call = later(encoders, None, seed)
         learns = "source" in inspect.signature(call.func).parameters
         encoders = partial(call.func, **call.keywords, **({"source": source} if learns else {}))
     if work.moved is not None:
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
-    options = {"device": work.device, "progress": False, "encoders": encoders, **options}
+    ours = {"device": work.device, "progress": False, "encoders": encoders}
+    options = {**BUDGETS[budget], **ours, **options}
     place = {"checkpoint": work.checkpoint, "resume": work.resume}
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place, **options)
 

@@ -37,7 +37,7 @@ from . import __version__, methods
 from .benchmarks import HUB_COPIES
 from .coresets import random
 from .data import MultiDomain, number_of, of_kind, whole_number
-from .distill import differences, distill, fingerprint
+from .distill import BUDGETS, differences, fingerprint
 from .distilled import DistilledSet
 from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, own_task
 from .evaluate import paired_difference, summarise
@@ -900,7 +900,7 @@ def _measure(trial: Trial, scores: dict[int, float]) -> float:
     work = Work(moved=lambda *at: ticks.append(time.perf_counter()))
     if distils(trial.function):
         options = resolve(trial.method.make)[1] | study.distill | trial.method.options
-        steps = options.get("steps", inspect.signature(distill).parameters["steps"].default)
+        steps = (BUDGETS[options.get("budget", "default")] | options)["steps"]
         few = {"steps": min(steps, 4)}
     with _torch_threads(study.threads):
         start = time.perf_counter()
