@@ -245,6 +245,17 @@ class DistilledSet:
         "What training needs, uncompressed: images, labels and the transfer network."
         return sum(x.nbytes for x in (self.images, self.labels, *(self.transfer or {}).values()))
 
+    @property
+    def stored_bytes(self) -> int:
+        "What has to be kept: 8 bits a pixel value and class, 32 a soft label, all networks."
+        labels = self.labels.numel() * (4 if self.soft else 1)
+        return self.images.numel() + labels + sum(x.nbytes for x in (self.transfer or {}).values())
+
+    def condensation(self, source: MultiDomain) -> float:
+        "Condensation ratio: stored bytes in per cent of those of the real images and their labels."
+        source = source_of(source)
+        return 100 * self.stored_bytes / (source.images.numel() + len(source))
+
     def counts(self) -> Tensor:
         "Stored images per domain and class, int64 (K, C); those without a domain are left out."
         tagged = self.domains >= 0

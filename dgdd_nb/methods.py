@@ -101,6 +101,7 @@ class Work:
     resume: str = "exact"  # from a checkpoint: "exact", "anyway" (other versions) or "never"
     moved: Callable[[int, int], None] | None = None  # told of (steps done, all steps)
     device: str = "auto"  # where to compute
+    shared: Path | None = None  # folder of what several trials need, such as trained teachers
 
 # %% ../nbs/23_methods.ipynb #m-distilled
 def distilled(
@@ -144,6 +145,11 @@ def distils(function: Callable) -> bool:
     return function is distilled or getattr(function, "distils", False)
 
 
+def takes_steps(function: Callable) -> bool:
+    "Whether `steps=0` makes a method short."
+    return distils(function) or "steps" in inspect.signature(function).parameters
+
+
 def everything(source: MultiDomain, ipc: int | None, seed: int, work: Work) -> DistilledSet:
     "The whole source; neither ipc nor seed matters."
     return whole(source)
@@ -185,6 +191,17 @@ register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it 
 register("DC+SGS", "DC", surgery="SGS")
 register("MTT", "dgdd_nb.trajectory_matching:mtt")
 register("MTT+SGS", "MTT", surgery="SGS")
+register("relabelled", "dgdd_nb.teachers:relabelled")  # any method, with a teacher's labels
+register("SRe2L", "dgdd_nb.inversion:sre2l")
+register("SRe2L per domain", "SRe2L", per_domain=True)
+_GVBSM = {"lr": 0.1, "momentum": 0.8, "drop": 0.4, "dense": 1.0, "batch": 80, "together": True}
+_GVBSM |= {"convolutions": True, "soft": {"loss": "mse+ce", "pool": "rescaled"}}
+_POOL = ["convnet-bn", {"network": "convnet-bn", "depth": 2}, "mobilenet_v2"]
+register("G-VBSM", "SRe2L", teacher=_POOL, **_GVBSM)
+register("RDED", "dgdd_nb.rded:rded")
+register("RDED balanced", "RDED", balanced=True)  # ours
+register("DTL", "dgdd_nb.transfer:dtl")
+register("DTL + DSM", "DTL", styles="mixed")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:
