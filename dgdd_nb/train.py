@@ -98,6 +98,8 @@ PLUGS: dict[str, dict[str, Callable | str]] = {  # what a recipe can name, by ki
     "transform": {  # (batch, net, dice) -> batch
         **{name.lower(): f"dgdd_nb.posthoc:{name}" for name in ("MixStyle", "FACT", "AdvFreq")},
         "relabel": "dgdd_nb.teachers:Relabel",
+        "shuffle patches": "dgdd_nb.rded:ShufflePatches",
+        "restyle": "dgdd_nb.transfer:Restyle",
     },
     "hook": {},  # (net, step) -> None
 }
