@@ -18,7 +18,7 @@ import torch
 
 from .coresets import by_features, herd, random, spread_out, whole
 from .data import MultiDomain, did_you_mean, number_of, of_kind
-from .distill import distill
+from .distill import BUDGETS, distill
 from .distilled import DistilledSet
 from .engine import EngineSettings
 from .train import Plug
@@ -28,6 +28,7 @@ PARTS = {  # short names of what plugs in
     "mini_digits": "dgdd_nb.mini_digits:mini_digits",
     "torchvision_digits": "dgdd_nb.benchmarks:torchvision_digits",
     "from_folder": "dgdd_nb.folders:from_folder",
+    "from_dataset": "dgdd_nb.hub:from_dataset",
     **{
         name: f"dgdd_nb.benchmarks:{name}"
         for name in "digits_dg pacs core50 core50_hard vlcs office_home terra_incognita".split()
@@ -113,6 +114,7 @@ def distilled(
     matcher: Plug = "DM",
     surgery: Plug | None = None,
     encoders: Plug | Callable | None = None,
+    budget: str = "default",
     **options: Any,
 ) -> DistilledSet:
     "Distillation by parts with names; options that the surgery has go to it, others to `distill`."
@@ -126,13 +128,15 @@ def distilled(
         known += of_it
     for key in options:
         number_of("option of distillation", key, known)
+    number_of("budget", budget, list(BUDGETS))
     if encoders is not None and not callable(encoders):  # `distill` calls it with (build, seed)
         call = later(encoders, None, seed)
         learns = "source" in inspect.signature(call.func).parameters
         encoders = partial(call.func, **call.keywords, **({"source": source} if learns else {}))
     if work.moved is not None:
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
-    options = {"device": work.device, "progress": False, "encoders": encoders, **options}
+    ours = {"device": work.device, "progress": False, "encoders": encoders}
+    options = {**BUDGETS[budget], **ours, **options}
     place = {"checkpoint": work.checkpoint, "resume": work.resume}
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place, **options)
 

@@ -34,9 +34,10 @@ import numpy as np
 import torch
 
 from . import __version__, methods
+from .benchmarks import HUB_COPIES
 from .coresets import random
 from .data import MultiDomain, number_of, of_kind, whole_number
-from .distill import differences, distill, fingerprint
+from .distill import BUDGETS, differences, fingerprint
 from .distilled import DistilledSet
 from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, own_task
 from .evaluate import paired_difference, summarise
@@ -57,6 +58,8 @@ from dgdd_nb.files import (
     user_path,
     write_json,
 )
+from .folders import library_form
+from .hub import pinned
 from .methods import Work, build, distils, find, is_fixed, make_set, resolve, takes_steps
 from .networks import network
 from .train import Plug, get_recipe
@@ -187,8 +190,19 @@ def data_of(study: Study) -> tuple[MultiDomain, str]:
         root = str(user_path(str(plug["root"])))
         if "$" in root:
             raise ValueError(f"The folder {root} names a variable that is not set: set it first.")
-        plug = {**plug, "root": os.path.abspath(root)}  # an error then says where it looked
+        whole = pinned if library_form(root) else os.path.abspath
+        plug = {**plug, "root": whole(root)}  # an error then says where it looked
     return _data(json.dumps(json_ready([plug, study.domains]), sort_keys=True))
+
+
+def with_revision(study: Study) -> Study:
+    "The study with the hash of its data on the hub, which its records then name."
+    plug = study.data if isinstance(study.data, dict) else {"name": study.data}
+    copy = HUB_COPIES.get(plug.get("name")) if "root" not in plug else None
+    root = f"hf:{copy}" if copy else str(plug.get("root", ""))
+    return (
+        replace(study, data={**plug, "root": pinned(root)}) if library_form(root) == "hf" else study
+    )
 
 
 PAIR = " + "  # between the names of two domains that are left out
@@ -888,8 +902,8 @@ def _measure(trial: Trial, scores: dict[int, float]) -> float:
     if takes_steps(trial.function):
         options = resolve(trial.method.make)[1] | trial.settings["distill"] | trial.method.options
         own = inspect.signature(trial.function).parameters
-        own = own if "steps" in own else inspect.signature(distill).parameters
-        steps = options.get("steps", own["steps"].default)
+        usual = BUDGETS[options.get("budget", "default")]["steps"]
+        steps = options.get("steps", own["steps"].default if "steps" in own else usual)
         few = {"steps": min(steps, 4)} if steps else {}
     with _torch_threads(study.threads):
         start = time.perf_counter()
@@ -1003,6 +1017,7 @@ def run_study(
     folder = user_path(folder).resolve()  # workers may have another current folder
     if folder.is_file():
         raise ValueError(f"{folder} is a file: name a folder for the results.")
+    study = with_revision(study)
     number_of("backend", backend, BACKENDS)
     number_of("resume", resume, ("exact", "anyway"))
     jobs = whole_number("jobs", jobs, most=1000)
@@ -1049,6 +1064,8 @@ def _plug_of(source: Any, size: int | None, folder: Path) -> Plug:
     if isinstance(source, dict):
         return source
     more, name = {} if size is None else {"size": size}, str(source).replace("-", "_")
+    if library_form(source) in ("hf", "parquet"):
+        return {"name": "from_folder", "root": pinned(source), "quiet": True, **more}
     if (path := user_path(source)).is_dir():
         return {"name": "from_folder", "root": str(path.resolve()), "quiet": True, **more}
     if name not in methods.PARTS and ":" not in name:

@@ -60,6 +60,16 @@ def spread(source, ipc, seed, work, far=1):
     return make_set("random", source, ipc, seed + far)
 
 
+def test_a_budget_has_a_name_and_what_is_said_beside_it_wins(source):
+    made = make_set("DM", source, 1, budget="paper", steps=0, width=8)
+    asked = {"lr": 1.0, "engine.real_batch": 256, "steps": 0, "engine.width": 8}
+    assert {name: made.recipe[name] for name in asked} == asked
+    fast = make_set("M3D", source, 1, budget="paper", steps=0, width=8)
+    assert fast.recipe["lr"] == resolve("M3D")[1]["lr"] != 1.0  # the rate suits DM alone
+    with pytest.raises(ValueError, match="budget 'papr' .did you mean 'paper'"):
+        make_set("DM", source, 1, budget="papr")
+
+
 @pytest.mark.parametrize("name", [*METHODS, "test_methods:spread"])
 def test_methods_keep_the_contract(name):
     assert check_method(name, **options_of(name)) == []

@@ -51,6 +51,7 @@ FIRST = (
     "explore_alpha_beta",
     "your_own_images",
     "use_a_distilled_set",
+    "hub",
     "plug_in_your_objective",
     "reading_guide",
 )  # order inside a folder; others follow by name
