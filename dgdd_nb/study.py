@@ -541,7 +541,7 @@ def rehearse(study: Study) -> None:
         method, few = trial.method, {"steps": 0} if takes_steps(trial.function) else {}
         few |= {"features": "pixels"} if method.make in ("herding", "k_center") else {}
         if trial.ours:  # no steps, no networks
-            trial.make(task.source, **few)
+            trial.make(task.source, Work(rehearsal=True), **few)
         else:
             call = method.make, prepared(method, task.source, 0), trial.ipc, 0, Work()
             methods.bound(trial.function, *call, **resolve(method.make)[1] | method.options)

@@ -383,7 +383,7 @@ def teachers_for(
     where = work.shared / "teachers" if work.shared else None
     parts = [source.only(name) for name in source.domain_names] if per_domain else [source]
     fixed = {"normalisation": source.normalisation(), "folder": where, "device": work.device}
-    if short:  # a rehearsal
+    if short or work.rehearsal:
         fixed |= {"recipe": {"epochs": 1, "max_steps": 1}, "folder": None}
     tables = [{"network": t} if isinstance(t, str) else dict(t) for t in given]
     return [squeeze(part, **table | fixed) for table in tables for part in parts]

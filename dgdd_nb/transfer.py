@@ -6,7 +6,6 @@
 __all__ = ['style_distance', 'TransferNet', 'DTL', 'Restyle', 'restyled', 'in_out']
 
 # %% ../nbs/53_transfer.ipynb #53imports
-import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,7 @@ from .evaluate import transfer_parts, with_part
 from .files import derive_seed, generator, load_settings, pick_device
 from .methods import Work, build
 from .teachers import relabel, teachers_for
-from .train import Plug
+from .train import PLUGS, Plug
 
 # %% ../nbs/53_transfer.ipynb #53style
 def image_moments(net: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -219,7 +218,7 @@ def learn_transfer(
     movers = [torch.optim.Adam([x], lr, (0.5, 0.9)) for x in pixels]
     of_net, weights = torch.optim.Adam(net.parameters(), net_lr), list(net.parameters())
     reach = min(images.shape[2:]) // 7 if jitter is None else jitter
-    dice, record = generator(seed, "jitter"), []
+    dice, record, fall = generator(seed, "jitter"), [], PLUGS["schedule"]["cosine"](steps, 1)[0]
     for start in range(0, steps, visit):  # an epoch
         for part, x, mover in zip(parts, pixels, movers):
             for t in range(start, min(steps, start + visit)):
@@ -229,7 +228,7 @@ def learn_transfer(
                 x.grad = g.roll((-shift).tolist(), (2, 3))
                 for weight, gradient in zip(weights, of):
                     weight.grad = gradient
-                mover.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * t / steps)) / 2
+                mover.param_groups[0]["lr"] = lr * float(fall[t])
                 mover.step()
                 of_net.step()
                 with torch.no_grad():
@@ -299,7 +298,7 @@ def dtl(
     net_lr: float = 1e-3,
     jitter: int | None = None,
 ) -> DistilledSet:
-    "DTL by name; `teacher` and `soft`: see `relabelled`; `styles`: what a student sees."
+    "DTL by name; `teacher` as in `relabelled`; `soft`: options of `Relabel`, False: hard labels."
     for name, n in {"steps": steps, "visit": visit, "batch": batch, "ipc": ipc}.items():
         whole_number(name, n, 0 if name == "steps" else 1)
     for name, rate in {"lr": lr, "net_lr": net_lr}.items():

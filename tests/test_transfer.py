@@ -222,6 +222,8 @@ def test_sets(source, tiny, made, tmp_path):
     assert torch.equal(restyled(back, "scan"), restyled(made, "scan"))
     plain = make_set("DTL", source, 2, 0, **tiny)
     assert torch.equal(plain.images, made.images) and plain.transfer_name == "relabel"
+    hard = make_set("DTL + DSM", source, 2, 0, **tiny, soft=False)
+    assert torch.equal(hard.images, made.images) and hard.transfer_name == "restyle"
     state = transfer_parts(made)["restyle"]
     assert made.stored_bytes - plain.stored_bytes == sum(x.nbytes for x in state.values())
     assert made.history["losses"].shape == (2 * 10, 4)  # a batch of each class
