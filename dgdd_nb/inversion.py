@@ -208,7 +208,7 @@ def recover(
     "Images that teachers name as asked, with the statistics that they saw in training."
     where, dice = pick_device(device), generator(seed, "recover")
     nets, (_, H, W) = [t.net.to(where) for t in teachers], teachers[0].net.input_shape
-    parts = _batches(labels, batch, together)
+    parts, many = _batches(labels, batch, together), int(labels.max()) + 1
     _check(teachers, labels, parts, weight, dense)
     real_number("lr", lr, " above 0", lambda x: x > 0)
     jitter = min(H, W) // 7 if jitter is None else whole_number("jitter", jitter, 0)
@@ -226,7 +226,9 @@ def recover(
             for step, rate in enumerate((lr * fall).tolist()):
                 optimiser.param_groups[0]["lr"] = rate
                 shift = torch.randint(jitter + 1, (2,), generator=dice).tolist()
-                seen = x if crop is None else random_views(x, y, y, dice, 1, crop, flip, mix=0)[0]
+                seen = (
+                    x if crop is None else random_views(x, y, y, dice, many, crop, flip, mix=0)[0]
+                )
                 turn = step % len(nets)
                 logits = nets[turn](seen.roll(shift, (2, 3)))
                 losses = {"cross-entropy": functional.cross_entropy(logits, y)}
