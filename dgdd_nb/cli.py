@@ -516,6 +516,7 @@ def distill_command(out: Path, **asked: Any) -> None:
     from dgdd_nb.engine import EngineSettings
     from dgdd_nb.files import write_json
     from dgdd_nb.methods import METHODS, Work, build, distilled, distils, make_set, resolve
+    from dgdd_nb.methods import takes_steps
     from dgdd_nb.pseudo_domains import pseudo_domains
 
     number_of("budget", asked["budget"] or "default", list(BUDGETS))
@@ -559,8 +560,8 @@ def distill_command(out: Path, **asked: Any) -> None:
         say(str(plan()))
         strategy = strategy_for(options.get("augment") or "auto", learn.classes)
         say(f"Augmentation: {strategy.replace('_', ', ')}.")
-    elif distils(function):
-        options = {**given("steps"), **own, **options}
+    elif takes_steps(function):
+        options = {**given("steps"), **(own if distils(function) else {}), **options}
     options |= given("alpha beta") if surgery else {}
     unused = [] if distils(function) else list(own)
     unused += [] if surgery else list(given("alpha beta"))

@@ -6,7 +6,6 @@
 __all__ = ['statistics_loss', 'Watch', 'real_statistics', 'densification', 'recover']
 
 # %% ../nbs/51_inversion.ipynb #51imports
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from .files import derive_seed, generator, pick_device
 from .methods import Work, bound
 from .networks import has_batch_norm
 from .teachers import Teacher, random_views, relabel, teachers_for
+from .train import PLUGS
 
 # %% ../nbs/51_inversion.ipynb #51sums
 class _Sums(torch.autograd.Function):
@@ -140,9 +140,12 @@ class Watch:
 
 @torch.no_grad()
 def real_statistics(
-    net: nn.Module, images: Tensor, normalise: Callable, patch: int = 4
-) -> dict[str, list[Tensor]]:
-    "What enters each convolution, averaged over batches of real images (uint8)."
+    net: nn.Module,  # in evaluation mode
+    images: Tensor,  # real, uint8 (N, 3, H, W)
+    normalise: Callable,  # to the input of the network
+    patch: int = 4,  # side of a patch, in pixels
+) -> dict[str, list[Tensor]]:  # by layer: variance and mean of channels, then of patches
+    "What enters each convolution, averaged over batches of 64 real images (G-VBSM)."
     device, found = next(net.parameters()).device, {}
 
     def note(name: str) -> Callable:
@@ -192,7 +195,7 @@ def recover(
     dense: float = 0.0,  # weight of densification
     relative: bool = False,  # see `densification`
     batch: int = 100,  # images at a time
-    together: bool = False,  # batches of whole classes
+    together: bool = False,  # batches of whole classes, of one at least
     real: Tensor | None = None,  # uint8 images, for the statistics of convolutions; None: none
     seed: int = 0,  # of noise, rolls and crops
     device: str = "auto",  # where to compute
@@ -205,14 +208,14 @@ def recover(
     "Images that teachers name as asked, with the statistics that they saw in training."
     where, dice = pick_device(device), generator(seed, "recover")
     nets, (_, H, W) = [t.net.to(where) for t in teachers], teachers[0].net.input_shape
-    parts = _batches(labels, batch, together)
+    parts, many = _batches(labels, batch, together), int(labels.max()) + 1
     _check(teachers, labels, parts, weight, dense)
     real_number("lr", lr, " above 0", lambda x: x > 0)
     jitter = min(H, W) // 7 if jitter is None else whole_number("jitter", jitter, 0)
     ends = torch.tensor([0, 255]).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     black, white = normalisation(ends).to(where)
     images = torch.randn(len(labels), 3, H, W, generator=generator(seed, "recover-start"))
-    record, eyes, done = [], [], 0
+    fall, record, eyes, done = PLUGS["schedule"]["cosine"](steps, 1)[0], [], [], 0
     try:
         for net in nets if weight else ():
             known = None if real is None else real_statistics(net, real, normalisation)
@@ -220,10 +223,12 @@ def recover(
         for part in parts:
             x, y = images[part].to(where).requires_grad_(), labels[part].to(where)
             optimiser = torch.optim.Adam([x], lr=lr, betas=(0.5, 0.9))
-            for step in range(steps):
-                optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
+            for step, rate in enumerate((lr * fall).tolist()):
+                optimiser.param_groups[0]["lr"] = rate
                 shift = torch.randint(jitter + 1, (2,), generator=dice).tolist()
-                seen = x if crop is None else random_views(x, y, y, dice, 1, crop, flip, mix=0)[0]
+                seen = (
+                    x if crop is None else random_views(x, y, y, dice, many, crop, flip, mix=0)[0]
+                )
                 turn = step % len(nets)
                 logits = nets[turn](seen.roll(shift, (2, 3)))
                 losses = {"cross-entropy": functional.cross_entropy(logits, y)}
@@ -251,8 +256,9 @@ def _batches(labels: Tensor, batch: int, together: bool) -> list[Tensor]:
     rank = torch.zeros_like(labels)
     for c in labels.unique():
         rank[labels == c] = torch.arange(int((labels == c).sum()))
-    order = (labels if together else rank).argsort(stable=True)
-    return list(order.split(whole_number("batch", batch)))
+    order, most = (labels if together else rank).argsort(stable=True), int(rank.max()) + 1
+    batch = whole_number("batch", batch)
+    return list(order.split(max(1, batch // most) * most if together else batch))
 
 
 def _check(teachers: Sequence, labels: Tensor, parts: list, weight: float, dense: float) -> None:
@@ -270,7 +276,7 @@ def _check(teachers: Sequence, labels: Tensor, parts: list, weight: float, dense
     if dense and lone:
         raise ValueError(
             f"Densification compares images of a class, and a batch holds only one of class "
-            f"{lone[0]}: raise ipc or batch so that none is alone, or set dense=0."
+            f"{lone[0]}: raise ipc to 2, take together=True, or set dense=0."
         )
 
 # %% ../nbs/51_inversion.ipynb #51methods
@@ -311,8 +317,9 @@ def sre2l(
             recover, "SRe2L", *given, **options, **how
         )()
     history = {f"{n}/{loss}": x for n, each in history.items() for loss, x in each.items()}
-    made = {"method": "SRe2L", "seed": seed, "steps": steps, "per_domain": per_domain, **options}
-    made |= {"convolutions": convolutions, "teachers": [t.facts for t in teachers]}
+    kind = "G-VBSM" if convolutions else f"SRe2L{' per domain' * per_domain}"
+    made = {"method": kind, "seed": seed, "steps": steps, **options}
+    made |= {"teachers": [t.facts for t in teachers]}
     names = source.classes, source.domain_names
     made = DistilledSet(images, labels, domains, *names, see, made, history=history)
     if soft is False:

@@ -102,6 +102,7 @@ class Work:
     moved: Callable[[int, int], None] | None = None  # told of (steps done, all steps)
     device: str = "auto"  # where to compute
     shared: Path | None = None  # folder of what several trials need, such as trained teachers
+    rehearsal: bool = False  # nothing is of interest but whether it runs: teachers take one step
 
 # %% ../nbs/23_methods.ipynb #m-distilled
 def distilled(

@@ -147,7 +147,7 @@ def rded(
     balanced: bool = False,
     soft: Mapping[str, Any] | bool = True,
 ) -> DistilledSet:
-    "RDED by name; `teacher` and `soft`: see `relabelled`; the first teacher observes, all label."
+    "RDED by name; the first teacher observes, all label (`soft`: options of `Relabel`, or False)."
     real_number("least", least, " above 0, to 1", lambda x: 0 < x <= 1)
     if factor is None:
         factor = 1 if min(source.size) <= 32 else 2

@@ -60,7 +60,7 @@ def _from_imagenet(net: Encoder, name: str) -> None:
     "Put the published ImageNet weights into all layers but the last."
     from torchvision import models
 
-    if min(net.input_shape[1:]) <= 32 or ":" in name or name.startswith("convnet-"):
+    if min(net.input_shape[1:]) <= 32 or ":" in name or name.partition("-")[0] == "convnet":
         raise ValueError(
             f"There are no ImageNet weights for {name!r} at this size: take pretrained=False, or a "
             "network of torchvision and images larger than 32 x 32."
@@ -85,9 +85,7 @@ class Teacher:
     "A trained network that changes no more, and what is known of it."
 
     net: Encoder  # in evaluation mode; no weight asks for a gradient
-    facts: dict[
-        str, Any
-    ]  # network, classes, size, width, depth, domains, accuracy (%), sha256, ...
+    facts: dict[str, Any]  # network, classes, size, domains, accuracy (%), sha256, ...
 
     def __post_init__(self) -> None:
         self.net.eval().requires_grad_(False)
@@ -253,8 +251,7 @@ class Relabel:
         scaled: bool = True,  # "kl" times T squared
         seed: int | None = None,  # of all views; None: each student has its own
     ):
-        fine = len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1
-        if not fine:
+        if not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
             raise ValueError(f"scale is two areas from above 0 to 1, not {scale!r}.")
         number_of("loss of relabelling", loss, ("kl", "mse+ce", "recipe"))
         number_of("pool", pool, ("mean", "rescaled", "domain"))
@@ -386,7 +383,7 @@ def teachers_for(
     where = work.shared / "teachers" if work.shared else None
     parts = [source.only(name) for name in source.domain_names] if per_domain else [source]
     fixed = {"normalisation": source.normalisation(), "folder": where, "device": work.device}
-    if short:  # a rehearsal
+    if short or work.rehearsal:
         fixed |= {"recipe": {"epochs": 1, "max_steps": 1}, "folder": None}
     tables = [{"network": t} if isinstance(t, str) else dict(t) for t in given]
     return [squeeze(part, **table | fixed) for table in tables for part in parts]
@@ -429,11 +426,10 @@ def store_labels(
     recipe = get_recipe(recipe, epochs=epochs, max_steps=None, schedule="constant", hooks=())
     recipe = replace(recipe, augment=strategy_for(recipe.augment, made.classes))
     last.seed, last.kept = seed, []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         listener = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, made.C))
-    train(
-        listener, Batch(see.images, see.labels, see.domains, see.K, see.C), recipe, transform=chain
-    )
+    data = Batch(see.images, see.labels, see.domains, see.K, see.C)
+    train(listener, data, recipe, transform=chain)
     logits, mean = map(torch.cat, zip(*last.kept))
     told = {**made.recipe["transfer"]["relabel"], "seed": seed}
     return with_part(made, "relabel", {"logits": logits, "mean": mean}, **told)

@@ -6,7 +6,6 @@
 __all__ = ['style_distance', 'TransferNet', 'DTL', 'Restyle', 'restyled', 'in_out']
 
 # %% ../nbs/53_transfer.ipynb #53imports
-import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,7 @@ from .evaluate import transfer_parts, with_part
 from .files import derive_seed, generator, load_settings, pick_device
 from .methods import Work, build
 from .teachers import relabel, teachers_for
-from .train import Plug
+from .train import PLUGS, Plug
 
 # %% ../nbs/53_transfer.ipynb #53style
 def image_moments(net: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -219,7 +218,7 @@ def learn_transfer(
     movers = [torch.optim.Adam([x], lr, (0.5, 0.9)) for x in pixels]
     of_net, weights = torch.optim.Adam(net.parameters(), net_lr), list(net.parameters())
     reach = min(images.shape[2:]) // 7 if jitter is None else jitter
-    dice, record = generator(seed, "jitter"), []
+    dice, record, fall = generator(seed, "jitter"), [], PLUGS["schedule"]["cosine"](steps, 1)[0]
     for start in range(0, steps, visit):  # an epoch
         for part, x, mover in zip(parts, pixels, movers):
             for t in range(start, min(steps, start + visit)):
@@ -229,7 +228,7 @@ def learn_transfer(
                 x.grad = g.roll((-shift).tolist(), (2, 3))
                 for weight, gradient in zip(weights, of):
                     weight.grad = gradient
-                mover.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * t / steps)) / 2
+                mover.param_groups[0]["lr"] = lr * float(fall[t])
                 mover.step()
                 of_net.step()
                 with torch.no_grad():
@@ -254,9 +253,11 @@ class Restyle:
         state: Mapping[str, Tensor],  # of a transfer network
         alpha: float = 0.1,  # lambda is drawn from Beta(alpha, alpha)
         styles: str = "mixed",  # or "pure": one domain
+        share: float = 1.0,  # of the images that are restyled; the others stay as they are
     ):
         number_of("styles", styles, _STYLES[1:])
         self.alpha = real_number("alpha", alpha, " above 0", lambda x: x > 0)
+        self.share = real_number("share", share, " from 0 to 1", lambda x: 0 <= x <= 1)
         self.net, self.pure = TransferNet.of_state(state), styles == "pure"
 
     def rows(self, n: int, dice: torch.Generator) -> Tensor:
@@ -274,8 +275,10 @@ class Restyle:
             words = f"has styles for {self.net.K} domains and the set has {batch.K}"
             raise ValueError(f"The transfer network {words}: keep the domains it was made with.")
         rows = self.rows(len(batch), dice).to(batch.images)
+        stays = torch.rand(len(batch), 1, 1, 1, generator=dice).to(rows.device) >= self.share
         with torch.no_grad():
-            return replace(batch, images=self.net.to(rows.device)(batch.images, rows))
+            seen = self.net.to(rows.device)(batch.images, rows)
+        return replace(batch, images=torch.where(stays, batch.images, seen))
 
 # %% ../nbs/53_transfer.ipynb #53method
 def dtl(
@@ -292,6 +295,7 @@ def dtl(
     losses: Mapping[str, Any] | None = None,
     styles: str = "plain",
     alpha: float = 0.1,
+    share: float = 1.0,
     soft: Mapping[str, Any] | bool = True,
     visit: int = 10,
     batch: int = 10,
@@ -299,7 +303,7 @@ def dtl(
     net_lr: float = 1e-3,
     jitter: int | None = None,
 ) -> DistilledSet:
-    "DTL by name; `teacher` and `soft`: see `relabelled`; `styles`: what a student sees."
+    "DTL by name; `teacher` as in `relabelled`; `soft`: options of `Relabel`, False: hard labels."
     for name, n in {"steps": steps, "visit": visit, "batch": batch, "ipc": ipc}.items():
         whole_number(name, n, 0 if name == "steps" else 1)
     for name, rate in {"lr": lr, "net_lr": net_lr}.items():
@@ -329,7 +333,7 @@ def dtl(
         images.cpu(), labels, alone, *names, see, recipe, history={"losses": record}
     )
     if styles != "plain":
-        options = {"alpha": alpha, "styles": styles}
+        options = {"alpha": alpha, "styles": styles, "share": share}
         Restyle(psi.state_dict(), **options)  # complains about options
         made = with_part(made, "restyle", psi.cpu().state_dict(), **options)
     if soft is False:

@@ -11,7 +11,8 @@ from dgdd_nb.files import generator
 from dgdd_nb.methods import Work, make_set
 from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.rded import ShufflePatches, random_crops, select_crops, stitch, surprise
-from dgdd_nb.teachers import squeeze
+from dgdd_nb.study import Study, rehearse
+from dgdd_nb.teachers import squeeze, train
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,24 @@ def test_seed_and_storage(source, teacher, tmp_path):
     for made in (first, back):
         batch = Batch(made.images, made.labels, made.domains, made.K, made.C)
         seen.append(transform_of(made)(batch, teacher.net, generator(0, "view")))
+    hard = make_set("RDED", source, 2, 0, teacher=teacher, factor=2, soft=False)
+    assert torch.equal(hard.images, first.images) and hard.transfer_name == "shuffle patches"
     assert torch.equal(seen[0].images, seen[1].images)
     assert torch.equal(seen[0].labels, seen[1].labels)
+
+
+def test_a_rehearsal_trains_no_teacher(monkeypatch):
+    """Before a study begins each method is tried; a teacher then takes one step."""
+    seen = []
+
+    def watched(net, data, recipe, *rest, **how):
+        seen.append(recipe.max_steps)
+        return train(net, data, recipe, *rest, **how)
+
+    monkeypatch.setattr("dgdd_nb.teachers.train", watched)
+    data = {"name": "mini_digits", "size": 16, "train": 70, "test": 20}
+    rehearse(Study(("RDED", "DTL"), data=data, targets=("street",), ipc=(2,)))
+    assert set(seen) == {1}
 
 
 @pytest.mark.parametrize(

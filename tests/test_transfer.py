@@ -208,6 +208,11 @@ def test_what_the_teacher_labels_is_restyled(made, teacher):
     for k, name in enumerate(made.domain_names):
         row = torch.eye(3)[k].expand(len(made), -1)
         assert torch.equal(restyled(made, name), net(made.images, row))
+    for share in (0.0, 0.5):
+        some = Restyle(net.state_dict(), share=share)(batch, None, generator(0, "x")).images
+        restyled_ones = (some == first.images).flatten(1).all(1)
+        assert torch.equal(restyled_ones, ~(some == batch.images).flatten(1).all(1))
+        assert 20 * share - 6 <= restyled_ones.sum() <= 20 * share + 6 * (share > 0)
     whole = transform_of(made)(batch, teacher.net, generator(0, "x"))
     assert whole.labels.shape == (20, 10) and not torch.equal(whole.images, first.images)
 
@@ -222,6 +227,8 @@ def test_sets(source, tiny, made, tmp_path):
     assert torch.equal(restyled(back, "scan"), restyled(made, "scan"))
     plain = make_set("DTL", source, 2, 0, **tiny)
     assert torch.equal(plain.images, made.images) and plain.transfer_name == "relabel"
+    hard = make_set("DTL + DSM", source, 2, 0, **tiny, soft=False)
+    assert torch.equal(hard.images, made.images) and hard.transfer_name == "restyle"
     state = transfer_parts(made)["restyle"]
     assert made.stored_bytes - plain.stored_bytes == sum(x.nbytes for x in state.values())
     assert made.history["losses"].shape == (2 * 10, 4)  # a batch of each class
@@ -271,6 +278,7 @@ REFUSALS = [
     ({"start": "black"}, "Unknown start 'black'"),
     ({"visit": 0}, "visit must be a whole number from 1"),
     ({"lr": 0}, "lr must be a finite number above 0"),
+    ({"styles": "mixed", "share": 2}, "share must be a finite number from 0 to 1"),
     ({"styles": "mixed", "alpha": 0}, "alpha must be a finite number above 0"),
     ({"teacher": "convnet", "steps": 0}, "The teacher has no batch norm"),
 ]
