@@ -408,15 +408,13 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
         raise next(iter(failed.values()))
     at = zip(("seconds", "cpu"), start, middle, (clock() for clock in clocks))
     spent = {name: {"make": b - a, "score": c - b} for name, a, b, c in at}
-    label_bytes = made.labels.numel() * (4 if made.labels.is_floating_point() else 1)
-    label_bytes += sum(x.nbytes for x in (made.transfer or {}).values())  # and its networks
     return {
         "kind": KIND,
         "trial": trial.settings,
         "rows": rows,
         **{name: {k: round(v, 2) for k, v in each.items()} for name, each in spent.items()},
         "images": len(made.images),
-        "bytes": made.images.numel() + label_bytes,  # 8 bit each
+        "bytes": made.stored_bytes,
         "fixed": is_fixed(trial.method.make, trial.method.options),
         "data": data_of(study)[1],
         "ran": where_it_ran(),

@@ -253,9 +253,11 @@ class Restyle:
         state: Mapping[str, Tensor],  # of a transfer network
         alpha: float = 0.1,  # lambda is drawn from Beta(alpha, alpha)
         styles: str = "mixed",  # or "pure": one domain
+        share: float = 1.0,  # of the images that are restyled; the others stay as they are
     ):
         number_of("styles", styles, _STYLES[1:])
         self.alpha = real_number("alpha", alpha, " above 0", lambda x: x > 0)
+        self.share = real_number("share", share, " from 0 to 1", lambda x: 0 <= x <= 1)
         self.net, self.pure = TransferNet.of_state(state), styles == "pure"
 
     def rows(self, n: int, dice: torch.Generator) -> Tensor:
@@ -273,8 +275,10 @@ class Restyle:
             words = f"has styles for {self.net.K} domains and the set has {batch.K}"
             raise ValueError(f"The transfer network {words}: keep the domains it was made with.")
         rows = self.rows(len(batch), dice).to(batch.images)
+        stays = torch.rand(len(batch), 1, 1, 1, generator=dice).to(rows.device) >= self.share
         with torch.no_grad():
-            return replace(batch, images=self.net.to(rows.device)(batch.images, rows))
+            seen = self.net.to(rows.device)(batch.images, rows)
+        return replace(batch, images=torch.where(stays, batch.images, seen))
 
 # %% ../nbs/53_transfer.ipynb #53method
 def dtl(
@@ -291,6 +295,7 @@ def dtl(
     losses: Mapping[str, Any] | None = None,
     styles: str = "plain",
     alpha: float = 0.1,
+    share: float = 1.0,
     soft: Mapping[str, Any] | bool = True,
     visit: int = 10,
     batch: int = 10,
@@ -328,7 +333,7 @@ def dtl(
         images.cpu(), labels, alone, *names, see, recipe, history={"losses": record}
     )
     if styles != "plain":
-        options = {"alpha": alpha, "styles": styles}
+        options = {"alpha": alpha, "styles": styles, "share": share}
         Restyle(psi.state_dict(), **options)  # complains about options
         made = with_part(made, "restyle", psi.cpu().state_dict(), **options)
     if soft is False:

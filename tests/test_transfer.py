@@ -208,6 +208,11 @@ def test_what_the_teacher_labels_is_restyled(made, teacher):
     for k, name in enumerate(made.domain_names):
         row = torch.eye(3)[k].expand(len(made), -1)
         assert torch.equal(restyled(made, name), net(made.images, row))
+    for share in (0.0, 0.5):
+        some = Restyle(net.state_dict(), share=share)(batch, None, generator(0, "x")).images
+        restyled_ones = (some == first.images).flatten(1).all(1)
+        assert torch.equal(restyled_ones, ~(some == batch.images).flatten(1).all(1))
+        assert 20 * share - 6 <= restyled_ones.sum() <= 20 * share + 6 * (share > 0)
     whole = transform_of(made)(batch, teacher.net, generator(0, "x"))
     assert whole.labels.shape == (20, 10) and not torch.equal(whole.images, first.images)
 
@@ -273,6 +278,7 @@ REFUSALS = [
     ({"start": "black"}, "Unknown start 'black'"),
     ({"visit": 0}, "visit must be a whole number from 1"),
     ({"lr": 0}, "lr must be a finite number above 0"),
+    ({"styles": "mixed", "share": 2}, "share must be a finite number from 0 to 1"),
     ({"styles": "mixed", "alpha": 0}, "alpha must be a finite number above 0"),
     ({"teacher": "convnet", "steps": 0}, "The teacher has no batch norm"),
 ]
