@@ -3,11 +3,10 @@
     python tools/site.py              build
     python tools/site.py --check      build, then check links, anchors, images, figures, requests
     python tools/site.py --serve      build, then show it at an address on this machine
-    python tools/site.py --prepare    only make _proc/, for `quarto render _proc`
 
 Everything happens in a temporary copy: the checkout gets _docs/ (ignored by git) and nothing else.
 nbdev processes the notebooks, smalldocs renders them, then formulas become MathML (no script, no font,
-no request) and pages are finished for phones and keyboards. Quarto reads the same _proc/.
+no request) and pages are finished for phones and keyboards. What CI builds and tests is what is published.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from urllib.parse import unquote, urlsplit
 
 from books import NBS, ROOT, cells, command_line, joined, module_of, notebooks, read, settings
 
-SITE, PREPARED = ROOT / "_docs", ROOT / "_proc"
+SITE = ROOT / "_docs"
 PLACEHOLDER = "OWNER"
 # first digit, or the whole number, of a notebook
 THEMES = {
@@ -108,6 +107,10 @@ def owner_file(cfg: dict[str, str]) -> dict:
     return {"project": {"output-dir": SITE.name}, "website": website}
 
 
+# the lines that are the method: their source stands open, checks and helpers are folded
+OPEN = set("DM class_losses cotangents spectrum consensus resultant_length decompose SGS".split())
+
+
 def folded(source: str) -> str:
     """The directives under which an exported cell stays on the page, '' for imports alone."""
     with suppress(SyntaxError):
@@ -119,7 +122,8 @@ def folded(source: str) -> str:
         ]
         names = [name for name in names if name.isidentifier()]
         bases = [base for node in nodes for base in getattr(node, "bases", [])]
-        fold = "show" if any("NamedTuple" in ast.unparse(base) for base in bases) else "true"
+        plain = any("NamedTuple" in ast.unparse(base) for base in bases)
+        fold = "show" if plain or OPEN.intersection(names) else "true"
         summary = "Source" + (f": {', '.join(names)}" if 0 < len(names) < 4 else "")
         if nodes:
             return f'#| exports\n#| code-fold: {fold}\n#| code-summary: "{summary}"'
@@ -269,6 +273,7 @@ def documented(text: str, kinds: Collection[str] = ()) -> str:
     """What `show_doc` wrote, without its link to a repository (the source stands below), with `class` for classes."""
     text = re.sub(r"\[source\]\([^)\n]*\)\{[^}\n]*\}\n*", "", text)
     kind = lambda found: f"{'class' if found[1] in kinds else 'def'} {found[1]}"  # noqa: E731
+    text = re.sub(r"\b(?:torch\._C|collections\.abc|torch)\.(?=[A-Z]\w*)", "", text)
     return re.sub(r"^def (\w+)(?=\()", kind, text, flags=re.M)
 
 
@@ -348,7 +353,10 @@ TEX = [
     (r"\\[lr]?Vert(?![A-Za-z])|\\\|", "\u2016"),
     (r"\\mathbb\{1\}", "\U0001d7d9"),
     (r"\\textstyle", ""),
+    (r"\\arg(?![A-Za-z])", r"\\operatorname{arg}"),
+    (r"\\bar(?![A-Za-z])", r"\\overline"),
 ]
+BREAK = re.compile(r"\\qquad|\\quad(?=\s*\\text\{or)")  # here a line may end on a narrow screen
 SEARCH = Path(__file__).with_name("site_search.js")
 LOAD = """if (!window.siteIndex) await new Promise((done, fail) => {
         const script = document.createElement("script");
@@ -359,6 +367,7 @@ LOAD = """if (!window.siteIndex) await new Promise((done, fail) => {
 SWAPS = {  # in the script of the renderer, which is pinned to one version
     'const r = await fetch(offset + "search.json");\n      index = await r.json();': LOAD,
     "const hits = fuse ?": "const hits = window.siteSearch ? window.siteSearch(index, q, limit) : fuse ?",
+    "${snippet(e.text, q)}": "${window.siteSnippet(e.text, q, escapeHtml)}",
     "0.299 * r + 0.587 * g + 0.114 * b < 128;": 'document.documentElement.dataset.scheme === "alternate";',
 }
 # of the characters in formulas
@@ -393,15 +402,16 @@ def script(found: re.Match) -> str:
     return f"<mi>{special.get(found[1], chr(0x1D49C + ord(found[1]) - 65))}</mi>"
 
 
+BAR = '<mo accent="true">&#x02015;</mo>'
 MATHML = (
     ("<mo minsize=", '<mo stretchy="true" symmetric="true" minsize='),
     (
         r"<mo((?:(?!space=)[^>])*)>(\||\u2016|&#x0007C;|&#x02016;)</mo>",
         r'<mo\1 lspace="0" rspace="0">\2</mo>',
     ),
-    (
-        r"<msup>(<mo [^>]*minsize[^>]*>[^<]*</mo>)<mn>",
-        r'\1<msup><mspace width="0" height="1.3em"/><mn>',
+    (  # a large bracket keeps its size when it carries a small sign
+        r"<(msup|msub)>(<mo [^>]*minsize[^>]*>[^<]*</mo>)",
+        r'\2<\1><mspace width="0" height="1em" depth="0.4em"/>',
     ),
     (r'<mi mathvariant="script">([A-Z])</mi>', script),
     ("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>"),
@@ -443,26 +453,74 @@ def changed(text: str, table: Collection[tuple]) -> str:
     return text
 
 
-def mathml(found: re.Match) -> str:
-    """One formula of the page as MathML; an equation number stands at the right edge."""
+def converted(tex: str, display: str = "inline") -> str:
+    """A formula as MathML; the bar of a mean is as wide as what it covers, and thick enough to be seen."""
     from latex2mathml.converter import convert
 
+    parts, opened = re.split(r"(</?mover>)", changed(convert(tex, display=display), MATHML)), []
+    for place, part in enumerate(parts):
+        if part == "<mover>":
+            opened.append(place)
+        elif part == "</mover>":
+            start = opened.pop()
+            if parts[place - 1].endswith(BAR):
+                parts[start] = '<mover accent="true">'
+                parts[place - 1] = (
+                    parts[place - 1].removesuffix(BAR) + '<mo stretchy="true">&#x203E;</mo>'
+                )
+    return "".join(parts)
+
+
+def mathml(found: re.Match) -> str:
+    """One formula of the page as MathML; an equation number stands at the right edge."""
     kind, tex = found.group(1), html.unescape(found.group(2)).strip()
     number = re.search(r"\\tag\{([^}]*)\}", tex)
     tex = changed(tex, [(r"\\tag\{[^}]*\}", ""), *TEX]).strip()
-    code = convert(tex, display="block" if kind == "display" else "inline")
-    code = changed(code, MATHML)
     if kind == "inline":
-        return f'<span class="math inline">{code}</span>'
+        return f'<span class="math inline">{converted(tex)}</span>'
+    parts = BREAK.split(tex)
+    whole = all(part.count("{") == part.count("}") and part.strip() for part in parts)
+    parts = parts if whole and "\\left" not in tex else [tex]
+    code = "".join(converted(part.strip(), "block") for part in parts)
     tag = f'<span class="eq-number">({number.group(1)})</span>' if number else ""
-    return f'<span class="math display" tabindex="0">{code}{tag}</span>'
+    return f'<span class="math display" tabindex="0"><span class="lines">{code}</span>{tag}</span>'
+
+
+HEADING = re.compile(r'<h([1-6])[^>]*data-anchor-id="([^"]+)"[^>]*>(.*?)</h\1>', flags=re.S)
+
+
+def words(text: str) -> str:
+    """What a reader sees of some HTML, in one line: formulas as signs, not as TeX; no buttons, no frames."""
+    text = re.sub(
+        r'(?s)<(script|style|svg|iframe|button|summary)\b.*?</\1>|<p class="colab">.*?</p>',
+        " ",
+        text,
+    )
+    text = re.sub(r"(?s)(<math.*?</math>)", lambda math: re.sub(r"<[^>]+>", "", math[1]), text)
+    text = re.sub(r"</?(?:a|b|em|i|strong|code|span)\b[^>]*>", "", text)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def index_of(site: Path) -> list[dict[str, str]]:
+    """The search index, read off the finished pages: one entry for each page and each heading."""
+    entries = []
+    for path in sorted(site.rglob("*.html")):
+        page = path.read_text(encoding="utf-8")
+        name, main = path.relative_to(site).as_posix(), page[page.index("<main") :]
+        main = re.sub(r'(?s)<nav class="page-navigation".*', "", main[: main.rindex("</main>")])
+        title = words(re.search(r"(?s)<h1[^>]*>(.*?)</h1>", main)[1])
+        main = main[main.index("</h1>") + 5 :]
+        places = [(0, "", ""), *((x.start(), x[2], words(x[3])) for x in HEADING.finditer(main))]
+        for (start, anchor, section), (end, *_) in zip(places, [*places[1:], (len(main), "")]):
+            text = words(HEADING.sub("", main[start:end]))
+            href = f"{name}#{anchor}" if anchor else name
+            entries.append({"href": href, "title": title, "section": section, "text": text})
+    return entries
 
 
 def table_of_contents(text: str) -> str:
     """Headings with formulas: the entry in the contents shows the formula too, not its TeX."""
-    for found in re.finditer(
-        r'<h([2-4])[^>]*data-anchor-id="([^"]+)"[^>]*>(.*?)</h\1>', text, flags=re.S
-    ):
+    for found in HEADING.finditer(text):
         if "<math" in found.group(3):
             inner = re.sub(r"</?a\b[^>]*>", "", found.group(3))
             text = re.sub(
@@ -494,10 +552,24 @@ def wrapped(found: re.Match) -> str:
     return found.group(1) + "\n".join(runs)
 
 
+TABLE = re.compile(r'<table class="([^"]*)">(.*?)</table>', flags=re.S)
+
+
+def numbers(found: re.Match) -> str:
+    """A table; one of numbers says so, and keeps each row on one line."""
+    shown = [re.sub(r"<[^>]+>", "", x) for x in re.findall(r"(?s)<td[^>]*>(.*?)</td>", found[2])]
+    shown = [html.unescape(cell).strip() for cell in shown]
+    count = sum(bool(re.match(r"[+\-\u2212]?\d", cell)) for cell in shown)
+    kind = " numbers" if 3 * count > len(shown) and max(map(len, shown), default=99) < 60 else ""
+    long = r"<td>(?=[^<]{21})"  # a difference with its interval may take two lines
+    inside = re.sub(long, '<td class="long">', found[2]) if kind else found[2]
+    return f'<table class="{found[1]}{kind}">{inside}</table>'
+
+
 def finish_page(text: str) -> str:
     """One rendered page: formulas without scripts, buttons that a keyboard reaches, no foreign address."""
     text = table_of_contents(MATH.sub(mathml, changed(text, PAGE)))
-    return changed(PRINTED.sub(wrapped, text), KEYBOARD)
+    return changed(TABLE.sub(numbers, PRINTED.sub(wrapped, text)), KEYBOARD)
 
 
 def finish(site: Path) -> None:
@@ -522,11 +594,7 @@ def finish(site: Path) -> None:
             )
         text = text.replace(old, new)
     script.write_text(text, encoding="utf-8")
-    entries = json.loads((site / "search.json").read_text(encoding="utf-8"))
-    for entry in entries:
-        for key in ("title", "section", "text"):
-            entry[key] = re.sub(r"\\[()\[\]]|\\(?=[a-zA-Z])", "", entry[key])
-    entries = json.dumps(entries, ensure_ascii=False).replace("</", "<\\/")
+    entries = json.dumps(index_of(site), ensure_ascii=False).replace("</", "<\\/")
     search = f"window.siteIndex = {entries};{SEARCH.read_text(encoding='utf-8')}"
     (site / "search.js").write_text(search, encoding="utf-8")
     (site / "search.json").unlink()
@@ -701,16 +769,8 @@ def main() -> int:
         __doc__,
         check="check the built site; exit 1 if something is wrong",
         serve="show it afterwards",
-        prepare="only write _proc/, for Quarto",
     ).parse_args()
     start = time.perf_counter()
-    if args.prepare:
-        with tempfile.TemporaryDirectory(prefix="dgdd_site.") as work:
-            stage(Path(work), settings())
-            shutil.rmtree(PREPARED, ignore_errors=True)
-            shutil.copytree(process(Path(work)), PREPARED)
-        print(f"{PREPARED.name}/: {len(notebooks(PREPARED))} pages prepared")
-        return 0
     site = build()
     pages = list(site.rglob("*.html"))
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
