@@ -50,6 +50,7 @@ FOLDERS = {"tutorials": "Tutorials", "benchmarks": "Results"}
 FIRST = (
     "quickstart",
     "explore_alpha_beta",
+    "questions",
     "your_own_images",
     "use_a_distilled_set",
     "plug_in_your_objective",
