@@ -50,6 +50,7 @@ FOLDERS = {"tutorials": "Tutorials", "benchmarks": "Results"}
 FIRST = (
     "quickstart",
     "explore_alpha_beta",
+    "toys",
     "questions",
     "your_own_images",
     "use_a_distilled_set",
@@ -143,6 +144,23 @@ def split_title(cell: dict) -> list[dict]:
     return [{**cell, "source": found.group(0)}] + ([rest] if rest["source"] else [])
 
 
+# a cell that holds nothing but such a link: on the site the toy stands below it
+TOY = re.compile(r"\[[^\]]+\]\([\w./]*toys\.ipynb#(\w+)\)")
+
+
+def with_toys(cells: list[dict], toys: dict[str, list[dict]]) -> list[dict]:
+    """Cells, each link to a toy followed by the stored page of that toy."""
+    made = []
+    for cell in cells:
+        made.append(cell)
+        found = TOY.fullmatch(joined(cell["source"]).strip())
+        if found and cell["cell_type"] == "markdown" and toys.get(found[1]):
+            frame = {"cell_type": "code", "id": f"toy-{found[1]}", "metadata": {}}
+            frame |= {"source": "#| echo: false\ntoy", "execution_count": None}
+            made.append(frame | {"outputs": toys[found[1]]})
+    return made
+
+
 def stage(folder: Path, cfg: dict[str, str]) -> None:
     """Copy settings and notebooks; exported code stays on the page, folded below its documentation."""
     import yaml
@@ -151,9 +169,13 @@ def stage(folder: Path, cfg: dict[str, str]) -> None:
     nbs = folder / cfg["nbs_path"]
     shutil.copytree(NBS, nbs, ignore=shutil.ignore_patterns(".*", "_proc", "_docs", "__pycache__"))
     last = {"cell_type": "markdown", "id": "last", "metadata": {}, "source": ""}
+    page = NBS / "tutorials" / "toys.ipynb"
+    played = read(page)["cells"] if page.exists() else []
+    toys = {x["id"].removeprefix("toys-"): x["outputs"] for x in played if "outputs" in x}
     for path in notebooks(nbs):
         nb = read(path)
         nb["metadata"].pop("widgets", None)
+        nb["cells"] = with_toys(nb["cells"], toys)
         nb["cells"] = [part for cell in nb["cells"] for part in split_title(cell)]
         nb["cells"].append(last)  # nbdev looks one further
         for cell in nb["cells"]:
