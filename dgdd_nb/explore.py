@@ -236,6 +236,14 @@ def _script() -> str:
     return files("dgdd_nb").joinpath("explore.js").read_text(encoding="utf-8")
 
 
+def _page_script(kind: str) -> str:
+    "The script of a page: the one view that it shows, without indentation."
+    other = rf"(?ms)^function (?!{kind})\w+View\(desk\) {{$.*?^}}$"
+    text = re.sub(other, "", _script()).replace("export default", "const widget =")
+    text = re.sub(r"(?m)^const VIEWS = .*", f"const VIEWS = {{ {kind}: {kind}View }};", text)
+    return re.sub(r"\n +", "\n", text)
+
+
 @lru_cache(maxsize=1)
 def _explorer() -> type:
     "The class of all explorers; anywidget is imported when the first one is made."
@@ -257,15 +265,9 @@ def _explorer() -> type:
             values = {"data": {**self.data, "live": False}, "found": {}, "error": []}
             values |= {"state": self.state, "scenes": self.scenes}
             text = json.dumps(values, ensure_ascii=False, default=lambda b: b64encode(b).decode())
-            kind, other = self.data["kind"], r"(?ms)^function (?!{})\w+View\(desk\) {{$.*?^}}$"
-            script = re.sub(other.format(kind), "", _script())  # one view is all that a page needs
-            script = re.sub(
-                r"(?m)^const VIEWS = .*", f"const VIEWS = {{ {kind}: {kind}View }};", script
-            )
-            script = re.sub(r"\n +", "\n", script)
             put = {
                 "title": escape(self.data["title"]),
-                "script": script.replace("export default", "const widget ="),
+                "script": _page_script(self.data["kind"]),
                 "data": text.replace("<", "\\u003c"),  # no name can end the script
             }
             return re.sub(r"{{(\w+)}}", lambda place: put[place[1]], _PAGE)  # in one pass

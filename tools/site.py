@@ -46,8 +46,11 @@ THEMES = {
     "6": "Use",
     **dict.fromkeys(("55", "56", "57", "58", "59"), "Use"),
 }
-FOLDERS = {"tutorials": "Tutorials", "benchmarks": "Results"}
+FOLDERS = {"tutorials": "Tutorials", "workshop": "Workshop", "benchmarks": "Results"}
+WORKSHOP = ROOT / "workshop"
+TEXTS = {"README": "start", "plan": "plan", "slides": "slides", "quiz": "quiz"}  # its other pages
 FIRST = (
+    "start",
     "quickstart",
     "explore_alpha_beta",
     "toys",
@@ -87,7 +90,7 @@ def sidebar(folder: Path) -> dict:
         stem = Path(entry["href"]).stem
         return (FIRST.index(stem) if stem in FIRST else len(FIRST), entry["href"])
 
-    order = ["Tutorials", *THEMES.values(), "Results"]
+    order = ["Tutorials", "Workshop", *THEMES.values(), "Results"]
     ranked = {name: order.index(name) if name in order else len(order) for name in sections}
     entries.sort(key=lambda entry: entry["href"] != "index.ipynb")
     entries += [
@@ -144,6 +147,7 @@ def split_title(cell: dict) -> list[dict]:
     return [{**cell, "source": found.group(0)}] + ([rest] if rest["source"] else [])
 
 
+BARE = {"metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 # a cell that holds nothing but such a link: on the site the toy stands below it
 TOY = re.compile(r"\[[^\]]+\]\([\w./]*toys\.ipynb#(\w+)\)")
 
@@ -161,6 +165,29 @@ def with_toys(cells: list[dict], toys: dict[str, list[dict]]) -> list[dict]:
     return made
 
 
+def add_workshop(nbs: Path) -> None:
+    """The exercises as handed out, and the texts around them, as pages of the site."""
+    (nbs / "workshop").mkdir()
+    pages = {f"{path.stem}.ipynb": read(path) for path in sorted(WORKSHOP.glob("*.ipynb"))}
+    for name, page in TEXTS.items():
+        if (WORKSHOP / f"{name}.md").exists():
+            text = (WORKSHOP / f"{name}.md").read_text(encoding="utf-8")
+            parts = re.split(r"(?m)^(?=## )", text)
+            cells = [
+                {"cell_type": "markdown", "id": f"{page}-{n}", "metadata": {}, "source": part}
+                for n, part in enumerate(parts)
+            ]
+            pages[f"{page}.ipynb"] = {"cells": cells, **BARE}
+    moved = [(r"\]\(\.\./nbs/", "](../")]
+    moved += [(rf"\]\({name}\.md", f"]({page}.ipynb") for name, page in TEXTS.items()]
+    for name, nb in pages.items():
+        for cell in nb["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = changed(joined(cell["source"]), moved)
+        path = nbs / "workshop" / name
+        path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
+
+
 def stage(folder: Path, cfg: dict[str, str]) -> None:
     """Copy settings and notebooks; exported code stays on the page, folded below its documentation."""
     import yaml
@@ -168,6 +195,8 @@ def stage(folder: Path, cfg: dict[str, str]) -> None:
     shutil.copyfile(ROOT / "settings.ini", folder / "settings.ini")
     nbs = folder / cfg["nbs_path"]
     shutil.copytree(NBS, nbs, ignore=shutil.ignore_patterns(".*", "_proc", "_docs", "__pycache__"))
+    if NBS == ROOT / "nbs":
+        add_workshop(nbs)
     last = {"cell_type": "markdown", "id": "last", "metadata": {}, "source": ""}
     page = NBS / "tutorials" / "toys.ipynb"
     played = read(page)["cells"] if page.exists() else []
@@ -176,6 +205,11 @@ def stage(folder: Path, cfg: dict[str, str]) -> None:
         nb = read(path)
         nb["metadata"].pop("widgets", None)
         nb["cells"] = with_toys(nb["cells"], toys)
+        for cell in nb["cells"]:
+            if cell["cell_type"] == "markdown" and path.parent == nbs:
+                cell["source"] = joined(cell["source"]).replace(
+                    "](../workshop/README.md)", "](workshop/start.ipynb)"
+                )
         nb["cells"] = [part for cell in nb["cells"] for part in split_title(cell)]
         nb["cells"].append(last)  # nbdev looks one further
         for cell in nb["cells"]:
