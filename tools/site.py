@@ -697,6 +697,7 @@ def build(site: Path = SITE) -> Path:
         for line in done.warnings:
             if "html-math-method" not in line:
                 print(f"note: {line}")
+        shutil.copytree(NBS / "images", done.out / "images", dirs_exist_ok=True)
         finish(done.out)
         shutil.rmtree(site, ignore_errors=True)
         shutil.copytree(done.out, site)
