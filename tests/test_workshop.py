@@ -127,7 +127,7 @@ def late_claim(low, high, seeds, networks):
 
 WRONG = {  # check -> wrong answers, and a part of the sentence that each gets
     checks.check_dm_loss: [
-        (lambda a, b: ((a - b).mean(0) ** 2).sum(), "must match the size of tensor"),
+        (lambda a, b: ((a - b).mean(0) ** 2).sum(), "axis 0 counts the images"),
         (lambda a, b: loss(a, b).item(), "plain number: .item()"),
         (lambda a, b: loss(a, b).detach(), "no graph"),
         (lambda a, b: 2 * loss(a, b), "2 times what it should be, on all inputs tried"),

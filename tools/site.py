@@ -140,7 +140,7 @@ def folded(source: str) -> str:
 def split_title(cell: dict) -> list[dict]:
     """nbdev reads title and quoted line from the title cell and drops the rest: give the rest its own cell."""
     source = joined(cell["source"])
-    found = re.match(r"\s*# [^\n]+\n+(?:>[^\n]*\n?)+", source)
+    found = re.match(r"\s*# [^\n]+\n+(?:>[^\n]*\n?)*", source)
     if cell["cell_type"] != "markdown" or not found:
         return [cell]
     rest = {**cell, "id": "after-title", "source": source[found.end() :].strip()}
