@@ -676,7 +676,7 @@ def finish(site: Path) -> None:
             )
         text = text.replace(old, new)
     script.write_text(text, encoding="utf-8")
-    entries = json.dumps(index_of(site), ensure_ascii=False).replace("</", "<\\/")
+    entries = json.dumps(index_of(site), ensure_ascii=False).replace("<", "\\u003c")
     search = f"window.siteIndex = {entries};{SEARCH.read_text(encoding='utf-8')}"
     (site / "search.js").write_text(search, encoding="utf-8")
     (site / "search.json").unlink()

@@ -41,6 +41,7 @@ window.siteSearch = (index, query, limit) => {
     if (exact === query.trim().toLowerCase()) score += 60; // the name of a function
     if (all.includes("own") && title.includes("own")) score += 6; // fillers decide between equals
     score += (words.length > 1 ? 1 : 2) * (entry.section ? 0 : 2); // the page itself before its sections
+    if (entry.href.startsWith("workshop/") && !words.includes("workshop")) score *= 0.6; // answers before exercises
     scored.push([score * (found / words.length) ** 2, entry]);
   }
   return scored.sort((a, b) => b[0] - a[0]).slice(0, limit).map((pair) => pair[1]);
