@@ -2,7 +2,7 @@
 
     python benchmarks/bench_step.py              # everything, some minutes on 2 cores
     python benchmarks/bench_step.py --quick      # a smoke test with tiny settings
-    python benchmarks/bench_step.py --only sgs   # one group: public, sgs, growth, bfloat16, gradients
+    python benchmarks/bench_step.py --only sgs   # one group: public, sgs, growth, recover, ...
 
 The steps that are compared take turns: one round runs each of them once, in an order that rotates, and the ratio of a round is
 taken inside it, so that a busy machine slows down both sides. What is reported is the median over the rounds, with the
@@ -23,6 +23,7 @@ lowest and the highest. Groups:
 - `posthoc`: a training of the judge with each method of post-hoc domain generalisation against the plain one.
 - `gradients`: gradient matching (DC) beside DM, alone and with SGS on three domains, and by autograd over the table of
   losses, without the pass that the domains share.
+- `recover`: steps of SRe2L and of G-VBSM (one teacher), whole, against forward and backward pass of the same teacher alone.
 
 The images are random numbers: the time of a step does not depend on what is on them.
 """
@@ -52,10 +53,12 @@ from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
 from dgdd_nb.engine import Engine, EngineSettings, bfloat16_gain, compiled_tail
 from dgdd_nb.gradient_matching import GradientMatching
+from dgdd_nb.inversion import recover
 from dgdd_nb.networks import block_tail, network
 from dgdd_nb.matching import DM, Matcher
 from dgdd_nb.methods import build
 from dgdd_nb.surgery import SGS
+from dgdd_nb.teachers import Teacher, backbone
 from dgdd_nb.train import get_recipe, train
 
 CLASSES = 10
@@ -437,6 +440,36 @@ def posthoc_group(args: argparse.Namespace) -> list[dict[str, object]]:
     return [row("posthoc", case, name, seconds, "plain") for name in steps]
 
 
+def recover_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    rows, few = [], 2 if args.quick else 5  # steps
+    cases = [("convnet-bn", 16, 32), ("convnet-bn", 32, 128), ("resnet18", 32, None)]
+    labels = torch.arange(100) % CLASSES
+    for name, size, width in cases[:1] if args.quick else cases:
+        source = Case(size=size, per_class=12).source(1)
+        net = backbone(name, size, classes=CLASSES, seed=0, width=width)
+        teacher, see = Teacher(net.to(args.device), {"network": name}), source.normalisation()
+        noise = torch.randn(100, 3, size, size, generator=torch.Generator().manual_seed(0))
+        noise, y = noise.to(args.device), labels.to(args.device)
+
+        def plain(net=net, noise=noise, y=y) -> None:
+            for _ in range(few):
+                x = noise.clone().requires_grad_()
+                torch.nn.functional.cross_entropy(net(x), y).backward()
+
+        def made(**how) -> Step:
+            given = [teacher], labels, see  # noqa: B023
+            how |= {"steps": few, "batch": 100, "device": args.device}
+            return lambda: recover(*given, **how)
+
+        steps = {"plain": plain, "SRe2L": made()}
+        steps["G-VBSM"] = made(real=source.images, momentum=0.8, drop=0.4, dense=1.0, together=True)
+        seconds = measure(steps, args.rounds, args.device, warm_up=1)
+        wide = f", width {width}" if width else ""
+        case = f"{few} steps, {name}, 100 images of {size}x{size}{wide}"
+        rows += [row("recover", case, step, seconds, "plain") for step in steps]
+    return rows
+
+
 # ---- results ----
 
 SHOWN = ["case", "step", "seconds", "ratio", "lowest", "highest", "meaning", "arithmetic"]
@@ -494,7 +527,7 @@ def markdown(rows: list[dict[str, object]]) -> str:
 
 GROUPS = {"public": public_group, "sgs": sgs_group, "growth": growth_group}
 GROUPS |= {"bfloat16": bfloat16_group, "objectives": objectives_group, "posthoc": posthoc_group}
-GROUPS["gradients"] = gradients_group
+GROUPS |= {"gradients": gradients_group, "recover": recover_group}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,6 +16,7 @@ _MODULES = {  # module -> the names of it that stand here
     "distilled": ("DistilledSet", "ready_set"),
     "folders": ("from_folder",),
     "check": ("check",),
+    "hub": ("from_dataset",),
     "matching": ("DM", "Objective", "Matcher"),
     "domain_gradients": ("domain_gradients",),
     "resultant": ("resultant_length", "null_level"),

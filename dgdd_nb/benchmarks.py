@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from torch import Tensor
 
 from .data import MultiDomain, number_of, unknown_name
 from .files import derive_seed, read_text, user_path
-from .folders import Listing, from_folder, is_picture, name_problems, read_image, subfolders
+from .folders import Listing, from_folder, is_picture, library_form, name_problems
+from .folders import read_image, subfolders
 from .mini_digits import draw_domain, photographs
 
 # %% auto #0
-__all__ = ['BENCHMARKS', 'read', 'torchvision_digits']
+__all__ = ['HUB_COPIES', 'BENCHMARKS', 'read', 'torchvision_digits']
 
 # %% ../nbs/08_benchmarks.ipynb #70ad4ae9
 @dataclass(frozen=True, eq=False)
@@ -120,6 +122,7 @@ def _benchmark(name: str, size: int, text: str, classes: list[str], total: int =
     return Benchmark(name, size, counts, names, classes, labels, total or sum(counts.values()))
 
 
+HUB_COPIES = {"pacs": "flwrlabs/pacs", "office_home": "flwrlabs/office-home"}
 BENCHMARKS = {name: _benchmark(name, *facts) for name, facts in _FACTS.items()}
 
 # %% ../nbs/08_benchmarks.ipynb #553bb461
@@ -190,7 +193,7 @@ def _compare_counts(benchmark: Benchmark, listing: Listing) -> None:
 # %% ../nbs/08_benchmarks.ipynb #14355bcf
 def read(
     name: str,  # a key of `BENCHMARKS`
-    root: str | Path,  # the folder with the domains, or one near it
+    root: str | Path | None = None,  # the folder with the domains, or one near it; None: the hub's
     size: int | tuple[int, int] | None = None,  # resize to this; None: the size of the benchmark
     *,
     domains: Sequence[str] | None = None,  # which, in this order; None: all published ones
@@ -207,6 +210,16 @@ def read(
         raise ValueError(f"lists is for pacs, every is for core50; leave them out for {name}.")
     if every < 1:
         raise ValueError(f"every keeps each n-th frame, so it must be at least 1, not {every}.")
+    if root is None and name not in HUB_COPIES:
+        raise ValueError(f"No copy of {name} on the hub is known here: name its folder in root.")
+    root = f"hf:{HUB_COPIES[name]}" if root is None else root
+    if library_form(root):
+        if lists or every != 1:
+            raise ValueError("lists and every are for folders of pictures; leave them out.")
+        read_place = resolve_name("dgdd_nb.hub:read_place")
+        own = {"domains": domains, "benchmark": benchmark}
+        side = size or benchmark.size
+        return read_place(root, side, workers=workers, cache=cache, quiet=quiet, **own)
     domains = [domains] if isinstance(domains, str) else domains
     listing = list_benchmark(benchmark, user_path(root), domains, lists, every)
     for sentence in name_problems(listing, spelling=False):

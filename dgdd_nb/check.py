@@ -12,13 +12,22 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 from .benchmarks import BENCHMARKS, list_benchmark
 from .data import number_of, whole_number
 from .files import user_path
 from .folders import Listing, by_number, decoder_errors, fault_of, is_picture, list_images
-from .folders import name_problems, passed_over, split_of, subfolders, threads, to_rgb
+from dgdd_nb.folders import (
+    library_form,
+    name_problems,
+    passed_over,
+    split_of,
+    subfolders,
+    threads,
+    to_rgb,
+)
 
 # %% auto #0
 __all__ = ['Report', 'check']
@@ -35,12 +44,12 @@ class _Look(NamedTuple):
     fault: str = ""  # why it cannot be read, and what to do
 
 
-def _look(path: Path) -> _Look:
-    "Read and decode one file."
+def look_at(source: Path | bytes) -> _Look:
+    "Read and decode one file, or the bytes of one."
     from PIL import Image, ImageChops
 
     try:
-        data = path.read_bytes()
+        data = source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:  # a link to nowhere, no permission
         return _Look(b"", None, fault=fault_of(error))
     digest, size = hashlib.blake2b(data, digest_size=16).digest(), None
@@ -67,6 +76,7 @@ class Report:
     looks: dict[Path, _Look] = field(default_factory=dict)  # what opening them showed
     problems: list[str] = field(default_factory=list)  # what must be repaired, and how
     notes: list[str] = field(default_factory=list)  # what one should know
+    form: str = ""  # how the images are kept, if not as files in folders
 
     ok = property(lambda self: not self.problems, doc="Nothing has to be repaired.")
     domains = property(lambda self: self.listing.names("domain"), doc="Names of the domains.")
@@ -84,6 +94,8 @@ class Report:
     def layout(self) -> str:
         "For instance domain/class."
         rows, base = self.listing.rows, self.listing.root
+        if self.form:
+            return self.form
         if rows and "core50" in (self.name or ""):
             return "session/object"
         if not rows:
@@ -305,9 +317,15 @@ def _list(report: Report) -> None:
     advice = "fetch the whole set, or say that yours is only some of it"
     report.problems += [f"{text}; {advice}." for text in report.listing.counts]
 
+# %% ../nbs/09_check.ipynb #1a144c6c
+def finish(report: Report) -> None:
+    "Add what names, pictures and copies show."
+    for about in (_about_names, _about_files, _about_copies):
+        about(report)
+
 # %% ../nbs/09_check.ipynb #1a144c6a
 def check(
-    root: str | Path,  # a folder of images, or one near it
+    root: str | Path,  # a folder of images, or one near it; or hf:OWNER/NAME
     name: str | None = None,  # a key of `dgdd_nb.benchmarks.BENCHMARKS`; None: guess
     *,
     most: int = 20_000,  # open at most so many files, evenly chosen
@@ -317,6 +335,8 @@ def check(
     "Look through a folder of images and say what was found and what to do; nothing is changed."
     from joblib import Parallel, delayed
 
+    if library_form(root):
+        return resolve_name("dgdd_nb.hub:check_place")(root, name, most, workers, quiet)
     root = user_path(root)
     if root.is_file():
         raise NotADirectoryError(
@@ -332,14 +352,15 @@ def check(
     n = min(len(paths), whole_number("most", most, 0))
     chosen = [paths[i * len(paths) // n] for i in range(n)]
     opened = Parallel(n_jobs=threads(workers), backend="threading", batch_size=100)
-    report.looks = dict(zip(chosen, opened(delayed(_look)(path) for path in chosen)))
+    report.looks = dict(zip(chosen, opened(delayed(look_at)(path) for path in chosen)))
     if n < len(paths):
         report.notes.append(
             f"Opened {n:,} of {len(paths):,} files; to open all, in Python: "
             f"check(root, most={len(paths)})."
         )
-    for about in (_about_names, _about_files, _about_copies, _about_strays) if paths else ():
-        about(report)
+    if paths:
+        finish(report)
+        _about_strays(report)
     if not quiet:
         print(report)
     return report

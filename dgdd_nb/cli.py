@@ -33,6 +33,9 @@ _SHELL = {  # what the library says -> as one types it here
     r"\bsurgery=None\b": "--method DM",
     r" \(in a study file: size = 64 under \[data\]\)": "",
     r"(choose|name) another (folder|file)\b(?! with)": "choose another folder with --out",
+    r"(name (?:its column|one|another) in (?:image|label|domain)=)\.\.\.": r"read it in Python, and "
+    r"\1... of from_dataset",
+    r"leave that split out with split=\.\.\., or those rows": "leave those rows out",
     r"leave it out, or add images": "name the others with --classes, or add images",
 }
 _MEMORY = re.compile("not enough memory|out of memory|can't allocate|cannot allocate", re.I)
@@ -159,7 +162,11 @@ def side_of(text: str | int | None) -> int | tuple[int, int] | None:
 
 # %% ../nbs/61_cli.ipynb #60292431
 OPTIONS = {  # name, or "command name": type, default (...: an argument), help, its name in the shell
-    "data": (str, "mini-digits", "mini-digits, a folder, or READER:FOLDER such as pacs:data/PACS"),
+    "data": (
+        str,
+        "mini-digits",
+        "mini-digits, a folder, hf:OWNER/NAME, or READER:FOLDER such as pacs:data/PACS",
+    ),
     "evaluate data": (str, None, "as for dgdd distill [default: what the set was made from]"),
     "compare data": (str, ..., "as --data of dgdd distill", "FOLDER"),
     "size": (str, None, "pixels: 32, or 24x32 (height x width) [default: as they are]"),
@@ -181,6 +188,8 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     ),
     "ipc": (int, 10, "synthetic images per class"),
     "steps": (int, 300, "distillation steps"),
+    "distill steps": (int, None, "distillation steps [default: 300, or those of the budget]"),
+    "budget": (str, None, "paper: the steps and sizes of the paper [default: for a laptop]"),
     "lr": (float, None, "learning rate of the images [default: that of the library]"),
     "momentum": (float, None, "of the images' optimiser [default: that of the library]"),
     "init": (str, None, "where images start: uniform over domains, random, noise"),
@@ -229,7 +238,28 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "results": (Path, ..., "a folder written by dgdd run or compare"),
     "study": (Path, ..., "a study in TOML or JSON; it is code: trust it like a script"),
     "packed": (Path, ..., "file to write, ending in .jsonl", "FILE"),
-    "root": (Path, ..., "a folder of images", "FOLDER"),
+    "to": (str, None, "where to publish: OWNER/NAME on the Hugging Face hub"),
+    "licence": (
+        str,
+        None,
+        "such as cc-by-4.0; bound by that of the source pictures, never guessed",
+    ),
+    "public": (bool, False, "for everybody to see [default: for you alone]", "--public"),
+    "publish dry_run": (bool, False, "write what would be sent, and send nothing", "--dry-run"),
+    "publish out": (Path, None, "folder for --dry-run [default: to-publish in FOLDER]"),
+    "released": (
+        Path,
+        ...,
+        "a .pt file, a folder with images_best.pt, pictures in class folders",
+        "FILE",
+    ),
+    "labels": (Path, None, "a .pt file of labels [default: in the same file, or beside it]"),
+    "normalisation": (str, None, "cifar10, svhn, imagenet, ... [default: by the name of the file]"),
+    "values": (str, None, "normalised, 0..1 or 0..255 [default: by their range, else asked]"),
+    "import classes": (str, None, "their names, commas between [default: known ones, or numbers]"),
+    "import out": (Path, Path("imported"), "folder for the set"),
+    "dc_file": (Path, ..., "file to write, such as res_DM_MINE_ConvNet_10ipc.pt", "FILE"),
+    "root": (str, ..., "a folder of images, or hf:OWNER/NAME", "FOLDER"),
     "folder": (Path, ..., "where to put them"),
 }
 _LEAST = {"steps": 0, "seed": None}  # of whole numbers; all others: 1
@@ -238,10 +268,11 @@ _MOST |= {"ipc": 10_000, "width": 10_000, "depth": 100, "pseudo_domains": 1000}
 _MOST |= {"train": 20_000, "demo size": 256, "seed": 10**15}  # all others: a billion
 THEMES = {  # of the help
     "Images": "data size domains classes target source pseudo_domains train benchmark",
-    "Methods": "method methods ipc steps lr momentum init alpha beta real_batch seed seeds set",
+    "Methods": "method methods ipc budget steps lr momentum init alpha beta real_batch seed seeds set",
     "Networks": "network width depth augment recipe networks",
     "Where and how": "device workers jobs backend address resume replace dry_run",
-    "Files and display": "config out per_class baseline form csv over force",
+    "Files and display": "config out to licence public labels normalisation values per_class baseline form "
+    "csv over force",
 }
 
 
@@ -320,7 +351,10 @@ def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
 # %% ../nbs/61_cli.ipynb #0bcc65aa
 def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
     "What `--data` means, as a plug of a study."
+    from dgdd_nb.benchmarks import HUB_COPIES
     from dgdd_nb.files import user_path
+    from dgdd_nb.folders import library_form
+    from dgdd_nb.hub import pinned
     from dgdd_nb.methods import PARTS
 
     name, _, root = data.partition(":")
@@ -330,13 +364,18 @@ def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
         if isinstance(size, tuple) or (size or 16) > 256:
             raise ValueError("mini-digits are square, of 8 to 256 pixels: write --size 16.")
         return {"name": "mini_digits", "size": 16, **plug}
+    if name in HUB_COPIES and not root and not user_path(data).exists():  # "pacs" alone
+        root = f"hf:{HUB_COPIES[name]}"
     if root and name in PARTS:
-        return {"name": name, "root": str(user_path(root).resolve()), **plug}
-    if not data.strip() or not user_path(data).is_dir():
+        place = pinned(root) if library_form(root) else str(user_path(root).resolve())
+        return {"name": name, "root": place, **plug}
+    on_hub = library_form(data) in ("hf", "parquet")
+    if not data.strip() or not (on_hub or user_path(data).is_dir()):
         raise FileNotFoundError(
-            f"There is no folder {data}: name one, or mini-digits, or READER:FOLDER."
+            f"There is no folder {data}: name one, or mini-digits, READER:FOLDER, hf:OWNER/NAME."
         )
-    plug |= {"name": "from_folder", "root": str(user_path(data).resolve()), "quiet": True}
+    place = pinned(data) if on_hub else str(user_path(data).resolve())
+    plug |= {"name": "from_folder", "root": place, "quiet": True}
     return plug if domains is None else {**plug, "domains": listed(domains)}
 
 
@@ -461,7 +500,7 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
 
 @command(
     "distill",
-    "data size domains classes target source pseudo_domains method ipc steps lr momentum init "
+    "data size domains classes target source pseudo_domains method ipc budget steps lr momentum init "
     "alpha beta real_batch augment set network width depth seed device out resume replace dry_run config",
     "--target photo --ipc 5 --out mine",
 )
@@ -472,12 +511,16 @@ def distill_command(out: Path, **asked: Any) -> None:
     from functools import partial
 
     from dgdd_nb.augment import strategy_for
-    from dgdd_nb.distill import estimate
+    from dgdd_nb.data import number_of
+    from dgdd_nb.distill import BUDGETS, estimate
     from dgdd_nb.engine import EngineSettings
     from dgdd_nb.files import write_json
     from dgdd_nb.methods import METHODS, Work, build, distilled, distils, make_set, resolve
     from dgdd_nb.pseudo_domains import pseudo_domains
 
+    number_of("budget", asked["budget"] or "default", list(BUDGETS))
+    budget = BUDGETS[asked["budget"] or "default"]
+    asked["steps"] = budget["steps"] if asked["steps"] is None else asked["steps"]
     method = {name.lower(): name for name in METHODS}.get(asked["method"].lower(), asked["method"])
     images = images_of(asked["data"], asked["size"], asked["domains"], asked["classes"])
     task = task_of(images, asked["data"], asked["target"], asked["source"])
@@ -507,9 +550,9 @@ def distill_command(out: Path, **asked: Any) -> None:
     )
     if function is distilled:
         parts = build(preset.get("matcher", "DM")), surgery and build(surgery)
-        options = {**given("network steps"), **own, **options}
-        engine = {f.name for f in fields(EngineSettings)}
-        size = {name: options[name] for name in (*engine, "steps") if name in options}
+        options = {**given("network budget steps"), **own, **options}
+        engine, planned = {f.name for f in fields(EngineSettings)}, budget | options
+        size = {name: planned[name] for name in (*engine, "steps") if name in planned}
         where = size.pop("device", asked["device"])
         plan = partial(estimate, learn, *parts, ipc=asked["ipc"], device=where, **size)
         _fits(plan(measure=0).memory, where)
@@ -541,11 +584,9 @@ def distill_command(out: Path, **asked: Any) -> None:
 # %% ../nbs/61_cli.ipynb #507f16a6
 def lasting(data: str) -> str:
     "What `--data` says, with a path that is right from every folder."
-    from dgdd_nb.files import user_path
-
-    root = plug_of(data, None).get("root")
-    before = data.partition(":")[0] + ":"
-    return data if root is None else before * (not user_path(data).is_dir()) + root
+    plug = plug_of(data, None)
+    root, own = plug.get("root"), plug["name"] != "from_folder"
+    return data if root is None else f"{plug['name']}:" * own + root
 
 
 def _fits(memory: int, device: str) -> None:
@@ -686,6 +727,81 @@ def show_command(made: Path, per_class: int, out: Path | None) -> None:
     known = made.recipe | {key: known[key] for key in ("method", "target") if key in known}
     lines = [f"{key}: {value}" for key, value in known.items() if key not in ("place", "data")]
     typer.echo("\n".join([repr(made), *lines, f"Picture: {path}"]))
+
+# %% ../nbs/61_cli.ipynb #0c438944
+def told(known: dict[str, Any]) -> str | None:
+    "The command that made a set, without what only this machine knows."
+    import shlex
+
+    if "data" not in known:
+        return None
+    hidden = "out", "resume", "replace", "device"
+    words = ["dgdd", "distill"]
+    for key, value in known.items():
+        if key in hidden or value in (None, [], False):
+            continue
+        if (
+            key == "data"
+            and ("/" in str(value) or os.sep in str(value))
+            and "hf:" not in str(value)
+        ):
+            value = Path(value).name
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{key.replace('_', '-')}", shlex.quote(str(one))]
+    return " ".join(words)
+
+
+@command(
+    "publish",
+    "made to licence public dry_run out",
+    "mine --to me/digits --licence cc-by-4.0 --dry-run",
+)
+def publish_command(
+    made: Path, to: str | None, licence: str | None, public: bool, dry_run: bool, out: Path | None
+) -> None:
+    "Send a saved set to the Hugging Face hub, with pictures, scores and how it was made."
+    import pandas as pd
+
+    from dgdd_nb.distilled import DistilledSet
+
+    if to is None:
+        raise ValueError("Say where to publish: --to OWNER/NAME.")
+    folder = (out or made / "to-publish") if dry_run else None
+    known, scores = origin(made), made / "scores.csv"
+    hub = str(known.get("data", "")).rpartition("hf:")
+    where = DistilledSet.load(made).publish(
+        to,
+        licence=licence,
+        private=not public,
+        data=hub[2] if hub[1] else None,
+        scores=pd.read_csv(scores, keep_default_na=False) if scores.exists() else None,
+        command=told(known),
+        folder=folder,
+    )
+    typer.echo(f"Nothing was sent; it is all in {where}" if dry_run else f"Published: {where}")
+
+
+@command(
+    "import", "released labels normalisation values classes out", "res_DM_CIFAR10_ConvNet_10ipc.pt"
+)
+def import_command(released: Path, classes: str | None, out: Path, **how: Any) -> None:
+    "Read a set that other authors released, and save it like one of ours; no code is run."
+    from dgdd_nb.distilled import DistilledSet
+
+    names = None if classes is None else listed(classes)
+    made = DistilledSet.from_files(released, classes=names, **how)
+    if (out / "distill.json").exists():
+        raise ValueError(f"{out} holds a set of dgdd distill: choose another folder with --out.")
+    made.save(out)
+    typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out} --data DATA --target DOMAIN")
+
+
+@command("export", "made dc_file", "mine res_DM_MINE_ConvNet_10ipc.pt")
+def export_command(made: Path, dc_file: Path) -> None:
+    "Write a saved set as the file that scripts of the DC family read."
+    from dgdd_nb.distilled import DistilledSet
+
+    typer.echo(f"{DistilledSet.load(made).export(dc_file)} written")
 
 # %% ../nbs/61_cli.ipynb #b898cf19
 def with_settings(how: dict[str, Any]) -> dict[str, Any]:
@@ -846,7 +962,7 @@ def plot_command(results: Path, over: str | None, out: Path | None) -> None:
 
 # %% ../nbs/61_cli.ipynb #a468abf6
 @command("check", "root benchmark", "data/PACS --benchmark pacs")
-def check_command(root: Path, benchmark: str | None) -> None:
+def check_command(root: str, benchmark: str | None) -> None:
     "Look through a folder of images: domains, classes, counts, and what is wrong with them."
     from dgdd_nb.check import check
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -253,6 +254,17 @@ class DistilledSet:
         "What training needs, uncompressed: images, labels and the transfer network."
         return sum(x.nbytes for x in (self.images, self.labels, *(self.transfer or {}).values()))
 
+    @property
+    def stored_bytes(self) -> int:
+        "What has to be kept: 8 bits a pixel value and class, 32 a soft label, all networks."
+        labels = self.labels.numel() * (4 if self.soft else 1)
+        return self.images.numel() + labels + sum(x.nbytes for x in (self.transfer or {}).values())
+
+    def condensation(self, source: MultiDomain) -> float:
+        "Condensation ratio: stored bytes in per cent of those of the real images and their labels."
+        source = source_of(source)
+        return 100 * self.stored_bytes / (source.images.numel() + len(source))
+
     def counts(self) -> Tensor:
         "Stored images per domain and class, int64 (K, C); those without a domain are left out."
         tagged = self.domains >= 0
@@ -365,7 +377,10 @@ class DistilledSet:
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> DistilledSet:
-        "Read what `save` wrote; damaged or foreign sets are named (ValueError)."
+        "Read what `save` or `publish` wrote, from a folder or hf:OWNER/NAME@REVISION (ValueError)."
+        if str(folder).startswith("hf:"):
+            pinned, fetch = (resolve_name(f"dgdd_nb.hub:{name}") for name in ("pinned", "fetch"))
+            folder = fetch(pinned(folder), "distilled.safetensors")
         path = user_path(folder)
         if path.suffix != ".safetensors":
             path = path / "distilled.safetensors"
@@ -387,6 +402,19 @@ class DistilledSet:
             return cls(**found[""], **facts, transfer=found["transfer"] or None)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is no whole set: make it anew. {error}") from None
+
+    def publish(self, to: str, **options: Any) -> str:
+        "Send the set to OWNER/NAME on the Hugging Face hub; options as of `sharing.publish`."
+        return resolve_name("dgdd_nb.sharing:publish")(self, to, **options)
+
+    @classmethod
+    def from_files(cls, path: str | Path, **options: Any) -> DistilledSet:
+        "A set that other authors released; options as of `sharing.from_files`."
+        return resolve_name("dgdd_nb.sharing:from_files")(path, **options)
+
+    def export(self, path: str | Path) -> Path:
+        "Write the layout that scripts of the DC family read, see `sharing.export`."
+        return resolve_name("dgdd_nb.sharing:export")(self, path)
 
 # %% ../nbs/06_distilled.ipynb #ebbe1005
 def file_names(names: Sequence[str]) -> list[str]:

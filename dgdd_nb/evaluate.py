@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .augment import strategy_for
 from dgdd_nb.data import (
@@ -33,7 +33,8 @@ from .distilled import DistilledSet, source_of
 from .files import derive_seed, follow_parent, pick_device, start_workers
 from .networks import chosen_size, plain_torch
 from .networks import network as build_network
-from .train import PLUGS, Diverged, Recipe, get_recipe, make_plug, predict, train, with_plugs
+from .train import PLUGS, Chain, Diverged, Recipe, get_recipe, make_plug, parts_of, predict
+from .train import train, with_plugs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -79,22 +80,42 @@ class Scores:
 
     __repr__ = __str__
 
+# %% ../nbs/21_evaluate.ipynb #chainparts
+def transfer_parts(made: DistilledSet) -> dict[str, dict[str, Tensor]]:
+    "The states of the transforms that a set brings along, by name; several names are joined by +."
+    names = made.transfer_name.split("+") if made.transfer else []
+    if len(names) < 2:
+        return {name: dict(made.transfer or {}) for name in names}
+    found: dict[str, dict] = {name: {} for name in names}
+    for key, x in (made.transfer or {}).items():
+        name, _, rest = key.partition("/")
+        found.setdefault(name, {})[rest] = x
+    return found
+
+
+def with_part(made: DistilledSet, name: str, state: Mapping, **options: Any) -> DistilledSet:
+    "The set with one more transform at the end of its chain, in the place of one of this name."
+    parts = {k: v for k, v in transfer_parts(made).items() if k != name} | {name: dict(state)}
+    single = len(parts) == 1
+    flat = {k if single else f"{n}/{k}": x for n, part in parts.items() for k, x in part.items()}
+    settings = {k: v for k, v in made.recipe.get("transfer", {}).items() if k in parts}
+    recipe = made.recipe | {"transfer": settings | {name: options}}
+    return replace(made, transfer=flat, transfer_name="+".join(parts), recipe=recipe)
+
+
+def transform_of(made: DistilledSet) -> Chain:
+    "The transforms that a set brings along, with the settings that its recipe keeps for them."
+    made_of, settings = [], made.recipe.get("transfer", {})
+    for name, state in transfer_parts(made).items():
+        if name not in PLUGS["transform"]:  # a file must not choose what is imported
+            words = f"needs the transform {name!r}: import what adds it to PLUGS"
+            raise ValueError(f"The set {words}.")
+        made_of.append(
+            make_plug("transform", {**settings.get(name, {}), "name": name, "state": state})
+        )
+    return Chain(*made_of)
+
 # %% ../nbs/21_evaluate.ipynb #8e3ab876
-def _with_transfer(made: DistilledSet, recipe: Recipe) -> Recipe:
-    "The recipe whose transform begins with the transfer network of a set."
-    if made.transfer_name not in PLUGS["transform"]:  # a file must not choose what is imported
-        name = made.transfer_name
-        raise ValueError(f"The set needs the transform {name!r}: import what adds it to PLUGS.")
-    own = make_plug("transform", {"name": made.transfer_name, "state": made.transfer})
-    then = recipe.transform
-
-    def both(batch: Batch, net: nn.Module, dice: torch.Generator) -> Batch:
-        return then(own(batch, net, dice), net, dice)
-
-    vars(both).update({k: getattr(then, k) for k in ("loss", "hook") if hasattr(then, k)})
-    return replace(recipe, transform=both if then else own)
-
-
 def _seeds(given: Any) -> tuple[int, ...]:
     "Seeds of networks: so many, or these; whole numbers of any type (TypeError, ValueError)."
     try:
@@ -155,7 +176,8 @@ def evaluate(
     recipe = replace(recipe, augment=strategy_for(recipe.augment, train_set.classes))
     ready = with_plugs(recipe, loss, transform, hooks)  # here, so that workers need no registry
     if distilled and train_set.transfer:
-        ready = _with_transfer(train_set, ready)
+        chain = (transform_of(train_set), *parts_of(ready.transform))
+        ready = replace(ready, transform=Chain(*chain))
     see = train_set.normalisation if distilled else train_set.normalisation()
     x = train_set.decoded() if distilled else train_set  # uint8 is normalised batch by batch
     data = Batch(x.images, x.labels, x.domains, x.K, x.C).to(where)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 import json
 import os
 import re
@@ -14,10 +15,13 @@ import struct
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,25 +89,32 @@ def fault_of(error: Exception) -> str:
         return f"cannot be opened ({error.strerror}); check the path and its permissions"
     return "cannot be read as an image; fetch it again, convert it to PNG, or move it away"
 
+# %% ../nbs/07_folders.ipynb #e7f0d1c6
+def upright_rgb(source: Any, name: object, size: tuple[int, int] | None = None) -> np.ndarray:
+    "The same from a path, bytes or a Pillow image; `name` is what an error calls it."
+    from PIL import Image, ImageOps
+
+    source = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        opened = nullcontext(source) if isinstance(source, Image.Image) else Image.open(source)
+        with opened as picture:
+            picture = to_rgb(ImageOps.exif_transpose(picture))
+    except decoder_errors() as error:
+        raise OSError(f"{name} {fault_of(error)}.") from error
+    if size is not None and picture.size != size[::-1]:
+        picture = picture.resize(size[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(picture).transpose(2, 0, 1)
+
 # %% ../nbs/07_folders.ipynb #e7f0d1c5
 def read_image(
     path: str | Path,  # the file
     size: tuple[int, int] | None = None,  # height and width to resize to; None: as it is
 ) -> np.ndarray:  # uint8, shape (3, H, W)
     "One image as RGB, the right way up; `OSError`: what is wrong with it."
-    from PIL import Image, ImageOps
-
     path = user_path(path)
     if path.exists() and not path.is_file():  # a pipe would never end
         raise OSError(f"{path} is no file; name a picture.")
-    try:
-        with Image.open(path) as picture:
-            picture = to_rgb(ImageOps.exif_transpose(picture))
-    except decoder_errors() as error:
-        raise OSError(f"{path} {fault_of(error)}.") from error
-    if size is not None and picture.size != size[::-1]:
-        picture = picture.resize(size[::-1], Image.Resampling.LANCZOS)
-    return np.asarray(picture).transpose(2, 0, 1)
+    return upright_rgb(path, path, size)
 
 # %% ../nbs/07_folders.ipynb #7ab05dd2
 IMAGE_TYPES = tuple(
@@ -276,41 +287,72 @@ class Listing:
         return [p for p in SPLIT_NAMES if p in found] + [p for p in found if p not in SPLIT_NAMES]
 
 # %% ../nbs/07_folders.ipynb #dc6a03d2
-def _decode(paths: Sequence[Path], size: tuple[int, int] | None, workers: int) -> Tensor:
-    "All files in one tensor uint8 (N, 3, H, W); what cannot be used is named (`OSError`)."
+def decode_all(
+    pictures: Iterable[Any], size: tuple[int, int] | None, workers: int, count: int | None = None
+) -> Tensor:
+    "All files, or pairs (name, bytes or picture), in one tensor uint8 (N, 3, H, W) (`OSError`)."
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    height, width = size or read_image(paths[0]).shape[1:]
-    images, odd = np.empty((len(paths), 3, height, width), dtype=np.uint8), []
+    count = len(pictures) if isinstance(pictures, Sequence) else count
+    pictures, store, odd, step = iter(pictures), [], [], count or 1024  # of unknown: bit by bit
+    failed: list[Exception] = []  # of the pictures' own iterator; in joblib it would wait for good
+
+    def pixels(one: Any, size: tuple[int, int] | None) -> np.ndarray:
+        return (
+            upright_rgb(one[1], one[0], size) if isinstance(one, tuple) else read_image(one, size)
+        )
+
+    name_of = lambda one: one[0] if isinstance(one, tuple) else one  # noqa: E731
+    first = next(pictures)
+    height, width = size or pixels(first, size).shape[1:]
     flat = f" at {height}x{width} pixels; look at it, and move it away or choose another size."
 
-    def fill(i: int) -> str:
+    def places() -> Iterator[tuple[int, Any]]:
+        try:
+            for i, one in enumerate(chain([first], pictures)):
+                if i % step == 0:
+                    store.append(np.empty((step, 3, height, width), dtype=np.uint8))
+                yield i, one
+        except Exception as error:
+            failed.append(error)
+
+    def fill(i: int, one: Any) -> str:
         if odd:  # a size is needed: nothing more is decoded
             return ""
         try:
-            image = read_image(paths[i], size)
+            image = pixels(one, size)
         except OSError as error:
             return str(error)
-        if image.shape != images[i].shape:
-            odd.append(f"{image.shape[1]}x{image.shape[2]} ({paths[i]})")
+        if image.shape[1:] != (height, width):
+            odd.append(f"{image.shape[1]}x{image.shape[2]} ({name_of(one)})")
             return ""
-        images[i] = image
-        if np.ptp(image, (1, 2)).any():
-            return ""
-        return f"{paths[i]} is one flat colour{flat}"
+        held = store[i // step][i % step]
+        held[:] = image
+        return (
+            ""
+            if np.ptp(held.reshape(3, -1), 1).any()
+            else f"{name_of(one)} is one flat colour{flat}"
+        )
 
-    every = tqdm(range(len(paths)), "decoding images", disable=None, leave=False)  # in a terminal
+    every = tqdm(places(), "decoding images", count, disable=None, leave=False)  # in a terminal
     threads = Parallel(n_jobs=workers, backend="threading")  # processes would fill their own copy
-    wrong = [said for said in threads(delayed(fill)(i) for i in every) if said]
+    said = threads(delayed(fill)(i, one) for i, one in every)
+    wrong = [text for text in said if text]
+    if failed:
+        raise failed[0]
     if wrong:
         more = f" (and {len(wrong) - 1} more cannot be used)" if len(wrong) > 1 else ""
         raise OSError(wrong[0].rstrip(".") + more + ".")
     if odd:
         raise ValueError(
-            f"The images have different sizes, such as {height}x{width} ({paths[0]}) and {odd[0]}; "
-            "pass size=64, for instance (in a study file: size = 64 under [data])."
+            f"The images have different sizes, such as {height}x{width} ({name_of(first)}) and "
+            f"{odd[0]}; pass size=64, for instance (in a study file: size = 64 under [data])."
         )
+    images = store[0] if count else np.empty((len(said), *store[0].shape[1:]), dtype=np.uint8)
+    for start in () if count else range(0, len(said), step):  # each piece goes once it is copied
+        piece = store.pop(0)[: len(said) - start]
+        images[start : start + len(piece)] = piece
     return torch.from_numpy(images)
 
 # %% ../nbs/07_folders.ipynb #dd8f7aa1
@@ -381,28 +423,10 @@ def _cached(
 ) -> Tensor:
     "Images uint8 (N, 3, H, W), decoded once: later calls open them, unless a file has changed."
     if cache is False:
-        return _decode(paths, size, workers)
+        return decode_all(paths, size, workers)
     named = size or _first_size(paths[0])  # one place, whether the size is given or found
-    folder, (key, place) = _cache_folder(cache), _stamp(listing, paths, named)
-    file = folder / f"dgdd-{place}.pixels"
-    images = _open_kept(file, key, size)
-    if images is None:
-        images = _decode(paths, size, workers)
-        card = {"key": key, "shape": [*images.shape], "check": _fingerprint(images.numpy())}
-        card["native"] = size is None
-        try:
-            if _stamp(listing, paths, named)[0] == key:  # else a file changed meanwhile
-                with replace_atomically(file) as temporary, temporary.open("wb") as out:
-                    out.write(json.dumps(card).encode() + b"\n")
-                    out.write(images.numpy())
-        except OSError as error:
-            reason = getattr(error.__cause__ or error, "strerror", None) or error
-            warnings.warn(
-                f"The decoded images could not be kept in {folder} ({reason}), so the next start "
-                "decodes them again; name another folder in DGDD_CACHE, or say cache=False.",
-                stacklevel=2,
-            )
-    return images
+    stamp = partial(_stamp, listing, paths, named)
+    return keep_pixels(stamp, size, cache, lambda: decode_all(paths, size, workers))
 
 
 def clear_cache(
@@ -417,6 +441,35 @@ def clear_cache(
             path.unlink()
             freed += size
     return freed
+
+# %% ../nbs/07_folders.ipynb #39e9c1e0
+def keep_pixels(
+    stamp: Callable[[], tuple[str, str]],
+    size: tuple[int, int] | None,
+    cache: bool | str | Path,
+    make: Callable[[], Tensor],
+) -> Tensor:
+    "The images of a stamp (key, place): from the cache, else made and put there."
+    folder, (key, place) = _cache_folder(cache), stamp()
+    file = folder / f"dgdd-{place}.pixels"
+    images = _open_kept(file, key, size)
+    if images is None:
+        images = make()
+        card = {"key": key, "shape": [*images.shape], "check": _fingerprint(images.numpy())}
+        card["native"] = size is None
+        try:
+            if stamp()[0] == key:  # else a file changed meanwhile
+                with replace_atomically(file) as temporary, temporary.open("wb") as out:
+                    out.write(json.dumps(card).encode() + b"\n")
+                    out.write(images.numpy())
+        except OSError as error:
+            reason = getattr(error.__cause__ or error, "strerror", None) or error
+            warnings.warn(
+                f"The decoded images could not be kept in {folder} ({reason}), so the next start "
+                "decodes them again; name another folder in DGDD_CACHE, or say cache=False.",
+                stacklevel=3,
+            )
+    return images
 
 # %% ../nbs/07_folders.ipynb #8051faec
 def _advice(root: Path, found: Path) -> str | None:
@@ -663,9 +716,41 @@ def passed_over(root: Path, paths: Sequence[Path]) -> dict[str, list[str]]:
     lost += told("empty", "folder", "folders", "without an image: fill or remove")
     return {"lost": lost, "other": told("other", "path", "paths", "without an image")}
 
+# %% ../nbs/07_folders.ipynb #7203bbc9
+def _names_files(path: Path) -> bool:
+    "Whether a table of metadata says whose row is which file, as the library wants it."
+    if path.suffix == ".parquet":
+        return path.is_file()
+    with suppress(OSError), path.open("rb") as file:
+        return b"file_name" in file.readline(10_000)
+    return False
+
+
+def library_form(root: str | Path) -> str | None:
+    "hf, parquet, arrow, metadata or tar: what the package `datasets` is to read; None: pictures."
+    before, colon, _ = str(root).partition(":")
+    if colon and before in ("hf", "parquet"):
+        return before
+    folder = user_path(root)
+    if not folder.is_dir() or not _is_text(str(folder)):
+        return None
+    with suppress(OSError, ValueError):
+        folders, files = _inside(folder)
+        if {"state.json", "dataset_info.json"} <= {*files} or "dataset_dict.json" in files:
+            return "arrow"
+        halves = [folder / name for name in folders if split_of(name) or name == "data"]
+        tables = [f"metadata.{kind}" for kind in ("csv", "jsonl", "parquet")]
+        if any(_names_files(place / name) for place in (folder, *halves) for name in tables):
+            return "metadata"
+        if len(halves) == len(folders):  # no folder of a domain or class
+            ends = {Path(f).suffix.lower() for x in (folder, *halves) for f in _inside(x)[1]}
+            found = [kind for kind in ("parquet", "tar") if f".{kind}" in ends]
+            return found[0] if found and not ends & {*IMAGE_TYPES} else None
+    return None
+
 # %% ../nbs/07_folders.ipynb #8f536f8b
 def from_folder(
-    root: str | Path | Listing,  # `domain/class/*` or `domain/{train,val}/class/*`; or a listing
+    root: str | Path | Listing,  # `domain/class/*`, `domain/{train,val}/class/*`; a listing; hf:...
     size: int | tuple[int, int] | None = None,  # resize to this side, or (height, width)
     *,
     domains: Sequence[str] | None = None,  # which domains, in this order; None: all
@@ -676,6 +761,10 @@ def from_folder(
     quiet: bool = False,  # do not print what was read
 ) -> MultiDomain:  # uint8 RGB images with their classes, domains, splits and originals
     "Read a data set from a folder of folders (`ValueError`, `OSError`: what is wrong with it)."
+    if not isinstance(root, Listing) and library_form(root):
+        read_place = resolve_name("dgdd_nb.hub:read_place")
+        chosen = {"domains": domains, "classes": classes, "split": split_names}
+        return read_place(root, size, workers=workers, cache=cache, quiet=quiet, **chosen)
     listing = root if isinstance(root, Listing) else list_images(root, domains)
     pair = None if size is None else height_width(size)
     if listing is not root:

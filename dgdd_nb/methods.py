@@ -18,7 +18,7 @@ import torch
 
 from .coresets import by_features, herd, random, spread_out, whole
 from .data import MultiDomain, did_you_mean, number_of, of_kind
-from .distill import distill
+from .distill import BUDGETS, distill
 from .distilled import DistilledSet
 from .engine import EngineSettings
 from .train import Plug
@@ -28,6 +28,7 @@ PARTS = {  # short names of what plugs in
     "mini_digits": "dgdd_nb.mini_digits:mini_digits",
     "torchvision_digits": "dgdd_nb.benchmarks:torchvision_digits",
     "from_folder": "dgdd_nb.folders:from_folder",
+    "from_dataset": "dgdd_nb.hub:from_dataset",
     **{
         name: f"dgdd_nb.benchmarks:{name}"
         for name in "digits_dg pacs core50 core50_hard vlcs office_home terra_incognita".split()
@@ -100,6 +101,7 @@ class Work:
     resume: str = "exact"  # from a checkpoint: "exact", "anyway" (other versions) or "never"
     moved: Callable[[int, int], None] | None = None  # told of (steps done, all steps)
     device: str = "auto"  # where to compute
+    shared: Path | None = None  # folder of what several trials need, such as trained teachers
 
 # %% ../nbs/23_methods.ipynb #m-distilled
 def distilled(
@@ -111,6 +113,7 @@ def distilled(
     matcher: Plug = "DM",
     surgery: Plug | None = None,
     encoders: Plug | Callable | None = None,
+    budget: str = "default",
     **options: Any,
 ) -> DistilledSet:
     "Distillation by parts with names; options that the surgery has go to it, others to `distill`."
@@ -124,13 +127,15 @@ def distilled(
         known += of_it
     for key in options:
         number_of("option of distillation", key, known)
+    number_of("budget", budget, list(BUDGETS))
     if encoders is not None and not callable(encoders):  # `distill` calls it with (build, seed)
         call = later(encoders, None, seed)
         learns = "source" in inspect.signature(call.func).parameters
         encoders = partial(call.func, **call.keywords, **({"source": source} if learns else {}))
     if work.moved is not None:
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
-    options = {"device": work.device, "progress": False, "encoders": encoders, **options}
+    ours = {"device": work.device, "progress": False, "encoders": encoders}
+    options = {**BUDGETS[budget], **ours, **options}
     place = {"checkpoint": work.checkpoint, "resume": work.resume}
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place, **options)
 
@@ -138,6 +143,11 @@ def distilled(
 def distils(function: Callable) -> bool:
     "Whether a method takes steps as `distill` does, and its options; others say `distils = True`."
     return function is distilled or getattr(function, "distils", False)
+
+
+def takes_steps(function: Callable) -> bool:
+    "Whether `steps=0` makes a method short."
+    return distils(function) or "steps" in inspect.signature(function).parameters
 
 
 def everything(source: MultiDomain, ipc: int | None, seed: int, work: Work) -> DistilledSet:
@@ -181,6 +191,17 @@ register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it 
 register("DC+SGS", "DC", surgery="SGS")
 register("MTT", "dgdd_nb.trajectory_matching:mtt")
 register("MTT+SGS", "MTT", surgery="SGS")
+register("relabelled", "dgdd_nb.teachers:relabelled")  # any method, with a teacher's labels
+register("SRe2L", "dgdd_nb.inversion:sre2l")
+register("SRe2L per domain", "SRe2L", per_domain=True)
+_GVBSM = {"lr": 0.1, "momentum": 0.8, "drop": 0.4, "dense": 1.0, "batch": 80, "together": True}
+_GVBSM |= {"convolutions": True, "soft": {"loss": "mse+ce", "pool": "rescaled"}}
+_POOL = ["convnet-bn", {"network": "convnet-bn", "depth": 2}, "mobilenet_v2"]
+register("G-VBSM", "SRe2L", teacher=_POOL, **_GVBSM)
+register("RDED", "dgdd_nb.rded:rded")
+register("RDED balanced", "RDED", balanced=True)  # ours
+register("DTL", "dgdd_nb.transfer:dtl")
+register("DTL + DSM", "DTL", styles="mixed")
 
 # %% ../nbs/23_methods.ipynb #m-resolve
 def resolve(name: str) -> tuple[Callable, dict[str, Any]]:

@@ -34,9 +34,10 @@ import numpy as np
 import torch
 
 from . import __version__, methods
+from .benchmarks import HUB_COPIES
 from .coresets import random
 from .data import MultiDomain, number_of, of_kind, whole_number
-from .distill import differences, distill, fingerprint
+from .distill import BUDGETS, differences, fingerprint
 from .distilled import DistilledSet
 from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, own_task
 from .evaluate import paired_difference, summarise
@@ -57,7 +58,9 @@ from dgdd_nb.files import (
     user_path,
     write_json,
 )
-from .methods import Work, build, distils, find, is_fixed, make_set, resolve
+from .folders import library_form
+from .hub import pinned
+from .methods import Work, build, distils, find, is_fixed, make_set, resolve, takes_steps
 from .networks import network
 from .train import Plug, get_recipe
 
@@ -187,8 +190,19 @@ def data_of(study: Study) -> tuple[MultiDomain, str]:
         root = str(user_path(str(plug["root"])))
         if "$" in root:
             raise ValueError(f"The folder {root} names a variable that is not set: set it first.")
-        plug = {**plug, "root": os.path.abspath(root)}  # an error then says where it looked
+        whole = pinned if library_form(root) else os.path.abspath
+        plug = {**plug, "root": whole(root)}  # an error then says where it looked
     return _data(json.dumps(json_ready([plug, study.domains]), sort_keys=True))
+
+
+def with_revision(study: Study) -> Study:
+    "The study with the hash of its data on the hub, which its records then name."
+    plug = study.data if isinstance(study.data, dict) else {"name": study.data}
+    copy = HUB_COPIES.get(plug.get("name")) if "root" not in plug else None
+    root = f"hf:{copy}" if copy else str(plug.get("root", ""))
+    return (
+        replace(study, data={**plug, "root": pinned(root)}) if library_form(root) == "hf" else study
+    )
 
 
 PAIR = " + "  # between the names of two domains that are left out
@@ -371,7 +385,7 @@ def where_it_ran() -> dict[str, str]:
 
 
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
-    "Make and score one set; checkpoints go to `work`, sets to `sets`; known scores are kept."
+    "Make and score one set; checkpoints go to `work`, sets to `sets`, teachers to `shared`."
     study, folder = trial.study, Path(folder)
     clocks = (time.perf_counter, time.process_time)  # other work on the machine slows the first
     start = [clock() for clock in clocks]
@@ -380,7 +394,7 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
     task, checkpoint = task_of(study, trial.target), folder / "work" / f"{trial.stem}.safetensors"
     resumed, rows = checkpoint.exists(), []
     with _torch_threads(study.threads):
-        made = trial.make(task.source, Work(checkpoint, resume))
+        made = trial.make(task.source, Work(checkpoint, resume, shared=folder / "shared"))
         middle = [clock() for clock in clocks]
         if trial.ipc is not None:
             made.save(folder / "sets" / trial.stem, pictures=False)
@@ -395,6 +409,7 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
     at = zip(("seconds", "cpu"), start, middle, (clock() for clock in clocks))
     spent = {name: {"make": b - a, "score": c - b} for name, a, b, c in at}
     label_bytes = made.labels.numel() * (4 if made.labels.is_floating_point() else 1)
+    label_bytes += sum(x.nbytes for x in (made.transfer or {}).values())  # and its networks
     return {
         "kind": KIND,
         "trial": trial.settings,
@@ -523,7 +538,7 @@ def rehearse(study: Study) -> None:
         how = {"classes": task.source.C, "size": task.source.size, "seed": 0}
         network(way.network, **how, width=way.width, depth=way.depth)
     for trial in (x for x in todo if x.seed == 0 and x.target == task.name):
-        method, few = trial.method, {"steps": 0} if distils(trial.function) else {}
+        method, few = trial.method, {"steps": 0} if takes_steps(trial.function) else {}
         few |= {"features": "pixels"} if method.make in ("herding", "k_center") else {}
         if trial.ours:  # no steps, no networks
             trial.make(task.source, **few)
@@ -883,11 +898,13 @@ def forecast(
 def _measure(trial: Trial, scores: dict[int, float]) -> float:
     "Seconds of a trial, from a few steps and epochs; `scores` keeps those of the networks by size."
     study, task, ticks, few = trial.study, task_of(trial.study, trial.target), [], {}
-    work = Work(moved=lambda *at: ticks.append(time.perf_counter()))
-    if distils(trial.function):
-        options = resolve(trial.method.make)[1] | study.distill | trial.method.options
-        steps = options.get("steps", inspect.signature(distill).parameters["steps"].default)
-        few = {"steps": min(steps, 4)}
+    work = Work(moved=lambda *at: ticks.append((time.perf_counter(), at[1])))
+    if takes_steps(trial.function):
+        options = resolve(trial.method.make)[1] | trial.settings["distill"] | trial.method.options
+        own = inspect.signature(trial.function).parameters
+        usual = BUDGETS[options.get("budget", "default")]["steps"]
+        steps = options.get("steps", own["steps"].default if "steps" in own else usual)
+        few = {"steps": min(steps, 4)} if steps else {}
     with _torch_threads(study.threads):
         start = time.perf_counter()
         made = (
@@ -895,7 +912,8 @@ def _measure(trial: Trial, scores: dict[int, float]) -> float:
         )
         seconds = time.perf_counter() - start
         if few and len(ticks) > 1:  # a method of one's own has made its whole set
-            seconds += (steps - len(ticks)) * (ticks[-1] - ticks[0]) / (len(ticks) - 1)
+            every = ticks[-1][1] * steps / few["steps"]  # it may take the steps more than once
+            seconds += (every - len(ticks)) * (ticks[-1][0] - ticks[0][0]) / (len(ticks) - 1)
         if len(made.images) not in scores:
             scores[len(made.images)] = sum(_score_time(x, made, task) for x in study.evaluations)
     return seconds + scores[len(made.images)]
@@ -999,6 +1017,7 @@ def run_study(
     folder = user_path(folder).resolve()  # workers may have another current folder
     if folder.is_file():
         raise ValueError(f"{folder} is a file: name a folder for the results.")
+    study = with_revision(study)
     number_of("backend", backend, BACKENDS)
     number_of("resume", resume, ("exact", "anyway"))
     jobs = whole_number("jobs", jobs, most=1000)
@@ -1045,6 +1064,8 @@ def _plug_of(source: Any, size: int | None, folder: Path) -> Plug:
     if isinstance(source, dict):
         return source
     more, name = {} if size is None else {"size": size}, str(source).replace("-", "_")
+    if library_form(source) in ("hf", "parquet"):
+        return {"name": "from_folder", "root": pinned(source), "quiet": True, **more}
     if (path := user_path(source)).is_dir():
         return {"name": "from_folder", "root": str(path.resolve()), "quiet": True, **more}
     if name not in methods.PARTS and ":" not in name:

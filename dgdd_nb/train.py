@@ -42,7 +42,7 @@ class Recipe:
     batch: int = 256  # images per step
     momentum: float = 0.9  # of SGD
     weight_decay: float = 5e-4  # of the optimiser
-    schedule: Plug = "drop"  # "drop" (by 10 after half, new optimiser), "cosine" (to 0), "constant"
+    schedule: Plug = "drop"  # "drop" (by 10 after half, new optimiser), "cosine" (to 0), ...
     augment: str = "auto"  # DSA strategy, "none", or "auto": all operations, no flip for digits
     max_steps: int | None = None  # never more steps: whole epochs, or a part of the first one
     optimiser: Plug = "sgd"  # "sgd", "adam", "adamw"
@@ -72,6 +72,7 @@ class Recipe:
 RECIPES = {
     "paper": Recipe("paper", epochs=1001, lr=0.01),
     "quick": Recipe("quick", epochs=60, lr=0.05, batch=32, schedule="cosine", max_steps=400),
+    "teacher": Recipe("teacher", epochs=100, lr=0.05, batch=32, schedule="cosine", max_steps=2000),
     "long": Recipe("long", epochs=4000, lr=0.05, batch=32, schedule="cosine", max_steps=4000),
 }
 
@@ -87,11 +88,18 @@ PLUGS: dict[str, dict[str, Callable | str]] = {  # what a recipe can name, by ki
     "schedule": {  # (steps, steps per epoch) -> factors of the rate (steps,), step of a restart
         "drop": _drop,
         "cosine": lambda steps, _: ((1 + np.cos(np.pi * np.arange(steps) / steps)) / 2, None),
+        "half-cosine": lambda steps, _: (
+            (1 + np.cos(np.pi * np.arange(steps) / steps / 2)) / 2,
+            None,
+        ),
         "constant": lambda steps, _: (np.ones(steps), None),
     },
     "loss": {"cross-entropy": functional.cross_entropy},  # (logits, targets) -> scalar
     "transform": {  # (batch, net, dice) -> batch
-        name.lower(): f"dgdd_nb.posthoc:{name}" for name in ("MixStyle", "FACT", "AdvFreq")
+        **{name.lower(): f"dgdd_nb.posthoc:{name}" for name in ("MixStyle", "FACT", "AdvFreq")},
+        "relabel": "dgdd_nb.teachers:Relabel",
+        "shuffle patches": "dgdd_nb.rded:ShufflePatches",
+        "restyle": "dgdd_nb.transfer:Restyle",
     },
     "hook": {},  # (net, step) -> None
 }
@@ -203,6 +211,8 @@ def _batches(
     data: Batch, sizes: list[int], recipe: Recipe, seed: int, normalise, net: nn.Module
 ) -> Iterator[Batch]:
     "Endless batches: a new order each epoch; one DSA operation per batch, parameters per image."
+    given = [getattr(part, "seed", None) for part in parts_of(recipe.transform)]
+    seed = next((own for own in given if own is not None), seed)
     order, noise, extra = (generator(seed, f"evaluate-{s}") for s in ("order", "augment", "extra"))
     while True:
         for index in torch.randperm(len(data), generator=order).split(sizes):
@@ -214,6 +224,25 @@ def _batches(
             if recipe.transform is not None:
                 batch = _looked_at(batch, recipe.transform(batch, net, extra))
             yield batch
+
+# %% ../nbs/20_train.ipynb #chaincode
+class Chain:
+    "Transforms one after another; each may bring a loss, a hook, a seed."
+
+    def __init__(self, *parts: Callable):
+        self.parts = [one for part in parts for one in parts_of(part)]
+
+    def __call__(self, batch: Batch, net: nn.Module, dice: torch.Generator) -> Batch:
+        for part in self.parts:
+            batch = _looked_at(batch, part(batch, net, dice))
+        return batch
+
+
+def parts_of(transform: Callable | None) -> list[Callable]:
+    "The transforms of a chain, or the one there is."
+    if isinstance(transform, Chain):
+        return transform.parts
+    return [] if transform is None else [transform]
 
 # %% ../nbs/20_train.ipynb #c5e4606f
 def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]:
@@ -281,9 +310,11 @@ def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, 
 # %% ../nbs/20_train.ipynb #d6f57170
 def _with_own_parts(recipe: Recipe) -> Recipe:
     "A transform may bring more: `loss(plain)` makes a loss around the recipe's, `hook` is one."
-    around, hook = (getattr(recipe.transform, name, None) for name in ("loss", "hook"))
-    loss = around(recipe.loss) if around else recipe.loss
-    return replace(recipe, loss=loss, hooks=(*recipe.hooks, *([hook] if hook else [])))
+    for part in parts_of(recipe.transform):
+        around, hook = (getattr(part, name, None) for name in ("loss", "hook"))
+        loss = around(recipe.loss) if around else recipe.loss
+        recipe = replace(recipe, loss=loss, hooks=(*recipe.hooks, *([hook] if hook else [])))
+    return recipe
 
 
 class Diverged(ValueError):

@@ -13,7 +13,7 @@ from PIL import Image
 from shared import QUICK, unpacked
 
 from dgdd_nb.benchmarks import BENCHMARKS, list_benchmark, read
-from dgdd_nb.check import _guess, _look, check
+from dgdd_nb.check import _guess, check, look_at
 
 
 def own(root: Path) -> Path:
@@ -248,7 +248,7 @@ def test_any_form_can_be_looked_at(tmp_path_factory, mode, height, width):
     image = Image.fromarray(noise.astype(np.uint16 if deep else np.uint8))
     path = tmp_path_factory.mktemp("form") / ("x.tif" if mode == "CMYK" else "x.png")
     (image if deep else image.convert(mode)).save(path)
-    seen = _look(path)
+    seen = look_at(path)
     assert seen.size == (height, width) and (seen.grey or mode == "CMYK")
     assert seen.flat == (height * width == 1) or min(height, width) * max(height, width) < 20
 

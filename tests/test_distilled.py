@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from dgdd_nb.data import Normalisation
 from dgdd_nb.distilled import DistilledSet, assign_domains, decode, images_per_class
 from dgdd_nb.files import read_json, save_tensors
+from dgdd_nb.mini_digits import mini_digits
 
 FACTS = ("classes", "domain_names", "normalisation", "recipe", "decode_factor")
 
@@ -92,6 +93,10 @@ def test_what_can_be_read_off(made):
     assert one.clipped_share() == 0.5
     pixels = torch.randint(0, 256, (100, 3, 16, 16), dtype=torch.uint8)
     assert torch.equal(replace(made, images=made.normalisation(pixels)).pictures(), pixels)
+    source = mini_digits(size=16, train=200, test=0)  # 800 images; a class takes one byte
+    assert made.condensation(source) == 100 * 100 * 769 / (800 * 769)
+    with pytest.raises(TypeError, match="not a DistilledSet"):
+        made.condensation(made)
 
 
 def test_soft_labels_tiles_and_a_transfer_network_come_back_as_they_were(made, tmp_path):
@@ -104,6 +109,7 @@ def test_soft_labels_tiles_and_a_transfer_network_come_back_as_they_were(made, t
     assert torch.equal(rich.decoded().domains[4:8], made.domains[[1] * 4])
     assert torch.equal(images[4:8], decode(made.images[1:2], 2))
     assert rich.bytes == made.images.nbytes + 100 * 10 * 4 + 4 * (48 + 2)
+    assert rich.stored_bytes == 100 * 768 + 100 * 10 * 4 + 4 * (48 + 2)
     again = DistilledSet.load(rich.save(tmp_path / "set"))
     for name in ("images", "labels", "domains"):
         assert torch.equal(getattr(again, name), getattr(rich, name))

@@ -434,7 +434,7 @@ def album(tmp_path) -> list[Path]:
 
 
 def decode(paths: list[Path], size: tuple[int, int] | None = (6, 8)) -> torch.Tensor:
-    return folders._decode(paths, size or (6, 8), workers=1)
+    return folders.decode_all(paths, size or (6, 8), workers=1)
 
 
 def cached(paths: list[Path], cache: Path, size=(6, 8), selection: str = "") -> torch.Tensor:
@@ -504,12 +504,12 @@ def test_a_changed_source_is_decoded_again(album, tmp_path, count, change):
 def test_threads_whatever_surrounds_the_call(album):
     """Within a block that asks joblib for processes, pixels must still arrive in this one."""
     with joblib.parallel_config(backend="loky", n_jobs=2):
-        assert torch.equal(folders._decode(album, (6, 8), workers=2), decode(album))
+        assert torch.equal(folders.decode_all(album, (6, 8), workers=2), decode(album))
 
 
 def test_a_file_that_changes_during_the_build_is_not_kept(album, tmp_path, monkeypatch):
-    real = folders._decode
-    monkeypatch.setattr(folders, "_decode", lambda *a: (draw(album[0], 96), real(*a))[1])
+    real = folders.decode_all
+    monkeypatch.setattr(folders, "decode_all", lambda *a: (draw(album[0], 96), real(*a))[1])
     cached(album, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
@@ -574,7 +574,7 @@ from pathlib import Path
 from dgdd_nb import folders
 
 album, cache = sorted(Path(sys.argv[1]).rglob("*.png")), Path(sys.argv[2])
-right = folders._decode(album, (6, 8), 1)
+right = folders.decode_all(album, (6, 8), 1)
 build = lambda: folders._cached(folders.Listing(album[0].parents[1]), album, (6, 8), 1, cache)
 """
 
@@ -622,7 +622,7 @@ for number in range(3):
         os._exit(0)
 assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
 build()
-folders._decode = None
+folders.decode_all = None
 assert (build() == right).all()
 """
 
@@ -723,7 +723,7 @@ def test_pacs_has_the_published_counts(tmp_path):
     ]
     source, target = pacs.leave_out("sketch")
     assert (source.K, len(source), len(target)) == (3, 6062, 3929)
-    with patch.object(folders, "_decode") as decode:  # the second start, from the cache, mapped
+    with patch.object(folders, "decode_all") as decode:  # the second start, from the cache, mapped
         again = from_folder(root, 64, cache=tmp_path / "cache", quiet=True)
     assert not decode.called and torch.equal(again.images, pacs.images)
     assert torch.equal(again.labels, pacs.labels) and again.normalisation() == pacs.normalisation()

@@ -1,6 +1,7 @@
 """Every method keeps the contract; the registry says what a wrong name or option could have been."""
 
 import functools
+import inspect
 
 import pytest
 import torch
@@ -31,6 +32,11 @@ def options_of(name: str) -> dict:
         return (
             SHORT if name.startswith("DM") else {**SHORT, "lr": 0.1}
         )  # width 8 has other features
+    known = inspect.signature(resolve(name)[0]).parameters
+    if "teacher" in known:
+        short = {"steps": 2} if "steps" in known else {}
+        short |= {"width": 4, "blocks": 1} if "blocks" in known else {}  # of a transfer network
+        return short | {"teacher": {"width": 8, "recipe": {"epochs": 1}}}
     if name.startswith("MTT"):
         return {"steps": 2, "width": 8, "student_steps": 2, "expert": {"starts": 1, "epochs": 1}}
     return {"features": "pixels"} if name in ("herding", "k_center") else {}
@@ -52,6 +58,16 @@ def registry():
 def spread(source, ipc, seed, work, far=1):
     """A method of a module of one's own."""
     return make_set("random", source, ipc, seed + far)
+
+
+def test_a_budget_has_a_name_and_what_is_said_beside_it_wins(source):
+    made = make_set("DM", source, 1, budget="paper", steps=0, width=8)
+    asked = {"lr": 1.0, "engine.real_batch": 256, "steps": 0, "engine.width": 8}
+    assert {name: made.recipe[name] for name in asked} == asked
+    fast = make_set("M3D", source, 1, budget="paper", steps=0, width=8)
+    assert fast.recipe["lr"] == resolve("M3D")[1]["lr"] != 1.0  # the rate suits DM alone
+    with pytest.raises(ValueError, match="budget 'papr' .did you mean 'paper'"):
+        make_set("DM", source, 1, budget="papr")
 
 
 @pytest.mark.parametrize("name", [*METHODS, "test_methods:spread"])

@@ -18,7 +18,7 @@ NBS, LIB = ROOT / "nbs", ROOT / "dgdd_nb"
 MODULES = sorted(path.stem for path in LIB.glob("*.py") if not path.stem.startswith("_"))
 TREES = {name: ast.parse((LIB / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES}
 LAZY = {"matplotlib", "sklearn", "pandas", "scipy", "ipywidgets", "anywidget", "typer", "umap"}
-LAZY |= {"joblib", "ray", "dask", "timm", "tabulate"}
+LAZY |= {"joblib", "ray", "dask", "timm", "tabulate", "datasets", "huggingface_hub", "pyarrow"}
 by_module = pytest.mark.parametrize("module", MODULES)
 by_notebook = pytest.mark.parametrize("path", books.notebooks(), ids=lambda path: path.stem)
 

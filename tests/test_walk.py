@@ -71,6 +71,7 @@ def place(tmp_path_factory) -> Path:
     grow(home / "own", ("art", "photo"), ("cat", "dog"), n=4)
     words = ["--data", home / "own", "--target", "art", "--size", 8, "--method", "random"]
     at_shell(["distill", *words, "--ipc", 1, "--out", home / "set"])
+    at_shell(["export", home / "set", home / "svhn.pt"])
     study = {"methods": [{"name": "random"}, {"name": "whole"}], "targets": ["art"], "seeds": 1}
     study |= {"data": {"name": "from_folder", "root": str(home / "own"), "size": 8}}
     study |= {"ipc": [1], "evaluations": [{"networks": 1, "width": 4, "recipe": {"epochs": 1}}]}
@@ -90,6 +91,9 @@ def calls(home: Path) -> dict[str, list]:
         "show": [home / "set", "--out", home / "x.png"],
         "compare": [own, "--target", "art", "--size", 8, *SMALL, "--methods", "random"],
         "demo": ["--train", 20, "--size", 8, *SMALL],
+        "publish": [home / "set", "--to", "me/x", "--licence", "mit", "--dry-run"],
+        "import": [home / "svhn.pt", "--out", home / "theirs"],
+        "export": [home / "set", home / "e.pt"],
         "table": [home / "results"],
         "plot": [home / "results", "--out", home / "y.png"],
         "pack": [home / "results", home / "z.jsonl"],

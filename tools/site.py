@@ -57,6 +57,7 @@ FIRST = (
     "questions",
     "your_own_images",
     "use_a_distilled_set",
+    "hub",
     "plug_in_your_objective",
     "reading_guide",
 )  # order inside a folder; others follow by name
