@@ -1,6 +1,6 @@
 
 // Whole words count, and the beginnings of the last word while it is typed; rare words count more than frequent ones.
-const siteWords = (text) => text.toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? [];
+const siteWords = (text) => (text.toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? []).flatMap((word) => (word.includes("_") ? [word, ...word.split("_")] : [word]));
 const siteStem = (word) => word.length > 3 && !word.includes("_") ? word.replace(/(?<=[^aeious])s$|(?<=[ae])s$/, "") : word;
 const siteFiller = new Set(`a an and any are as at be but by can could did do does for from get had has have how i if in into is it its
   many may me mine must my no not of on one or our own s say should so t than that the their them then there these this to up us use
@@ -47,7 +47,7 @@ window.siteSearch = (index, query, limit) => {
   return scored.sort((a, b) => b[0] - a[0]).slice(0, limit).map((pair) => pair[1]);
 };
 window.siteSnippet = (text, query, escape) => { // the stretch that holds most of the words, whole words marked
-  const { words } = siteAsked(query), found = [];
+  const { words } = siteAsked(query), found = []; // a name in code is marked as a whole
   for (const match of text.matchAll(/[\p{L}\p{N}_]+/gu)) {
     if (words.includes(siteStem(match[0].toLowerCase()))) found.push([match.index, match[0].length]);
   }
