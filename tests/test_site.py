@@ -308,6 +308,17 @@ SEARCHES = [  # what somebody types -> where the first answer leads
     ("surg", "14_surgery"),
     ("which objective", "questions.html#which-objective-when"),
     ("workshop", "workshop/"),
+    # ten questions that a reader should be able to answer from the site
+    ("why a fresh random encoder at each step", "questions"),
+    ("why must the augmentation draw be shared between domains", "04_augment|questions"),
+    ("what is R range pure noise K = 3", "questions|13_resultant"),
+    ("SGS update alpha beta", "questions|14_surgery"),
+    ("matched step control", "questions|14_surgery"),
+    ("domain of a synthetic image", "questions|06_distilled"),
+    ("single source pseudo-domains", "questions|32_pseudo"),
+    ("premise evidence for and against", "questions|31_premise"),
+    ("distil my own folder", "questions|your_own_images"),
+    ("paper PACS table GPU how long memory", "pacs|questions"),
 ]
 
 
