@@ -13,7 +13,7 @@ from typing import Any
 _MODULES = {  # module -> the names of it that stand here
     "data": ("MultiDomain", "Batch"),
     "mini_digits": ("mini_digits",),
-    "distilled": ("DistilledSet",),
+    "distilled": ("DistilledSet", "ready_set"),
     "folders": ("from_folder",),
     "check": ("check",),
     "hub": ("from_dataset",),

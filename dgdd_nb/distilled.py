@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.resources import as_file, files
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
-from .data import MultiDomain, Normalisation, of_kind, unknown_name, whole_number, yes_or_no
+from dgdd_nb.data import (
+    MultiDomain,
+    Normalisation,
+    number_of,
+    of_kind,
+    unknown_name,
+    whole_number,
+    yes_or_no,
+)
 from dgdd_nb.files import (
     json_ready,
     load_settings,
@@ -38,7 +47,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['assign_domains', 'DistilledSet']
+__all__ = ['READY', 'assign_domains', 'DistilledSet', 'ready_set']
 
 # %% ../nbs/06_distilled.ipynb #46c07fb4
 def images_per_class(ipc: int | Sequence[int] | Mapping, classes: Sequence) -> list[int]:
@@ -459,3 +468,16 @@ def _card(s: DistilledSet, digest: str) -> dict:
         f"{100 * s.clipped_share():.1f} % of the values lie outside what a picture can show",
         "sha256": digest,
     }
+
+# %% ../nbs/06_distilled.ipynb #f2be14e0
+READY = ("digits-dm", "digits-sgs")  # sets that come with the package
+
+
+def ready_set(
+    name: str = READY[0],  # a name in `READY`
+) -> DistilledSet:  # 100 images of 16x16, ten of each digit
+    "A small distilled set of the built-in digits, without distilling: `street` is unseen."
+    name = READY[number_of("ready set", name, READY)]
+    with as_file(files("dgdd_nb") / "sets" / name / "distilled.safetensors") as path:
+        made = DistilledSet.load(path)
+    return replace(made, images=made.images.float())

@@ -1,6 +1,6 @@
 // The explorer of dgdd_nb (notebook 60_explore): one script for a notebook, where anywidget calls `render`, and for a page
 // without a kernel. No library, no request. Python sends gradients and images; the Fourier transform, equations (7) to (11)
-// and all pictures are made here. Read from the bottom up: `render` puts controls before one of the four VIEWS.
+// and all pictures are made here. Read from the bottom up: `render` puts controls before one of the five VIEWS.
 
 const CSS = `
 .dgdd { --page: #ffffff; --card: #f6f7f9; --text: #1a1d21; --quiet: #555c66; --line: #d5d9df; --focus: #0b57d0; --track: #cfd4db;
@@ -51,9 +51,18 @@ const CSS = `
   & .bars b { height: 12px; background: var(--track); border-radius: 3px; overflow: hidden; }
   & .bars i { display: block; height: 100%; background: var(--role); }
   & .ends { display: flex; justify-content: space-between; font-size: .76rem; color: var(--quiet); }
+  & summary { cursor: pointer; font-size: .88rem; }
+  & .drag { cursor: grab; touch-action: none; }
+  & .beside { display: none; }
   & [hidden] { display: none; }
   @container (max-width: 699px) { .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
-  @container (max-width: 479px) { .grid { grid-template-columns: minmax(0, 1fr); } .wide { grid-column: auto; } }
+  @container (max-width: 479px) {
+    .grid { grid-template-columns: minmax(0, 1fr); }
+    .wide { grid-column: auto; }
+    .beside:not(:empty) { display: grid; gap: 6px; }
+    .turns:has(.beside:not(:empty)) { display: grid; grid-template-columns: 92px minmax(0, 1fr); gap: 12px; align-items: center; }
+    .sliders { grid-template-columns: minmax(0, 1fr); }
+  }
 }`;
 
 // ---- 1. Elements: every text is set as text, so no name of a class or domain can become a tag -------------------
@@ -284,7 +293,7 @@ function chart(parent, title, lines, ends, label) { // returns a function that m
   return (x, text) => { cursor.setAttribute('d', `M${at(x, y0)[0]},30V190`); say(svg, `${title}: ${text}`); };
 }
 
-// ---- 6. Four views: each makes its controls and parts once and returns what follows from the state ---------------
+// ---- 6. Five views: each makes its controls and parts once and returns what follows from the state ---------------
 function gallery(desk) { // the lists of classes and images, and the scene they name
   const { data } = desk, known = () => [...desk.scenes.values()];
   const label = desk.list('label', 'class'), image = desk.list('image', 'synthetic image');
@@ -309,11 +318,13 @@ function exploreView(desk) {
   desk.list('K', 'K: domains used')(firsts.map((K) => [K, K === most ? `${K} (all)` : `${K} (the first ${K})`]));
   desk.list('reading', 'reading of (10)')([['a', 'a: g_k − g_cls'], ['b', 'b: g_k − mean']]);
   desk.list('agreement', 'R')([['spectral', 'measured'], ['constant', 'its mean everywhere'], ['shuffled', 'shuffled']]);
-  const belongs = desk.list('domain', 'image belongs to'), follow = desk.follow;
+  const belongs = desk.list('domain', 'image belongs to'), follow = desk.follow, has = (name) => !data.controls || data.controls.includes(name);
   desk.follow = () => {
     follow();
+    for (const name of ['K', 'reading', 'agreement', 'domain', 'alpha', 'beta', 'step']) desk.controls[name].hidden ||= !has(name);
     belongs([[-1, 'its own'], ...domains.slice(0, desk.state.K).map(({ name }, k) => [k, name])]);
     if (desk.state.domain >= desk.state.K) desk.state.domain = -1;
+    desk.controls.domain.hidden ||= !has('domain');
   };
   desk.slider('alpha', 'alpha: class part', ...ranges.alpha, 0.05, roles.g_cls);
   desk.slider('beta', 'beta: domain part', ...ranges.beta, 0.01, roles.g_dom);
@@ -324,10 +335,11 @@ function exploreView(desk) {
   make('p', sums, 'Lengths, g_dm = 1:', { className: 'quiet' });
   const table = make('div', sums, '', { className: 'bars' }), bars = {};
   for (const [name, role] of [['g_dm', 'g_dm'], ['alpha g_cls', 'g_cls'], ['beta g_dom', 'g_dom'], ['direction', 'combined']]) {
-    make('code', table, name);
-    const bar = make('i', make('b', table));
+    const cells = [make('code', table, name), make('b', table)], bar = make('i', cells[1]);
     bar.style.setProperty('--role', roles[role]);
-    bars[name] = [bar, make('span', table, '', { className: 'number' })];
+    cells.push(make('span', table, '', { className: 'number' }));
+    if (role === 'g_dom') cells.forEach((cell) => { cell.hidden = !has('beta'); });
+    bars[name] = [bar, cells[2]];
   }
   const one = (parent, title, role, text, ...captions) => {
     const box = card(parent, title, role), made = maps(box, ...captions);
@@ -347,6 +359,8 @@ function exploreView(desk) {
     return [canvas, make('div', scales, '', { className: 'ends' })];
   });
   make('p', scales, 'Maps are means over the three channels.', { className: 'quiet' });
+  agreement[0].closest('.card').hidden = scales.hidden = !has('K');
+  const near = ['direction', 'image after the step'].map((text) => map(desk.beside, text)); // on a phone the sliders have them at their side
   const cards = domains.map(({ name, colour, mark }) => {
     const box = card(first, ' ', colour), title = box.firstChild;
     make('span', title, mark, { className: 'mark', ariaHidden: 'true' }).style.color = colour;
@@ -365,8 +379,8 @@ function exploreView(desk) {
     pictures.both(g_cls, parts.g_cls, 'g_cls');
     pictures.agreement(agreement[0], parts.R);
     cards.forEach(({ box, tag, strip, pair }, k) => {
-      box.hidden = k >= K;
-      if (k >= K) return;
+      box.hidden = k >= K || !has('beta');
+      if (box.hidden) return;
       box.classList.toggle('own', k === now.domain);
       tag.textContent = k === now.domain ? ' (assigned)' : '';
       sheet(strip, rows(s.real, most)[k], s.size, s.shown, `${s.shown} real images of class ${data.classes[s.label]} from domain ${domains[k].name}.`);
@@ -376,6 +390,8 @@ function exploreView(desk) {
     pictures.image(images[0], s.image, `Synthetic image of class ${data.classes[s.label]} before the step.`);
     pictures.image(images[1], moved(parts.g_dm), `After a plain DM step of size ${short(eta)}.`);
     pictures.image(images[2], moved(d), `After a step of size ${short(eta)} along the direction.`);
+    pictures.gradient(near[0], d, 'direction, small');
+    pictures.image(near[1], moved(d), 'The image after the step, small.');
     images.words.textContent = `Moved by ${far(d).toFixed(2)} standard deviations of the pixels; plain DM: ${far(parts.g_dm).toFixed(2)}.`;
     const R = mean(parts.R), noise = s.noise[K - 2], flat = unit * Math.sqrt(H * W);
     agreement.words.textContent = `Mean ${R.toFixed(2)}; noise: ${noise.toFixed(2)}. Bright: waves that lie alike in all domains.`;
@@ -390,7 +406,7 @@ function exploreView(desk) {
       bar.style.width = `${(100 * lengths[key]) / full}%`;
       value.textContent = (lengths[key] / base).toFixed(2);
     }
-    formula.textContent = `direction = g_dm + ${alpha.toFixed(2)} g_cls + ${beta.toFixed(2)} g_dom[${name}]`;
+    formula.textContent = `direction = g_dm + ${alpha.toFixed(2)} g_cls${has('beta') ? ` + ${beta.toFixed(2)} g_dom[${name}]` : ''}`;
     const cosine = dot(d, parts.g_dm) / (lengths.direction * base || 1), angle = (Math.acos(Math.min(1, Math.max(-1, cosine))) * 180) / Math.PI;
     let text = `The direction is ${(lengths.direction / base).toFixed(2)} times as long as g_dm and turned by ${Math.round(angle)} degrees from it (cosine ${cosine.toFixed(3)}). `;
     if (alpha === 0 && beta === 0) text = 'Plain DM: the direction is g_dm (cosine 1). ';
@@ -398,7 +414,7 @@ function exploreView(desk) {
     else if (angle < 10 && lengths.direction > 1.05 * base) text += 'Most of the change is length, which a larger step size gives as well. ';
     if (s.domain >= K && desk.state.domain < 0) text += `${own} is not among the first ${K} domains; the image is assigned to ${name} instead. `;
     desk.numbers = { ...lengths, cosine, R, noise, limit, direction: d, image: moved(d) };
-    return `${text}Mean R ${R.toFixed(2)}; noise from ${K} domains as loud as these reads ${noise.toFixed(2)}.`;
+    return !has('K') ? text : `${text}Mean R ${R.toFixed(2)}; noise from ${K} domains as loud as these reads ${noise.toFixed(2)}.`;
   };
 }
 
@@ -443,54 +459,179 @@ function peelView(desk) {
 }
 
 function arrowsView(desk) {
-  const { data, body } = desk, { styles, noise, roles } = data, all = styles.map((_, k) => k);
-  desk.list('K', 'number of arrows K')(all.slice(1).map((k) => [k + 1, String(k + 1)]));
-  desk.sliders.style.gridTemplateColumns = 'repeat(2, minmax(0, 1fr))';
+  const { data, body } = desk, { styles, noise, roles } = data, all = styles.map((_, k) => k), thrown = [];
+  desk.slider('K', 'number of arrows K', 2, all.length, 1, roles.combined);
+  desk.slider('guess', 'your guess: what does noise read on average?', 0, 1, 0.01, roles.null);
+  const more = make('details', desk.form), rest = make('div', (make('summary', more, 'Angles and lengths by slider'), more), '', { className: 'sliders' });
+  rest.style.gridTemplateColumns = 'repeat(2, minmax(0, 1fr))';
   for (const k of all) {
-    desk.slider(`angle${k}`, `arrow ${k + 1}: angle`, 0, 360, 5, styles[k].colour);
-    desk.slider(`length${k}`, `arrow ${k + 1}: length`, 0, 2, 0.05, styles[k].colour);
+    desk.slider(`angle${k}`, `arrow ${k + 1}: angle`, 0, 360, 5, styles[k].colour, undefined, rest);
+    desk.slider(`length${k}`, `arrow ${k + 1}: length`, 0, 1.5, 0.05, styles[k].colour, undefined, rest);
   }
-  desk.follow = () => all.forEach((k) => ['angle', 'length'].forEach((name) => { desk.controls[name + k].hidden = k >= desk.state.K; }));
+  let K0 = desk.state.K;
+  desk.follow = () => {
+    const { state } = desk;
+    if (state.K !== K0 || !state.throws) thrown.length = state.throws = 0; // another K, or Reset: another noise
+    if (state.K !== K0) state.shown = 0;
+    K0 = state.K;
+    desk.controls.guess.hidden = state.shown === 1;
+    all.forEach((k) => ['angle', 'length'].forEach((name) => { desk.controls[name + k].hidden = k >= state.K; }));
+  };
   const each = (f) => Object.fromEntries(all.slice(0, desk.state.K).flatMap((k) => { const [angle, long] = f(k); return [[`angle${k}`, angle], [`length${k}`, long]]; }));
+  const noisy = () => { // complex normal arrows; a common factor leaves R alone
+    const drawn = all.map(() => Math.sqrt(-2 * Math.log(1 - Math.random()))), longest = Math.max(...drawn.slice(0, desk.state.K));
+    return each((k) => [360 * Math.random(), (1.4 * drawn[k]) / longest]);
+  };
+  const arrowsOf = (state) => all.slice(0, state.K).map((k) => { const turn = (state[`angle${k}`] * Math.PI) / 180, r = state[`length${k}`]; return [r * Math.cos(turn), r * Math.sin(turn)]; });
+  const resultant = (z) => Math.hypot(sum(z)[0], sum(z)[1]) / (z.reduce((way, [x, y]) => way + Math.hypot(x, y), 0) || 1); // (9)
+  const toss = (times) => () => {
+    let last = {};
+    for (let i = 0; i < times; i++) thrown.push(resultant(arrowsOf({ ...desk.state, ...(last = noisy()) })));
+    return { ...last, throws: desk.state.throws + times };
+  };
+  desk.button('Throw noise', toss(1));
+  desk.button('Throw 100 times', toss(100));
+  desk.button('Show what noise reads', () => ({ shown: 1 }));
   desk.button('All agree', () => each((k) => [desk.state.angle0, desk.state[`length${k}`]]));
   desk.button('Spread evenly', () => each((k) => [(360 * k) / desk.state.K, 1]));
-  desk.button('Random', () => { // noise: complex normal arrows; a common factor leaves R alone
-    const drawn = all.map(() => Math.sqrt(-2 * Math.log(1 - Math.random()))), longest = Math.max(...drawn);
-    return each((k) => [360 * Math.random(), (2 * drawn[k]) / longest]);
-  });
   const grid = card(body, '', '', 'grid'), panel = (title) => drawing(card(grid, title, '', 'card wide'), 260, 260);
-  const left = panel('one arrow per domain'), right = panel('head to tail, the whole way 1 long'), level = card(grid, 'R', roles.g_cls, 'card whole'), scale = drawing(level, 520, 44);
-  const arrow = (svg, [x, y], [u, v], colour, width) => {
-    const long = Math.hypot(u - x, v - y), head = Math.min(0.12, long / 2), [a, b] = [(u - x) / long, (v - y) / long], at = (p, q) => `${130 + 105 * p},${130 - 105 * q}`;
+  const left = panel('one arrow per domain: drag the tips'), right = panel('head to tail, the whole way 1 long'), level = card(grid, 'R', roles.g_cls, 'card whole'), scale = drawing(level, 520, 150);
+  scale.style.maxWidth = '760px';
+  let held = -1;
+  const unit = 84, point = ({ clientX, clientY }) => { const box = left.getBoundingClientRect(); return [((clientX - box.left) / box.width) * 260 - 130, 130 - ((clientY - box.top) / box.height) * 260].map((x) => x / unit); };
+  const drag = (event) => {
+    const [x, y] = point(event), long = Math.min(1.5, Math.hypot(x, y));
+    desk.change({ [`angle${held}`]: ((Math.atan2(y, x) * 180) / Math.PI + 360) % 360, [`length${held}`]: long });
+  };
+  left.classList.add('drag');
+  left.addEventListener('pointerdown', (event) => { // the nearest tip
+    const [x, y] = point(event), far = arrowsOf(desk.state).map(([a, b]) => Math.hypot(a - x, b - y));
+    held = far.indexOf(Math.min(...far));
+    left.setPointerCapture(event.pointerId);
+    drag(event);
+  });
+  left.addEventListener('pointermove', (event) => { if (held >= 0) drag(event); });
+  for (const end of ['pointerup', 'pointercancel']) left.addEventListener(end, () => { held = -1; });
+  const arrow = (svg, [x, y], [u, v], colour, width, size) => {
+    const long = Math.hypot(u - x, v - y), head = Math.min(12 / size, long / 2), [a, b] = [(u - x) / long, (v - y) / long], at = (p, q) => `${130 + size * p},${130 - size * q}`;
     if (!(long > 1e-6)) return;
     draw('path', svg, { d: `M${at(x, y)}L${at(u - head * a, v - head * b)}`, stroke: colour, 'stroke-width': width });
     draw('path', svg, { d: `M${at(u, v)}L${at(u - head * a - 0.4 * head * b, v - head * b + 0.4 * head * a)}L${at(u - head * a + 0.4 * head * b, v - head * b - 0.4 * head * a)}Z`, fill: colour, stroke: colour, 'stroke-width': width / 2 });
   };
   return () => {
-    const { K } = desk.state, z = all.slice(0, K).map((k) => [desk.state[`angle${k}`], desk.state[`length${k}`]]).map(([a, r]) => [r * Math.cos((a * Math.PI) / 180), r * Math.sin((a * Math.PI) / 180)]);
-    const lengths = z.map(([x, y]) => Math.hypot(x, y)), way = lengths.reduce((a, b) => a + b, 0), longest = Math.max(1, ...lengths), { low, mean: middle, high } = noise[K - 2];
+    const { K, shown, guess } = desk.state, z = arrowsOf(desk.state), way = z.reduce((total, [x, y]) => total + Math.hypot(x, y), 0), { low, mean: middle, high, bins } = noise[K - 2];
     let at = [0, 0];
     for (const svg of [left, right, scale]) svg.replaceChildren();
-    for (const svg of [left, right]) draw('circle', svg, { cx: 130, cy: 130, r: 105, fill: 'none', stroke: '#8a9099' });
-    const ends = z.map(([x, y]) => (at = way ? [at[0] + x / way, at[1] + y / way] : at)), R = Math.hypot(...at); // (9): the last one has length R
-    arrow(right, [0, 0], at, roles.g_cls, 7);
+    draw('circle', left, { cx: 130, cy: 130, r: unit, fill: 'none', stroke: '#8a9099' });
+    draw('circle', right, { cx: 130, cy: 130, r: 105, fill: 'none', stroke: '#8a9099' });
+    const ends = z.map(([x, y]) => (at = way ? [at[0] + x / way, at[1] + y / way] : at)), R = Math.hypot(...at); // the last one has length R (9)
+    arrow(right, [0, 0], at, roles.g_cls, 7, 105);
     z.forEach(([x, y], k) => {
-      const { colour } = styles[k], turn = (desk.state[`angle${k}`] * Math.PI) / 180;
-      arrow(left, [0, 0], [x / longest, y / longest], colour, 3);
-      arrow(right, k ? ends[k - 1] : [0, 0], ends[k], colour, 3);
-      draw('text', left, { x: 130 + 120 * Math.cos(turn), y: 134 - 120 * Math.sin(turn), 'text-anchor': 'middle' }, k + 1);
+      const { colour } = styles[k], long = Math.hypot(x, y) || 1, out = (long * unit + 12) / long;
+      arrow(left, [0, 0], [x, y], colour, 3, unit);
+      arrow(right, k ? ends[k - 1] : [0, 0], ends[k], colour, 3, 105);
+      draw('text', left, { x: Math.min(252, Math.max(8, 130 + out * x)), y: Math.min(256, Math.max(12, 134 - out * y)), 'text-anchor': 'middle' }, k + 1);
     });
-    draw('rect', scale, { x: 10 + 500 * low, y: 2, width: 500 * (high - low), height: 24, opacity: 0.25 });
-    draw('rect', scale, { x: 10, y: 8, width: 500 * R, height: 12, fill: roles.g_cls });
-    draw('path', scale, { d: `M${10 + 500 * middle},0V28`, stroke: 'currentColor', 'stroke-width': 2, 'stroke-dasharray': '4 3' });
-    for (const x of [0, 0.5, 1]) draw('text', scale, { x: 10 + 500 * x, y: 42, 'text-anchor': 'middle' }, x);
+    const own = bins.map(() => 0), most = Math.max(...bins), place = (x) => 10 + 500 * x;
+    thrown.forEach((x) => { own[Math.min(bins.length - 1, Math.floor(x * bins.length))] += bins.length / thrown.length; });
+    const tallest = Math.max(most, thrown.length ? Math.max(...own) : 0), width = 500 / bins.length, column = (x, i, look) => draw('rect', scale, { x: 10 + i * width, y: 118 - (105 * x) / tallest, width: Math.max(0, width - 1), height: (105 * x) / tallest, ...look });
+    if (shown) bins.forEach((x, i) => column(x, i, { opacity: 0.25 }));
+    if (thrown.length) own.forEach((x, i) => x && column(x, i, { fill: 'none', stroke: roles.g_dm, 'stroke-width': 1.5 }));
+    draw('path', scale, { d: 'M10,118H510', stroke: 'currentColor' });
+    for (const x of [0, 0.5, 1]) draw('text', scale, { x: place(x), y: 134, 'text-anchor': 'middle' }, x);
+    draw('text', scale, { x: 260, y: 148, 'text-anchor': 'middle' }, shown ? 'R of noise (grey), of your throws (outlined), of these arrows (thick)' : 'R of your throws (outlined), of these arrows (thick)');
+    if (shown) draw('path', scale, { d: `M${place(middle)},6V118`, stroke: 'currentColor', 'stroke-width': 2, 'stroke-dasharray': '4 3' });
+    draw('path', scale, { d: `M${place(guess)},118l-5,9h10Z`, fill: roles.null });
+    draw('path', scale, { d: `M${place(R)},6V118`, stroke: roles.g_cls, 'stroke-width': 4 });
     level.firstChild.textContent = `R = ${R.toFixed(2)}`;
-    say(left, `${K} arrows from one point.`);
+    say(left, `${K} arrows from one point; drag a tip, or use the sliders.`);
     say(right, `The same arrows head to tail; their sum has length ${R.toFixed(2)}.`);
-    const place = R > high ? 'above' : R < low ? 'below' : 'inside';
-    say(scale, `R is ${R.toFixed(2)}, ${place} the band of noise.`);
-    desk.numbers = { R };
-    return `${K} arrows: R = ${R.toFixed(2)}. Pure noise reads ${middle.toFixed(2)} on average (dashed), nine in ten draws lie from ${low.toFixed(2)} to ${high.toFixed(2)} (grey). These arrows lie ${place} the band.`;
+    const side = R > high ? 'above' : R < low ? 'below' : 'inside', own_mean = thrown.length ? mean(thrown) : 0;
+    say(scale, shown ? `R is ${R.toFixed(2)}, ${side} the band of noise.` : `R is ${R.toFixed(2)}, ${thrown.length} throws so far.`);
+    desk.numbers = { R, thrown: thrown.length, mean: own_mean };
+    const seen = thrown.length ? ` ${thrown.length} throws of noise so far, mean ${own_mean.toFixed(2)}.` : '';
+    if (!shown) return `${K} arrows: R = ${R.toFixed(2)}.${seen} What will noise read on average? Set your guess, throw, then show it.`;
+    return `${K} arrows: R = ${R.toFixed(2)}.${seen} Pure noise reads ${middle.toFixed(2)} on average (dashed), your guess was ${guess.toFixed(2)}; nine in ten draws lie from ${low.toFixed(2)} to ${high.toFixed(2)}. These arrows lie ${side} the band.`;
+  };
+}
+
+function wavesView(desk) {
+  const { data, body } = desk, { roles, size: [H, W], domains } = data, current = gallery(desk), half = [H >> 1, W >> 1];
+  desk.slider('u', 'rows: cycles per image', -half[0] + 1, half[0], 1, roles.combined);
+  desk.slider('v', 'columns: cycles per image', 0, half[1], 1, roles.combined);
+  desk.slider('shift', 'shift to the right, pixels', -half[1], half[1], 1, roles.g_dom);
+  desk.slider('keep', 'strongest waves kept', 1, data.waves, 1, roles.g_cls);
+  for (const keep of [1, 5, 20]) desk.button(keep === 1 ? '1 wave' : `${keep} waves`, () => ({ keep }));
+  const grid = card(body, '', '', 'grid'), one = (title, role, caption) => maps(card(grid, title, role), caption)[0];
+  const whole = one('the gradient', roles.g_dm, 'drag it sideways'), power = one('strength of its waves', roles.g_dm, 'click one; slow waves in the middle');
+  const single = one('the wave picked', roles.combined, 'crests red'), circle = drawing(card(grid, 'its arrow', roles.combined), 200, 200), built = one('built from its strongest waves', roles.g_cls, '');
+  const near = map(desk.beside, 'the wave picked'), far = drawing(desk.beside, 200, 200);
+  const grab = (canvas, move) => {
+    let from = null;
+    canvas.classList.add('drag');
+    const at = ({ clientX, clientY }) => { const box = canvas.getBoundingClientRect(); return [((clientX - box.left) / box.width) * W, ((clientY - box.top) / box.height) * H]; };
+    canvas.addEventListener('pointerdown', (event) => { canvas.setPointerCapture(event.pointerId); from = [at(event), { ...desk.state }]; move(...from, at(event)); });
+    canvas.addEventListener('pointermove', (event) => { if (from) move(...from, at(event)); });
+    for (const end of ['pointerup', 'pointercancel']) canvas.addEventListener(end, () => { from = null; });
+  };
+  grab(whole, ([x], before, [now]) => desk.change({ shift: Math.min(half[1], Math.max(-half[1], before.shift + Math.round(now - x))) }));
+  grab(power, (_, before, [x, y]) => { // of a wave and its mirror image the one with v >= 0
+    let u = Math.floor(y) - half[0], v = Math.floor(x) - half[1];
+    if (v < 0) [u, v] = [-u, -v];
+    desk.change({ u: u <= -half[0] ? half[0] : Math.min(u, half[0]), v: Math.min(v, half[1]) });
+  });
+  const known = new Map();
+  const analysed = (pictures) => { // the waves of one gradient, the strongest first
+    const { scene: s } = pictures, key = `${s.label} ${s.number}`;
+    if (!known.has(key)) {
+      const g = pictures.middle(s.g_domain[s.domain]), { re, im } = transform({ re: g, im: new Float64Array(g.length) }, s.size, -1), found = [];
+      for (let u = 0; u < H; u++) for (let v = 0; v < W; v++) {
+        const i = u * W + v, j = ((H - u) % H) * W + ((W - v) % W), both = i === j ? 1 : 2;
+        if (i <= j) found.push({ u, v, both, a: re[i], b: im[i], energy: both * (re[i] ** 2 + im[i] ** 2) });
+      }
+      known.set(key, { g, found: found.sort((p, q) => q.energy - p.energy), total: found.reduce((all, { energy }) => all + energy, 0), size: re.map((x, i) => Math.hypot(x, im[i])) });
+    }
+    return known.get(key);
+  };
+  const add = (x, { u, v, both, a, b }) => { // a wave in pixels: both arrows of the pair
+    const [, sin] = wave(H * W), [cos] = wave(H * W);
+    for (let y = 0; y < H; y++) for (let c = 0; c < W; c++) {
+      const turn = (u * y * W + v * c * H) % (H * W);
+      x[y * W + c] += (both * (a * cos[turn] - b * sin[turn])) / (H * W);
+    }
+    return x;
+  };
+  const moved = (x, d) => x.map((_, i) => x[Math.floor(i / W) * W + ((((i % W) - d) % W) + W) % W]);
+  const arrows = (svg, a, b, turn) => {
+    const long = Math.hypot(a, b) || 1, tip = (p, q) => [100 + (80 * p) / long, 100 - (80 * q) / long], c = Math.cos(turn), s = Math.sin(turn);
+    svg.replaceChildren();
+    draw('circle', svg, { cx: 100, cy: 100, r: 80, fill: 'none', stroke: '#8a9099' });
+    draw('path', svg, { d: `M100,100L${tip(a, b).join()}`, stroke: '#8a9099', 'stroke-width': 2, 'stroke-dasharray': '5 4' });
+    const [x, y] = tip(a * c - b * s, a * s + b * c);
+    draw('path', svg, { d: `M100,100L${x},${y}`, stroke: roles.combined, 'stroke-width': 6 });
+    draw('circle', svg, { cx: x, cy: y, r: 8, fill: roles.combined });
+  };
+  return () => {
+    const pictures = current();
+    if (!pictures) return null;
+    const { scene: s } = pictures, { u, v, shift, keep } = desk.state, { g, found, total, size } = analysed(pictures);
+    const row = (u + H) % H, i = row * W + v, j = ((H - row) % H) * W + ((W - v) % W), rank = found.findIndex((x) => x.u * W + x.v === Math.min(i, j));
+    const picked = found[rank], sign = i <= j ? 1 : -1, limit = Math.max(...g.map(Math.abs)) || 1, pattern = (canvas, x, most, text) => { paint(canvas, W, H, (c, y) => signed(0.5 + x[y * W + c] / (2 * most))); say(canvas, text); };
+    const lone = moved(add(new Float64Array(H * W), picked), shift), some = found.slice(0, keep), share = some.reduce((all, { energy }) => all + energy, 0) / (total || 1);
+    const sum_of = moved(some.reduce(add, new Float64Array(H * W)), shift), turn = (-2 * Math.PI * v * shift) / W, degrees = Math.round((turn * 180) / Math.PI);
+    pattern(whole, moved(g, shift), limit, `The gradient of ${domains[s.domain].name}, shifted by ${shift} pixels.`);
+    const top = Math.log10(Math.max(...size)), at = (c, y) => ((y + H - half[0]) % H) * W + ((c + W - half[1]) % W);
+    paint(power, W, H, (c, y) => (at(c, y) === i || at(c, y) === j ? [255, 60, 60] : viridis((Math.log10(size[at(c, y)] + 1e-30) - top) / 2.5 + 1)));
+    say(power, `Strength of the waves; picked: ${u} down, ${v} across (red, with its mirror image).`);
+    for (const canvas of [single, near]) pattern(canvas, lone, Math.max(...lone.map(Math.abs)) || 1, `The wave with ${u} cycles down and ${v} across.`);
+    for (const svg of [circle, far]) {
+      arrows(svg, picked.a, sign * picked.b, turn);
+      say(svg, `The arrow of this wave, turned by ${degrees} degrees by the shift; dashed: before.`);
+    }
+    pattern(built, sum_of, limit, `The ${keep} strongest waves together.`);
+    built.caption.textContent = `${keep} of ${found.length}: ${Math.round(100 * share)} % of the energy`;
+    desk.numbers = { share, turn: degrees, built: sum_of, strength: Math.sqrt(picked.energy / picked.both) };
+    return `Wave (${u}, ${v}): number ${rank + 1} of ${found.length} by energy. A shift of ${shift} pixels turns its arrow by ${degrees} degrees and leaves its length as it is. The ${keep} strongest waves hold ${Math.round(100 * share)} % of the energy.`;
   };
 }
 
@@ -522,7 +663,7 @@ function playView(desk) {
   };
 }
 
-const VIEWS = { explore: exploreView, peel: peelView, arrows: arrowsView, play: playView };
+const VIEWS = { explore: exploreView, peel: peelView, arrows: arrowsView, waves: wavesView, play: playView };
 
 // ---- 7. The desk: controls, state, theme -------------------------------------------------------------------------
 const seen = new WeakMap(); // model -> its scenes, for all places where one widget is shown
@@ -558,13 +699,15 @@ function render({ model, el }) {
   make('style', root, CSS);
   make('h2', root, data.title);
   make('p', root, `What to look for: ${data.look}`, { className: 'quiet' });
-  const form = make('form', root, '', { autocomplete: 'off', onsubmit: () => false }), [lists, sliders, buttons] = ['lists', 'sliders', 'buttons'].map((className) => make('div', form, '', { className }));
+  const form = make('form', root, '', { autocomplete: 'off', onsubmit: () => false }), lists = make('div', form, '', { className: 'lists' });
+  const turns = make('div', form, '', { className: 'turns' }), beside = make('div', turns, '', { className: 'beside' }), sliders = make('div', turns, '', { className: 'sliders' });
+  const buttons = make('div', form, '', { className: 'buttons' });
   form.setAttribute('aria-label', 'Settings');
   const error = make('p', root, '', { className: 'error', hidden: true }), readout = make('p', root);
   error.setAttribute('role', 'alert');
   readout.setAttribute('role', 'status');
   if (!seen.has(model)) seen.set(model, new Map());
-  const desk = { data, sliders, body: make('div', root), state: { ...data.start, ...model.get('state') }, scenes: seen.get(model), controls: {}, shows: {}, numbers: {}, follow() {}, stop() {} };
+  const desk = { data, form, beside, sliders, body: make('div', root), state: { ...data.start, ...model.get('state') }, scenes: seen.get(model), controls: {}, shows: {}, numbers: {}, follow() {}, stop() {} };
 
   const keys = (node) => { node.setAttribute('data-lm-suppress-shortcuts', 'true'); return node; }; // JupyterLab takes none of them
   function control(parent, id, text, tag, settings) {
@@ -583,8 +726,8 @@ function render({ model, el }) {
     desk.shows[id] = (value) => { input.value = JSON.stringify(value); };
     return offer;
   };
-  desk.slider = (id, text, min, max, step, colour, words = (x) => x.toFixed(step >= 1 ? 0 : step < 0.1 ? 2 : 1)) => {
-    const { input, name } = control(sliders, id, text, 'input', { type: 'range', min, max, step }), output = make('b', name, '', { className: 'number' });
+  desk.slider = (id, text, min, max, step, colour, words = (x) => x.toFixed(step >= 1 ? 0 : step < 0.1 ? 2 : 1), parent = sliders) => {
+    const { input, name } = control(parent, id, text, 'input', { type: 'range', min, max, step }), output = make('b', name, '', { className: 'number' });
     desk.controls[id].style.setProperty('--role', colour);
     input.addEventListener('input', () => desk.change({ [id]: Number(input.value) }));
     desk.shows[id] = (value) => {

@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,7 @@ from .fourier import inverse_spectrum, spectrum
 from .matching import DM
 from .networks import network
 from .plots import COLOURS, colour_of, domain_styles, gradient_panels
-from .resultant import null_level
+from .resultant import null_arrows, null_level, resultant_length
 from .surgery import SGS, Parts, decompose, shuffle_bins
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['scene', 'explore', 'arrows', 'peel', 'play']
+__all__ = ['CONTROLS', 'scene', 'explore', 'arrows', 'peel', 'waves', 'play']
 
 # %% ../nbs/60_explore.ipynb #x-scene
 @dataclass(frozen=True, eq=False)
@@ -235,6 +236,14 @@ def _script() -> str:
     return files("dgdd_nb").joinpath("explore.js").read_text(encoding="utf-8")
 
 
+def _page_script(kind: str) -> str:
+    "The script of a page: the one view that it shows, without indentation."
+    other = rf"(?ms)^function (?!{kind})\w+View\(desk\) {{$.*?^}}$"
+    text = re.sub(other, "", _script()).replace("export default", "const widget =")
+    text = re.sub(r"(?m)^const VIEWS = .*", f"const VIEWS = {{ {kind}: {kind}View }};", text)
+    return re.sub(r"\n +", "\n", text)
+
+
 @lru_cache(maxsize=1)
 def _explorer() -> type:
     "The class of all explorers; anywidget is imported when the first one is made."
@@ -256,10 +265,9 @@ def _explorer() -> type:
             values = {"data": {**self.data, "live": False}, "found": {}, "error": []}
             values |= {"state": self.state, "scenes": self.scenes}
             text = json.dumps(values, ensure_ascii=False, default=lambda b: b64encode(b).decode())
-            script = re.sub(r"\n +", "\n", _script())
             put = {
                 "title": escape(self.data["title"]),
-                "script": script.replace("export default", "const widget ="),
+                "script": _page_script(self.data["kind"]),
                 "data": text.replace("<", "\\u003c"),  # no name can end the script
             }
             return re.sub(r"{{(\w+)}}", lambda place: put[place[1]], _PAGE)  # in one pass
@@ -345,6 +353,14 @@ def _gallery(
     return widget
 
 # %% ../nbs/60_explore.ipynb #x-explore
+CONTROLS = ("alpha", "step", "beta", "domain", "K", "reading", "agreement")  # of `explore`
+_LOOK = (
+    "move alpha and read length and angle: a new direction, or a longer step?",
+    "Then move beta and see whose domain pulls.",
+    "A bright frequency in R is one that the domains agree on; compare its mean with noise.",
+)
+
+
 def explore(
     source: MultiDomain | Scene | Sequence[Scene],  # two or more domains; or ready scenes
     label: int | str = 0,  # class to begin with
@@ -352,6 +368,7 @@ def explore(
     image: int = 0,  # synthetic image of that class to begin with
     alpha: float = SGS.alpha,  # at the start
     beta: float = SGS.beta,  # at the start
+    controls: Sequence[str] | None = None,  # those to show, of `CONTROLS`; None: all
     title: str = "alpha and beta explorer",  # above it
     **options: Any,  # of `scene`: distilled, matcher, ipc, per_domain, shown, seed
 ) -> AnyWidget:  # with .state, .save(path), .html()
@@ -360,17 +377,19 @@ def explore(
         real_number(name, value, " from -100 to 100", lambda x: -100 <= x <= 100)
         for name, value in (("alpha", alpha), ("beta", beta))
     )
+    for name in controls or ():
+        number_of("control", name, CONTROLS)
+    wide = controls is None or "beta" in controls
     presets = [["default", SGS.alpha, SGS.beta], ["DM", 0, 0], ["alpha = 2", 2, 0]]
     return _gallery(
         "explore",
-        "move alpha and read length and angle: a new direction, or a longer step? Then move beta "
-        "and see whose domain pulls. A bright frequency in R is one that the domains agree on; "
-        "compare its mean with what noise reads.",
+        " ".join(_LOOK[: 3 if controls is None or "K" in controls else 1 + wide]),
         source,
         {"reading": "a", "agreement": "spectral", "alpha": alpha, "beta": beta, "step": 1},
         {"label": label, "image": image, **options},
         title=title,
-        presets=[*presets, ["beta = 1", 0, 1], ["alpha = beta", 1, 1]],
+        presets=[*presets, ["beta = 1", 0, 1], ["alpha = beta", 1, 1]][: None if wide else 3],
+        controls=None if controls is None else list(controls),
         ranges={"alpha": [min(0, alpha), max(2, alpha)], "beta": [min(0, beta), max(2, beta)]},
     )
 
@@ -378,19 +397,27 @@ def explore(
 def arrows(
     K: int = 4,  # how many arrows to begin with, 2 to 8
 ) -> AnyWidget:  # with .state, .save(path), .html()
-    "Turn and stretch K arrows and see their sum and the resultant length R (9)."
+    "Drag K arrows, see their sum and R (9); guess what noise reads, throw it, compare."
     K = whole_number("K", K, 2, 8)
     angles = (0, 40, 80, 200, 120, 300, 160, 260)  # degrees
     start = {f"angle{k}": angle for k, angle in enumerate(angles)}
     start |= {f"length{k}": 1 for k in range(8)}
-    levels = [null_level(k) for k in range(2, 9)]
-    noise = [{"mean": x.mean, "low": x.quantiles[0], "high": x.quantiles[2]} for x in levels]
+    start |= {"guess": 0.0, "shown": 0, "throws": 0}
+    noise = []
+    for k in range(2, 9):
+        level, thrown = (
+            null_level(k),
+            torch.from_numpy(null_arrows(k, 50_000, np.random.default_rng(0))),
+        )
+        bins = resultant_length(thrown).float().histc(25, 0, 1) / (50_000 / 25)  # density
+        ends = dict(zip(("low", "high"), level.quantiles[::2]))
+        noise.append({"mean": level.mean, **ends, "bins": bins.tolist()})
     styles = domain_styles([f"domain {k}" for k in range(8)]).values()
     return _widget(
         "arrows",
         "Resultant length of K arrows",
         "R is 1 when all arrows point the same way, whatever their lengths, and 0 when they "
-        "cancel; random arrows still reach a level above 0, which falls as K grows.",
+        "cancel. And if the arrows have nothing in common? Guess before you throw.",
         {"K": K, **start},
         noise=noise,
         styles=[{"colour": style.colour} for style in styles],
@@ -416,6 +443,28 @@ def peel(
         {"label": label, "image": image, **options},
         title="Frequency peeler",
     )
+
+# %% ../nbs/60_explore.ipynb #78431ebb
+def waves(
+    source: MultiDomain | Scene | Sequence[Scene],  # two or more domains; or ready scenes
+    label: int | str = 0,  # class to begin with
+    *,
+    image: int = 0,  # synthetic image of that class to begin with
+    **options: Any,  # of `scene`: distilled, matcher, ipc, per_domain, shown, seed
+) -> AnyWidget:  # with .state, .save(path), .html()
+    "Pick a frequency of a gradient, build it from its strongest waves, shift it: arrows turn (7)."
+    made = _gallery(
+        "waves",
+        "which waves carry the gradient, and which of them turn fast when it is shifted. The "
+        "length of an arrow does not care about the shift, its angle does nothing else.",
+        source,
+        {"u": 1, "v": 2, "shift": 0, "keep": 5},
+        {"label": label, "image": image, **options},
+        title="Waves of a gradient",
+    )
+    H, W = made.data["size"]
+    made.data = {**made.data, "waves": min(60, H * (W // 2 + 1))}
+    return made
 
 # %% ../nbs/60_explore.ipynb #x-play
 def play(

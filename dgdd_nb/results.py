@@ -295,7 +295,7 @@ def method_plot(
     table = table or next(iter(tables))
     found = lines(rows).query("table == @table")
     methods = list(found.method.unique())
-    ax = ax or plt.subplots(figsize=(7, 1.1 + 0.4 * len(methods)), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=(5.6, 1.5 + 0.45 * len(methods)), layout="constrained")[1]
     targets = [target for target in found.target.unique() if target != "average"]
     if len(targets) == 1:
         each = networks_of(rows, *tables[table]).groupby(["method", "distillation_seed"]).accuracy
@@ -309,18 +309,21 @@ def method_plot(
         for target, style in domain_styles(targets).items():
             mine = found[found.target == target]
             look = {"color": style.colour, "alpha": 0.7, "label": as_text(target)}
-            ax.plot(mine.accuracy, mine.method.map(methods.index), style.marker, **look)
+            place = mine.method.map(methods.index) - 0.15
+            ax.plot(mine.accuracy, place, style.marker, **look)
         bars, label = found[found.target == "average"], "average ± std over seeds"
         spread = bars.std_seeds
     if len(bars):
         look = {"fmt": "D", "color": "black", "markersize": 5, "linewidth": 2, "capsize": 4}
-        place, spread = bars.method.map(methods.index), [0 if x != x else x for x in spread]
+        place = bars.method.map(methods.index) + (0.0 if len(targets) == 1 else 0.2)
+        spread = [0 if x != x else x for x in spread]
         ax.errorbar(bars.accuracy, place, xerr=spread, label=label, **look)
     if (chance := rows.chance.median()) == chance:
         ax.axvline(chance, color=COLOURS["null"], linestyle="--", linewidth=1, label="chance")
     ax.set_yticks(range(len(methods)), [*map(as_text, methods)])
     ax.set(xlabel=_AXES.get(setting, _HELD_OUT), ylim=(len(methods) - 0.4, -0.6))
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), title=_where(setting))
+    above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "alignment": "left"}
+    ax.legend(**above, ncols=3 if len(targets) > 1 else 1, title=_where(setting), columnspacing=1.2)
     return ax
 
 # %% ../nbs/25_results.ipynb #r-paired-plot

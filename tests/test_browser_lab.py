@@ -144,6 +144,7 @@ def test_a_class_that_is_absent_is_said_and_the_picture_stays(small):
 
 def test_arrows_follow_the_keyboard(small):
     found = desk(small.page, "Resultant length of K arrows")
+    found.locator("summary").press("Enter")  # the sliders are folded
     assert press(found, "arrow 1: angle") == "5"
     press(found, "arrow 2: length", "ArrowLeft")
     screenshot(small.page, f"{small.app}-arrows")

@@ -1,7 +1,9 @@
 """Distilled sets: shares of domains, tiles, what is refused, and files that come back as they were."""
 
 import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import patch
 
 import matplotlib.pyplot as plt
@@ -232,3 +234,18 @@ def test_tiles_that_would_fill_all_memory(made):
     one = {"labels": made.labels[:1], "domains": made.domains[:1], "images": large}
     with pytest.raises(ValueError, match="makes 12288 GiB of the images: lower it"):
         replace(made, **one, decode_factor=1024)
+
+
+def test_ready_sets_are_small_whole_and_have_a_card():
+    from dgdd_nb.distilled import READY, ready_set
+
+    for name in READY:
+        folder = Path(__file__).parents[1] / "dgdd_nb" / "sets" / name
+        made, card = ready_set(name), json.loads((folder / "card.json").read_text("utf-8"))
+        assert 100_000 < sum(path.stat().st_size for path in folder.iterdir()) < 200_000
+        assert made.ipc == dict.fromkeys("0123456789", 10) and made.images.dtype == torch.float32
+        assert "street" not in made.domain_names and card["recipe"]["unseen domain"] == "street"
+        assert card["recipe"]["steps"] == made.recipe["steps"] == 1000
+        assert made.images.half().equal(DistilledSet.load(folder).images)
+    with pytest.raises(ValueError, match="did you mean 'digits-dm'"):
+        ready_set("digit-dm")

@@ -146,7 +146,7 @@ def test_notebook_is_in_order(path):
 
 def test_readme_is_short_and_has_the_commands():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 120
+    assert len(text.splitlines()) < 140
     for head in ("Run it", "Test it"):
         block = rf"^## {head}\s*$[^#]*?^```bash\n.+?^```"
         assert re.search(block, text, flags=re.M | re.S), f"## {head}, with a ```bash block"

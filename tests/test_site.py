@@ -102,7 +102,11 @@ def test_built_site_is_in_order(built):
     assert site.check(built) == []
     assert site.undocumented(built) == []
     pages = {path.relative_to(built).with_suffix(".ipynb") for path in built.rglob("*.html")}
-    assert pages == {path.relative_to(site.NBS) for path in site.notebooks()}
+    own = {page for page in pages if page.parts[0] != "workshop"}
+    assert own == {path.relative_to(site.NBS) for path in site.notebooks()}
+    exercises = {path.name for path in site.WORKSHOP.glob("*.ipynb")}
+    texts = {f"{name}.ipynb" for name in site.TEXTS.values()}
+    assert {page.name for page in pages - own} == exercises | texts
 
 
 def test_names_in_stored_outputs_are_no_tags(tmp_path, monkeypatch):
@@ -294,6 +298,82 @@ def test_pages_in_a_browser(built):
         assert box["height"] > 20 and box["width"] > 50
         assert {url.split(":")[0] for url in requests} <= {"file", "data"}
         assert errors == []
+
+
+SEARCHES = [  # what somebody types -> where the first answer leads
+    ("my own images", "your_own_images"),
+    ("regression", "questions.html#can-i-use-it-for-regression"),
+    ("what does pure noise read", "13_resultant|questions"),
+    ("resultant length", "13_resultant"),
+    ("surg", "14_surgery"),
+    ("which objective", "questions.html#which-objective-when"),
+    ("workshop", "workshop/"),
+    # ten questions that a reader should be able to answer from the site
+    ("why a fresh random encoder at each step", "questions"),
+    ("why must the augmentation draw be shared between domains", "04_augment|questions"),
+    ("what is R range pure noise K = 3", "questions|13_resultant"),
+    ("SGS update alpha beta", "questions|14_surgery"),
+    ("matched step control", "questions|14_surgery"),
+    ("domain of a synthetic image", "questions|06_distilled"),
+    ("single source pseudo-domains", "questions|32_pseudo"),
+    ("premise evidence for and against", "questions|31_premise"),
+    ("distil my own folder", "questions|your_own_images"),
+    ("paper PACS table GPU how long memory", "pacs|questions"),
+]
+
+
+@pytest.mark.browser
+def test_search_finds_whole_words_and_can_be_read(built):
+    index = (built / "search.js").read_text(encoding="utf-8")
+    assert not re.search(r"\\\\(?:frac|mathcal|bar|text|sum)\b", index), "TeX in the search index"
+    with opened(color_scheme="light") as (page, errors):
+        page.goto((built / "index.html").as_uri())
+        page.add_style_tag(content="* { transition: none !important; }")
+        for query, wanted in SEARCHES:
+            page.keyboard.press("/")
+            page.locator(".smalldocs-search input:visible").fill(query)
+            page.wait_for_timeout(300)
+            first = page.locator(".smalldocs-search-results.show .search-result").first
+            assert re.search(wanted, first.get_attribute("href")), query
+            assert page.evaluate(CONTRAST) == {}, query
+            marked = page.locator(".search-result mark").all_inner_texts()
+            assert all(re.fullmatch(r"\w+", word) for word in marked), "whole words are marked"
+            page.keyboard.press("Escape")
+        assert errors == []
+
+
+@pytest.mark.browser
+def test_formulas_and_tables_fit_a_phone(built):
+    """(10) with its number, bars as wide as what they cover, rows of numbers on one line."""
+    with opened(width=390, height=800) as (page, errors):
+        page.goto((built / "notation.html").as_uri())
+        formula = page.locator(".math.display", has_text="(10)").first
+        assert formula.evaluate("(f) => f.scrollWidth <= f.clientWidth + 1")
+        bar = page.locator("mover[accent]").first
+        parts = bar.evaluate("(m) => [...m.children].map((c) => c.getBoundingClientRect().width)")
+        assert parts[1] > 0.6 * parts[0]
+        page.goto((built / "benchmarks/mini_digits.html").as_uri())
+        table = page.locator("table.numbers").first
+        assert table.evaluate("(t) => t.scrollWidth > t.clientWidth")  # it scrolls
+        rows = table.evaluate("(t) => [...t.rows].slice(1).map((r) => r.offsetHeight)")
+        assert max(rows) < 80, "no difference breaks over four lines"
+        assert errors == []
+
+
+def test_toys_stand_where_they_are_linked(built):
+    for name in ("10_matching", "12_fourier", "13_resultant"):
+        assert (built / f"{name}.html").read_text(encoding="utf-8").count("<iframe") == 1, name
+    source = {"cell_type": "markdown", "source": "[drag](tutorials/toys.ipynb#arrows)"}
+    frame = [{"output_type": "display_data", "data": {"text/html": "<p>toy</p>"}, "metadata": {}}]
+    made = site.with_toys([source], {"arrows": frame})
+    assert [cell["cell_type"] for cell in made] == ["markdown", "code"]
+    assert made[1]["outputs"] == frame
+    assert site.with_toys([source], {}) == [source]
+
+
+def test_what_is_published_is_what_was_tested():
+    steps = (ROOT / ".github/workflows/docs.yml").read_text(encoding="utf-8")
+    assert "tools/site.py --check" in steps and "quarto" not in steps.lower()
 
 
 @pytest.mark.browser

@@ -127,7 +127,7 @@ def late_claim(low, high, seeds, networks):
 
 WRONG = {  # check -> wrong answers, and a part of the sentence that each gets
     checks.check_dm_loss: [
-        (lambda a, b: ((a - b).mean(0) ** 2).sum(), "must match the size of tensor"),
+        (lambda a, b: ((a - b).mean(0) ** 2).sum(), "axis 0 counts the images"),
         (lambda a, b: loss(a, b).item(), "plain number: .item()"),
         (lambda a, b: loss(a, b).detach(), "no graph"),
         (lambda a, b: 2 * loss(a, b), "2 times what it should be, on all inputs tried"),
@@ -393,16 +393,28 @@ def test_a_source_without_an_end_is_refused(tmp_path):
 # ---------------------------------------------------------------- the pages
 
 
-def test_plan_adds_up_to_90_minutes():
+def test_plans_add_up_to_90_and_120_minutes():
     text = (WORKSHOP / "plan.md").read_text(encoding="utf-8")
-    found = re.findall(r"^\| (\d+)-(\d+) \| (\d+) \|", text, flags=re.M)
-    rows = [tuple(map(int, row)) for row in found]
-    assert [start for start, *_ in rows] == [0, *(end for _, end, _ in rows[:-1])]
-    assert all(end - start == minutes for start, end, minutes in rows) and rows[-1][1] == 90
-    for name in NAMES:
-        source = (WORKSHOP / "source" / f"{name}.py").read_text(encoding="utf-8")
-        minutes = re.search(r"\*\*Time:\*\* (\d+)", source).group(1)
-        assert re.search(rf"^\| \d+-\d+ \| {minutes} \| .*{name}", text, flags=re.M), name
+    found = re.findall(r"^\| (\d+)-(\d+) \| (\d+) \| (.*)", text, flags=re.M)
+    rows = [(*map(int, row[:3]), row[3]) for row in found]
+    second = [n for n, row in enumerate(rows) if row[0] == 0][1]
+    for plan, whole in ((rows[:second], 90), (rows[second:], 120)):
+        assert [row[0] for row in plan] == [0, *(row[1] for row in plan[:-1])]
+        assert all(end - start == minutes for start, end, minutes, _ in plan)
+        assert plan[-1][1] == whole
+        for name in NAMES:
+            source = (WORKSHOP / "source" / f"{name}.py").read_text(encoding="utf-8")
+            needed = int(re.search(r"\*\*Time:\*\* (\d+)", source).group(1))
+            (given,) = (minutes for *_, minutes, what in plan if name in what)
+            assert given == needed if whole == 90 else given >= needed, name
+
+
+def test_every_blank_has_two_levels_of_hints():
+    for path in (WORKSHOP / "source").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for part in re.split(r"^## Blank ", text, flags=re.M)[1:]:
+            found = re.findall(r"<summary>(.+?)</summary>", part)
+            assert found[:2] == ["Hint", "More"], f"{path.name}, blank {part[:30]!r}: {found}"
 
 
 def test_quiz_has_ten_questions_with_folded_answers():

@@ -3,17 +3,18 @@
     python tools/site.py              build
     python tools/site.py --check      build, then check links, anchors, images, figures, requests
     python tools/site.py --serve      build, then show it at an address on this machine
-    python tools/site.py --prepare    only make _proc/, for `quarto render _proc`
 
 Everything happens in a temporary copy: the checkout gets _docs/ (ignored by git) and nothing else.
 nbdev processes the notebooks, smalldocs renders them, then formulas become MathML (no script, no font,
-no request) and pages are finished for phones and keyboards. Quarto reads the same _proc/.
+no request) and pages are finished for phones and keyboards. What CI builds and tests is what is published.
 """
 
 from __future__ import annotations
 
 import ast
+import base64
 import html
+import io
 import json
 import os
 import posixpath
@@ -32,7 +33,7 @@ from urllib.parse import unquote, urlsplit
 
 from books import NBS, ROOT, cells, command_line, joined, module_of, notebooks, read, settings
 
-SITE, PREPARED = ROOT / "_docs", ROOT / "_proc"
+SITE = ROOT / "_docs"
 PLACEHOLDER = "OWNER"
 # first digit, or the whole number, of a notebook
 THEMES = {
@@ -45,10 +46,15 @@ THEMES = {
     "6": "Use",
     **dict.fromkeys(("55", "56", "57", "58", "59"), "Use"),
 }
-FOLDERS = {"tutorials": "Tutorials", "benchmarks": "Results"}
+FOLDERS = {"tutorials": "Tutorials", "workshop": "Workshop", "benchmarks": "Results"}
+WORKSHOP = ROOT / "workshop"
+TEXTS = {"README": "start", "plan": "plan", "slides": "slides", "quiz": "quiz"}  # its other pages
 FIRST = (
+    "start",
     "quickstart",
     "explore_alpha_beta",
+    "toys",
+    "questions",
     "your_own_images",
     "use_a_distilled_set",
     "hub",
@@ -85,7 +91,7 @@ def sidebar(folder: Path) -> dict:
         stem = Path(entry["href"]).stem
         return (FIRST.index(stem) if stem in FIRST else len(FIRST), entry["href"])
 
-    order = ["Tutorials", *THEMES.values(), "Results"]
+    order = ["Tutorials", "Workshop", *THEMES.values(), "Results"]
     ranked = {name: order.index(name) if name in order else len(order) for name in sections}
     entries.sort(key=lambda entry: entry["href"] != "index.ipynb")
     entries += [
@@ -109,6 +115,10 @@ def owner_file(cfg: dict[str, str]) -> dict:
     return {"project": {"output-dir": SITE.name}, "website": website}
 
 
+# the lines that are the method: their source stands open, checks and helpers are folded
+OPEN = set("DM class_losses cotangents spectrum consensus resultant_length decompose SGS".split())
+
+
 def folded(source: str) -> str:
     """The directives under which an exported cell stays on the page, '' for imports alone."""
     with suppress(SyntaxError):
@@ -120,7 +130,8 @@ def folded(source: str) -> str:
         ]
         names = [name for name in names if name.isidentifier()]
         bases = [base for node in nodes for base in getattr(node, "bases", [])]
-        fold = "show" if any("NamedTuple" in ast.unparse(base) for base in bases) else "true"
+        plain = any("NamedTuple" in ast.unparse(base) for base in bases)
+        fold = "show" if plain or OPEN.intersection(names) else "true"
         summary = "Source" + (f": {', '.join(names)}" if 0 < len(names) < 4 else "")
         if nodes:
             return f'#| exports\n#| code-fold: {fold}\n#| code-summary: "{summary}"'
@@ -130,11 +141,52 @@ def folded(source: str) -> str:
 def split_title(cell: dict) -> list[dict]:
     """nbdev reads title and quoted line from the title cell and drops the rest: give the rest its own cell."""
     source = joined(cell["source"])
-    found = re.match(r"\s*# [^\n]+\n+(?:>[^\n]*\n?)+", source)
+    found = re.match(r"\s*# [^\n]+\n+(?:>[^\n]*\n?)*", source)
     if cell["cell_type"] != "markdown" or not found:
         return [cell]
     rest = {**cell, "id": "after-title", "source": source[found.end() :].strip()}
     return [{**cell, "source": found.group(0)}] + ([rest] if rest["source"] else [])
+
+
+BARE = {"metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+# a cell that holds nothing but such a link: on the site the toy stands below it
+TOY = re.compile(r"\[[^\]]+\]\([\w./]*toys\.ipynb#(\w+)\)")
+
+
+def with_toys(cells: list[dict], toys: dict[str, list[dict]]) -> list[dict]:
+    """Cells, each link to a toy followed by the stored page of that toy."""
+    made = []
+    for cell in cells:
+        made.append(cell)
+        found = TOY.fullmatch(joined(cell["source"]).strip())
+        if found and cell["cell_type"] == "markdown" and toys.get(found[1]):
+            frame = {"cell_type": "code", "id": f"toy-{found[1]}", "metadata": {}}
+            frame |= {"source": "#| echo: false\ntoy", "execution_count": None}
+            made.append(frame | {"outputs": toys[found[1]]})
+    return made
+
+
+def add_workshop(nbs: Path) -> None:
+    """The exercises as handed out, and the texts around them, as pages of the site."""
+    (nbs / "workshop").mkdir()
+    pages = {f"{path.stem}.ipynb": read(path) for path in sorted(WORKSHOP.glob("*.ipynb"))}
+    for name, page in TEXTS.items():
+        if (WORKSHOP / f"{name}.md").exists():
+            text = (WORKSHOP / f"{name}.md").read_text(encoding="utf-8")
+            parts = re.split(r"(?m)^(?=## )", text)
+            cells = [
+                {"cell_type": "markdown", "id": f"{page}-{n}", "metadata": {}, "source": part}
+                for n, part in enumerate(parts)
+            ]
+            pages[f"{page}.ipynb"] = {"cells": cells, **BARE}
+    moved = [(r"\]\(\.\./nbs/", "](../")]
+    moved += [(rf"\]\({name}\.md", f"]({page}.ipynb") for name, page in TEXTS.items()]
+    for name, nb in pages.items():
+        for cell in nb["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = changed(joined(cell["source"]), moved)
+        path = nbs / "workshop" / name
+        path.write_text(json.dumps(nb, ensure_ascii=False), encoding="utf-8")
 
 
 def stage(folder: Path, cfg: dict[str, str]) -> None:
@@ -144,10 +196,21 @@ def stage(folder: Path, cfg: dict[str, str]) -> None:
     shutil.copyfile(ROOT / "settings.ini", folder / "settings.ini")
     nbs = folder / cfg["nbs_path"]
     shutil.copytree(NBS, nbs, ignore=shutil.ignore_patterns(".*", "_proc", "_docs", "__pycache__"))
+    if NBS == ROOT / "nbs":
+        add_workshop(nbs)
     last = {"cell_type": "markdown", "id": "last", "metadata": {}, "source": ""}
+    page = NBS / "tutorials" / "toys.ipynb"
+    played = read(page)["cells"] if page.exists() else []
+    toys = {x["id"].removeprefix("toys-"): x["outputs"] for x in played if "outputs" in x}
     for path in notebooks(nbs):
         nb = read(path)
         nb["metadata"].pop("widgets", None)
+        nb["cells"] = with_toys(nb["cells"], toys)
+        for cell in nb["cells"]:
+            if cell["cell_type"] == "markdown" and path.parent == nbs:
+                cell["source"] = joined(cell["source"]).replace(
+                    "](../workshop/README.md)", "](workshop/start.ipynb)"
+                )
         nb["cells"] = [part for cell in nb["cells"] for part in split_title(cell)]
         nb["cells"].append(last)  # nbdev looks one further
         for cell in nb["cells"]:
@@ -270,6 +333,7 @@ def documented(text: str, kinds: Collection[str] = ()) -> str:
     """What `show_doc` wrote, without its link to a repository (the source stands below), with `class` for classes."""
     text = re.sub(r"\[source\]\([^)\n]*\)\{[^}\n]*\}\n*", "", text)
     kind = lambda found: f"{'class' if found[1] in kinds else 'def'} {found[1]}"  # noqa: E731
+    text = re.sub(r"\b(?:torch\._C|collections\.abc|torch)\.(?=[A-Z]\w*)", "", text)
     return re.sub(r"^def (\w+)(?=\()", kind, text, flags=re.M)
 
 
@@ -349,7 +413,10 @@ TEX = [
     (r"\\[lr]?Vert(?![A-Za-z])|\\\|", "\u2016"),
     (r"\\mathbb\{1\}", "\U0001d7d9"),
     (r"\\textstyle", ""),
+    (r"\\arg(?![A-Za-z])", r"\\operatorname{arg}"),
+    (r"\\bar(?![A-Za-z])", r"\\overline"),
 ]
+BREAK = re.compile(r"\\qquad|\\quad(?=\s*\\text\{or)")  # here a line may end on a narrow screen
 SEARCH = Path(__file__).with_name("site_search.js")
 LOAD = """if (!window.siteIndex) await new Promise((done, fail) => {
         const script = document.createElement("script");
@@ -360,6 +427,7 @@ LOAD = """if (!window.siteIndex) await new Promise((done, fail) => {
 SWAPS = {  # in the script of the renderer, which is pinned to one version
     'const r = await fetch(offset + "search.json");\n      index = await r.json();': LOAD,
     "const hits = fuse ?": "const hits = window.siteSearch ? window.siteSearch(index, q, limit) : fuse ?",
+    "${snippet(e.text, q)}": "${window.siteSnippet(e.text, q, escapeHtml)}",
     "0.299 * r + 0.587 * g + 0.114 * b < 128;": 'document.documentElement.dataset.scheme === "alternate";',
 }
 # of the characters in formulas
@@ -394,15 +462,16 @@ def script(found: re.Match) -> str:
     return f"<mi>{special.get(found[1], chr(0x1D49C + ord(found[1]) - 65))}</mi>"
 
 
+BAR = '<mo accent="true">&#x02015;</mo>'
 MATHML = (
     ("<mo minsize=", '<mo stretchy="true" symmetric="true" minsize='),
     (
         r"<mo((?:(?!space=)[^>])*)>(\||\u2016|&#x0007C;|&#x02016;)</mo>",
         r'<mo\1 lspace="0" rspace="0">\2</mo>',
     ),
-    (
-        r"<msup>(<mo [^>]*minsize[^>]*>[^<]*</mo>)<mn>",
-        r'\1<msup><mspace width="0" height="1.3em"/><mn>',
+    (  # a large bracket keeps its size when it carries a small sign
+        r"<(msup|msub)>(<mo [^>]*minsize[^>]*>[^<]*</mo>)",
+        r'\2<\1><mspace width="0" height="1em" depth="0.4em"/>',
     ),
     (r'<mi mathvariant="script">([A-Z])</mi>', script),
     ("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>"),
@@ -444,26 +513,77 @@ def changed(text: str, table: Collection[tuple]) -> str:
     return text
 
 
-def mathml(found: re.Match) -> str:
-    """One formula of the page as MathML; an equation number stands at the right edge."""
+def converted(tex: str, display: str = "inline") -> str:
+    """A formula as MathML; the bar of a mean is as wide as what it covers, and thick enough to be seen."""
     from latex2mathml.converter import convert
 
+    parts, opened = (
+        re.split(r"(<mover\b[^>]*>|</mover>)", changed(convert(tex, display=display), MATHML)),
+        [],
+    )
+    for place, part in enumerate(parts):
+        if part.startswith("<mover"):
+            opened.append(place)
+        elif part == "</mover>":
+            start = opened.pop()
+            if parts[place - 1].endswith(BAR):
+                parts[start] = '<mover accent="true">'
+                parts[place - 1] = (
+                    parts[place - 1].removesuffix(BAR) + '<mo stretchy="true">&#x203E;</mo>'
+                )
+    return "".join(parts)
+
+
+def mathml(found: re.Match) -> str:
+    """One formula of the page as MathML; an equation number stands at the right edge."""
     kind, tex = found.group(1), html.unescape(found.group(2)).strip()
     number = re.search(r"\\tag\{([^}]*)\}", tex)
     tex = changed(tex, [(r"\\tag\{[^}]*\}", ""), *TEX]).strip()
-    code = convert(tex, display="block" if kind == "display" else "inline")
-    code = changed(code, MATHML)
     if kind == "inline":
-        return f'<span class="math inline">{code}</span>'
+        return f'<span class="math inline">{converted(tex)}</span>'
+    parts = BREAK.split(tex)
+    whole = all(part.count("{") == part.count("}") and part.strip() for part in parts)
+    parts = parts if whole and "\\left" not in tex else [tex]
+    code = "".join(converted(part.strip(), "block") for part in parts)
     tag = f'<span class="eq-number">({number.group(1)})</span>' if number else ""
-    return f'<span class="math display" tabindex="0">{code}{tag}</span>'
+    return f'<span class="math display" tabindex="0"><span class="lines">{code}</span>{tag}</span>'
+
+
+HEADING = re.compile(r'<h([1-6])[^>]*data-anchor-id="([^"]+)"[^>]*>(.*?)</h\1>', flags=re.S)
+
+
+def words(text: str) -> str:
+    """What a reader sees of some HTML, in one line: formulas as signs, not as TeX; no buttons, no frames."""
+    text = re.sub(
+        r'(?s)<(script|style|svg|iframe|button|summary)\b.*?</\1>|<p class="colab">.*?</p>',
+        " ",
+        text,
+    )
+    text = re.sub(r"(?s)(<math.*?</math>)", lambda math: re.sub(r"<[^>]+>", "", math[1]), text)
+    text = re.sub(r"</?(?:a|b|em|i|strong|code|span)\b[^>]*>", "", text)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def index_of(site: Path) -> list[dict[str, str]]:
+    """The search index, read off the finished pages: one entry for each page and each heading."""
+    entries = []
+    for path in sorted(site.rglob("*.html")):
+        page = path.read_text(encoding="utf-8")
+        name, main = path.relative_to(site).as_posix(), page[page.index("<main") :]
+        main = re.sub(r'(?s)<nav class="page-navigation".*', "", main[: main.rindex("</main>")])
+        title = words(re.search(r"(?s)<h1[^>]*>(.*?)</h1>", main)[1])
+        main = main[main.index("</h1>") + 5 :]
+        places = [(0, "", ""), *((x.start(), x[2], words(x[3])) for x in HEADING.finditer(main))]
+        for (start, anchor, section), (end, *_) in zip(places, [*places[1:], (len(main), "")]):
+            text = words(HEADING.sub("", main[start:end]))
+            href = f"{name}#{anchor}" if anchor else name
+            entries.append({"href": href, "title": title, "section": section, "text": text})
+    return entries
 
 
 def table_of_contents(text: str) -> str:
     """Headings with formulas: the entry in the contents shows the formula too, not its TeX."""
-    for found in re.finditer(
-        r'<h([2-4])[^>]*data-anchor-id="([^"]+)"[^>]*>(.*?)</h\1>', text, flags=re.S
-    ):
+    for found in HEADING.finditer(text):
         if "<math" in found.group(3):
             inner = re.sub(r"</?a\b[^>]*>", "", found.group(3))
             text = re.sub(
@@ -495,10 +615,44 @@ def wrapped(found: re.Match) -> str:
     return found.group(1) + "\n".join(runs)
 
 
+TABLE = re.compile(r'<table class="([^"]*)">(.*?)</table>', flags=re.S)
+
+
+def numbers(found: re.Match) -> str:
+    """A table; one of numbers says so, and keeps each row on one line."""
+    shown = [re.sub(r"<[^>]+>", "", x) for x in re.findall(r"(?s)<td[^>]*>(.*?)</td>", found[2])]
+    shown = [html.unescape(cell).strip() for cell in shown]
+    count = sum(bool(re.match(r"[+\-\u2212]?\d", cell)) for cell in shown)
+    kind = " numbers" if 3 * count > len(shown) and max(map(len, shown), default=99) < 60 else ""
+    long = r"<td>(?=[^<]{21})"  # a difference with its interval may take two lines
+    inside = re.sub(long, '<td class="long">', found[2]) if kind else found[2]
+    return f'<table class="{found[1]}{kind}">{inside}</table>'
+
+
+PICTURE = re.compile(r'src="data:image/png;base64,([^"]+)"')
+
+
+def smaller(found: re.Match) -> str:
+    """A picture of a page as WebP without loss: the same pixels, a third less to load."""
+    from PIL import Image, features
+
+    given = base64.b64decode(found[1])
+    made = io.BytesIO()
+    with Image.open(io.BytesIO(given)) as image:
+        opaque = image.mode == "RGBA" and image.getextrema()[3] == (255, 255)
+        image = image.convert("RGB") if opaque else image
+        if features.check("webp"):
+            image.save(made, "WEBP", lossless=True, method=3, exact=True)
+    if not 0 < len(made.getvalue()) < len(given):
+        return found[0]
+    return f'src="data:image/webp;base64,{base64.b64encode(made.getvalue()).decode()}"'
+
+
 def finish_page(text: str) -> str:
     """One rendered page: formulas without scripts, buttons that a keyboard reaches, no foreign address."""
     text = table_of_contents(MATH.sub(mathml, changed(text, PAGE)))
-    return changed(PRINTED.sub(wrapped, text), KEYBOARD)
+    text = PICTURE.sub(smaller, text)
+    return changed(TABLE.sub(numbers, PRINTED.sub(wrapped, text)), KEYBOARD)
 
 
 def finish(site: Path) -> None:
@@ -523,11 +677,7 @@ def finish(site: Path) -> None:
             )
         text = text.replace(old, new)
     script.write_text(text, encoding="utf-8")
-    entries = json.loads((site / "search.json").read_text(encoding="utf-8"))
-    for entry in entries:
-        for key in ("title", "section", "text"):
-            entry[key] = re.sub(r"\\[()\[\]]|\\(?=[a-zA-Z])", "", entry[key])
-    entries = json.dumps(entries, ensure_ascii=False).replace("</", "<\\/")
+    entries = json.dumps(index_of(site), ensure_ascii=False).replace("<", "\\u003c")
     search = f"window.siteIndex = {entries};{SEARCH.read_text(encoding='utf-8')}"
     (site / "search.js").write_text(search, encoding="utf-8")
     (site / "search.json").unlink()
@@ -548,6 +698,7 @@ def build(site: Path = SITE) -> Path:
         for line in done.warnings:
             if "html-math-method" not in line:
                 print(f"note: {line}")
+        shutil.copytree(NBS / "images", done.out / "images", dirs_exist_ok=True)
         finish(done.out)
         shutil.rmtree(site, ignore_errors=True)
         shutil.copytree(done.out, site)
@@ -556,6 +707,7 @@ def build(site: Path = SITE) -> Path:
 
 # ------------------------------------------------------------------ checking
 LOADERS = "img script iframe source video audio embed object track".split()
+PAGE_LIMIT = 600_000  # bytes
 TEXT_MARKS = (r"\(", r"\[", ":::", "{{<", "#|", "$$")
 
 
@@ -637,6 +789,9 @@ def check(site: Path = SITE) -> list[str]:
     pages = {name: Page(text) for name, text in texts.items() if name.endswith(".html")}
     wrong = [] if "index.html" in pages else ["there is no index.html"]
     for name, page in pages.items():
+        if len(texts[name].encode()) > PAGE_LIMIT:
+            size = len(texts[name].encode()) // 1000
+            wrong.append(f"{name}: has {size} kB, the limit is {PAGE_LIMIT // 1000}")
         wrong += [f"{name}: {problem}" for problem in page.problems]
         wrong += [
             f"{name}: loads {link}" for link in page.loads if re.match(r"(?:[a-z]+:)?//", link)
@@ -702,16 +857,8 @@ def main() -> int:
         __doc__,
         check="check the built site; exit 1 if something is wrong",
         serve="show it afterwards",
-        prepare="only write _proc/, for Quarto",
     ).parse_args()
     start = time.perf_counter()
-    if args.prepare:
-        with tempfile.TemporaryDirectory(prefix="dgdd_site.") as work:
-            stage(Path(work), settings())
-            shutil.rmtree(PREPARED, ignore_errors=True)
-            shutil.copytree(process(Path(work)), PREPARED)
-        print(f"{PREPARED.name}/: {len(notebooks(PREPARED))} pages prepared")
-        return 0
     site = build()
     pages = list(site.rglob("*.html"))
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())

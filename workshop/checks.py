@@ -264,7 +264,7 @@ def shape_problem(value: Tensor, right: Tensor, axes: Sequence[str]) -> str:
     if got == wanted:
         return ""
     if not wanted:
-        return f"has the shape {got}, expected one number."
+        return f"has the shape {got}, expected one number: no axis is left, not even the images."
     if len(got) != len(wanted):
         return f"has {len(got)} axes, shape {got}; expected {len(wanted)}, {meaning}."
     if sorted(got) == sorted(wanted):

@@ -62,6 +62,12 @@ result is one number, and torch must be able to trace it back to the synthetic f
 
 <details><summary>Hint</summary>
 
+Two steps: one mean vector for each side, then the square in (3). Which axis counts the images?
+
+</details>
+
+<details><summary>More</summary>
+
 `.mean(0)` averages over the images. $\lVert v \rVert^2$ is the sum of the squares of all entries of $v$: a sum, not a
 mean, and no root.
 
@@ -91,9 +97,15 @@ it. Torch finds them all at once. Give back a tensor of the shape of `images`. L
 
 <details><summary>Hint</summary>
 
-1. `copy = images.detach().clone().requires_grad_()` makes a copy that torch follows.
-2. Make the loss from `encoder.embed(real)` and `encoder.embed(copy)`.
-3. `torch.autograd.grad(loss, copy)` returns a tuple with one entry.
+What does the loss have to be made of, so that torch can follow it back to the *pixels*? And how does one leave `images`
+itself alone?
+
+</details>
+
+<details><summary>More</summary>
+
+Make a copy that torch follows (`.detach().clone().requires_grad_()`), embed the copy, and ask `torch.autograd.grad` for
+the gradient by it: the answer is a tuple with one entry.
 
 </details>
 """
@@ -126,7 +138,14 @@ $$g_k = \nabla_{s}\, \mathcal L_k, \qquad k = 0, \dots, K-1. \tag{6}$$
 
 <details><summary>Hint</summary>
 
-Call `image_gradient` once for each entry of the list, and join the results with `torch.stack`.
+Nothing new is needed but a loop: you have a function for one domain.
+
+</details>
+
+<details><summary>More</summary>
+
+Call `image_gradient` once for each entry of the list, and join the results with `torch.stack`, which makes a new first
+axis.
 
 </details>
 """
@@ -150,6 +169,18 @@ r"""
 
 With equally many real images per domain, the gradient of DM is the mean of the $g_k$: the loss sees the real images only
 through their mean.
+
+<details><summary>Hint</summary>
+
+Which axis of `(K, N, 3, H, W)` counts the domains, and why a mean and not a sum?
+
+</details>
+
+<details><summary>More</summary>
+
+The domains stand first, so it is the mean over axis 0: a sum would be K times too long.
+
+</details>
 """
 
 

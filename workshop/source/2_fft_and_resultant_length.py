@@ -65,6 +65,12 @@ images half of the frequencies repeat the other half, so the *half spectrum* wit
 
 <details><summary>Hint</summary>
 
+Which axes make up one picture? The others are only passed through.
+
+</details>
+
+<details><summary>More</summary>
+
 `torch.fft.rfft2` transforms the last two axes, whatever stands before them, and gives the half spectrum. Its default is
 unnormalised.
 
@@ -91,6 +97,18 @@ r"""
 $$\bar G = \tfrac1K \sum_k G_k \tag{8}$$
 
 One complex number per frequency: the mean arrow.
+
+<details><summary>Hint</summary>
+
+Arrows are complex numbers, and complex numbers average like real ones.
+
+</details>
+
+<details><summary>More</summary>
+
+The domains are axis 0: `.mean(0)`, without taking any length.
+
+</details>
 """
 
 
@@ -119,7 +137,13 @@ $R$ lies between 0 and 1. $\varepsilon$ decides what happens where all arrows ar
 
 <details><summary>Hint</summary>
 
-Above: first sum over the domains, then `.abs()`. Below: first `.abs()`, then sum. `eps` is added once, to the sum below.
+Above the line first add, then measure; below first measure, then add.
+
+</details>
+
+<details><summary>More</summary>
+
+Above: `.sum(0)`, then `.abs()`. Below: `.abs()`, then `.sum(0)`, and `eps` once, added to that sum.
 
 </details>
 """
@@ -165,7 +189,14 @@ whoever uses or sets the global random numbers changes everybody else's results.
 
 <details><summary>Hint</summary>
 
-`torch.randn(K, samples, dtype=torch.complex64, generator=generator)` draws them all. Then use `resultant_length`.
+Two steps: draw the arrows, then use the function that you have just written.
+
+</details>
+
+<details><summary>More</summary>
+
+`torch.randn(K, samples, dtype=torch.complex64, generator=generator)` draws them all; the mean of their
+`resultant_length` is one number.
 
 </details>
 """

@@ -75,8 +75,15 @@ r"""
 
 <details><summary>Hint</summary>
 
-The mean (8) is `G.mean(0)`. `torch.fft.irfft2(X, s=size)` goes back to pixels. It needs `size`: a half spectrum of 7
-columns may belong to an image 12 or 13 pixels wide.
+The spectrum that is wanted is a weight times the mean (8). Then back to pixels, and the inverse must know how wide the
+image was.
+
+</details>
+
+<details><summary>More</summary>
+
+`R * G.mean(0)`, then `torch.fft.irfft2(..., s=size)`: a half spectrum of 7 columns may belong to an image 12 or 13
+pixels wide.
 
 </details>
 """
@@ -102,7 +109,14 @@ One part per domain: what $G_k$ has beyond the agreed part $R\,\bar G$.
 
 <details><summary>Hint</summary>
 
-`G` has one axis more than `R * G.mean(0)`, in front. Torch subtracts the same thing from every `G[k]` without a loop.
+It is a difference of two spectra. One of them is the same for all domains.
+
+</details>
+
+<details><summary>More</summary>
+
+`G` has one axis more than `R * G.mean(0)`, in front; torch subtracts the same thing from every `G[k]` without a loop.
+Then back to pixels as before.
 
 </details>
 """
@@ -128,6 +142,12 @@ Image $i$ gets the part of domain `domain[i]` alone.
 
 <details><summary>Hint</summary>
 
+For each image one row of a table: the row is its domain, the column is its number.
+
+</details>
+
+<details><summary>More</summary>
+
 Two lists of numbers index two axes in pairs: `x[[2, 0], [0, 1]]` is `x[2, 0]` and `x[0, 1]`. The second list is
 `torch.arange(len(domain))`.
 
@@ -152,6 +172,18 @@ r"""
 ## Blank 4: the update
 
 (11) with all parts given. Return new images; leave the old ones as they are.
+
+<details><summary>Hint</summary>
+
+A gradient points uphill. Which sign goes down, and what does `lr` multiply?
+
+</details>
+
+<details><summary>More</summary>
+
+New images are the old ones minus `lr` times the *whole* sum of (11); put it in brackets, and do not write `-=`.
+
+</details>
 """
 
 

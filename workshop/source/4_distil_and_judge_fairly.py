@@ -71,6 +71,12 @@ Distil twice: once with plain DM, once with DM and `surgery=SGS()`. Nothing else
 
 <details><summary>Hint</summary>
 
+Write the first call, copy it, and change one thing.
+
+</details>
+
+<details><summary>More</summary>
+
 `distill(source, DM(), ipc=..., steps=..., seed=...)` returns a distilled set; `surgery=SGS()` is one more argument.
 Both calls get the same seed: the pair then shares its start images and encoders.
 
@@ -100,6 +106,12 @@ One network is one draw from a lottery. Train `networks` of them on a distilled 
 all accuracies. Not the best one: choosing by the target score would be peeking.
 
 <details><summary>Hint</summary>
+
+Look up what `evaluate` returns: you want all the numbers, not their mean.
+
+</details>
+
+<details><summary>More</summary>
 
 `evaluate(training set, target, seeds=number of networks, recipe=recipe)` does it; `.values` of the result is an array
 with one accuracy per network, in per cent.
@@ -158,7 +170,14 @@ the ends of its 95 % interval.
 
 <details><summary>Hint</summary>
 
-`student_interval(differences)` returns the two ends of the 95 % interval of a mean, with Student's t for few values.
+Average first over the axis that is not independent, subtract, and only then ask for an interval.
+
+</details>
+
+<details><summary>More</summary>
+
+One difference per seed: the means over axis 1 of both, subtracted. `student_interval(differences)` returns the two
+ends, with Student's t for few values.
 
 </details>
 """
@@ -188,6 +207,19 @@ Four sentences are allowed. The rule of this project, fixed before looking at an
   whatever the interval says;
 - else, zero inside the interval: `"no difference shown"`. (This is not "they are equal".)
 - else `"SGS is better"` or `"SGS is worse"`.
+
+<details><summary>Hint</summary>
+
+In which order do the rules hold? The first one wins over whatever the interval says.
+
+</details>
+
+<details><summary>More</summary>
+
+Three questions one after the other: too few seeds *or* networks? Does `low <= 0 <= high`? And else: is `low` above
+zero?
+
+</details>
 """
 
 
