@@ -64,7 +64,9 @@ def requirements() -> dict[str, list[str]]:
 def floors() -> list[str]:
     """`name==oldest` for every requirement that has a floor, except nbdev's own."""
     kinds = requirements()
-    lines = [line for kind in ("package", "notebooks", "hub", "cluster", "dev") for line in kinds[kind]]
+    lines = [
+        line for kind in ("package", "notebooks", "hub", "cluster", "dev") for line in kinds[kind]
+    ]
     return [re.sub(r">=([\d.]+)[^;]*", r"==\1", line) for line in lines if ">=" in line]
 
 
@@ -182,7 +184,9 @@ class Environment:
         if not short:
             if self.name == "hosted":  # who runs the tests wants the tools too
                 kinds = requirements()
-                tools = [line for kind in ("dev", "nbdev", "hub", "cluster") for line in kinds[kind]]
+                tools = [
+                    line for kind in ("dev", "nbdev", "hub", "cluster") for line in kinds[kind]
+                ]
                 self.python("tools", "-m", "pip", "install", "-q", *tools)
             tests = ["-m", "pytest", f"-n{workers}", "--dist=loadfile", "-m", QUICK, "tests"]
             self.row["tests"] = self.last(
