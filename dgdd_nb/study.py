@@ -1079,6 +1079,14 @@ COMPARED = (
 )
 
 
+def _surgery_options(make: str, given: dict[str, Any]) -> dict[str, Any]:
+    "Those of the given options that the surgery of a method has."
+    surgery = resolve(make)[1].get("surgery")
+    name = surgery["name"] if isinstance(surgery, dict) else surgery
+    own = inspect.signature(find(name)).parameters if name else ()
+    return {key: x for key, x in given.items() if key in own}
+
+
 def compare(
     source: MultiDomain | Plug | Path,  # images in memory, a folder DOMAIN/CLASS/pictures, a part
     target: str,  # domain to leave out
@@ -1091,7 +1099,7 @@ def compare(
     seeds: int = 5,  # distillation seeds; five and ten networks are needed to claim a difference
     networks: int = 10,  # trained on each set
     recipe: Plug = "quick",  # how they are trained
-    distill: dict[str, Any] | None = None,  # of the distilled methods: steps, lr, ...
+    distill: dict[str, Any] | None = None,  # of the distilled methods: steps, lr, alpha, ...
     dry_run: bool = False,  # print the forecast and stop
     **run: Any,  # arguments of `run_study`: jobs, backend, resume, ...
 ) -> "DataFrame | None":  # all rows, see `run_study`
@@ -1099,15 +1107,21 @@ def compare(
     ready, folder = {x.make: x for x in COMPARED}, user_path(folder)
     rows = [methods] if np.ndim(methods) == 0 else methods
     rows = tuple(x if isinstance(x, Method) else ready.get(str(x)) or Method(x) for x in rows)
-    names = [x.name for x in rows]
+    names, usual, given = [x.name for x in rows], rows == COMPARED, dict(distill or {})
+    own = [_surgery_options(x.make, given) for x in rows]  # alpha goes to those that have one
+    rows = tuple(replace(x, options=mine | x.options) for x, mine in zip(rows, own))
+    given = {key: x for key, x in given.items() if not any(key in mine for mine in own)}
     plug, way = _plug_of(source, size, folder), Evaluation(networks=networks, recipe=recipe)
     how = {"ipc": (ipc,), "seeds": seeds, "evaluations": (way,)}
-    how |= {"distill": {} if distill is None else distill}
-    how |= {"targets": (target,), "baseline": baseline if baseline in names else None}
+    how |= {
+        "distill": given,
+        "targets": (target,),
+        "baseline": baseline if baseline in names else None,
+    }
     study = Study(rows, f"{target} left out", plug, **how)
     look_anew(study)
     if data_of(study)[0].K == 1:  # nothing can be left out
-        kept = [x for x in rows if x.make in ("random", "DM")] if rows == COMPARED else rows
+        kept = [x for x in rows if x.make in ("random", "DM")] if usual else rows
         change = {"setting": "ID", "name": f"new images of {target}", "methods": tuple(kept)}
         study, names = replace(study, **change), [x.name for x in kept]
     if dry_run:

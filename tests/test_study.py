@@ -578,6 +578,12 @@ def test_forecast_counts_what_is_missing(tmp_path):
     assert forecast(replace(TINY, seeds=3), tmp_path).seconds <= max(measured)
 
 
+def test_compare_gives_alpha_to_those_that_have_one():
+    given = {"alpha": 2.0, "beta": 0.1, "lr": 5.0}
+    own = {name: module._surgery_options(name, given) for name in ("DM", "DM-matched", "DM+SGS")}
+    assert own == {"DM": {}, "DM-matched": {"alpha": 2.0}, "DM+SGS": {"alpha": 2.0, "beta": 0.1}}
+
+
 def test_compare_a_folder_images_in_memory_and_by_name(tmp_path, capsys):
     from torchvision.utils import save_image
 
