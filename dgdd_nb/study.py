@@ -1107,7 +1107,8 @@ def compare(
     ready, folder = {x.make: x for x in COMPARED}, user_path(folder)
     rows = [methods] if np.ndim(methods) == 0 else methods
     rows = tuple(x if isinstance(x, Method) else ready.get(str(x)) or Method(x) for x in rows)
-    names, usual, given = [x.name for x in rows], rows == COMPARED, dict(distill or {})
+    names, usual = [x.name for x in rows], rows == COMPARED
+    given = {} if distill is None else of_kind("distill", distill, dict)
     own = [_surgery_options(x.make, given) for x in rows]  # alpha goes to those that have one
     rows = tuple(replace(x, options=mine | x.options) for x, mine in zip(rows, own))
     given = {key: x for key, x in given.items() if not any(key in mine for mine in own)}

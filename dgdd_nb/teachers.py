@@ -180,8 +180,10 @@ def squeeze(
         known = {"accuracy": None if right is None else 100 * right, "sha256": _hash(net)}
         return Teacher(net.cpu(), facts | known)
 
-    if key not in _KEPT:
-        _KEPT[key] = made() if folder is None else _shared(user_path(folder) / key, made)
+    stem, known = folder and user_path(folder) / key, _KEPT.get(key)
+    if known is None or (stem and not stem.with_suffix(".safetensors").exists()):
+        make = made if known is None else lambda: known
+        _KEPT[key] = _shared(stem, make) if stem else make()
     for old in list(_KEPT)[:-8]:
         del _KEPT[old]
     return _KEPT[key]
