@@ -296,7 +296,7 @@ def sre2l(
     "SRe2L by name, and G-VBSM with other options: those of `recover`."
     labels, domains = assign_domains(ipc, source.present, source.classes)
     domains = domains if per_domain else torch.full_like(domains, -1)
-    teachers = teachers_for(source, work, teacher, per_domain, short=not steps)
+    teachers = teachers_for(source, work, teacher, per_domain)
     see, images, history = source.normalisation(), torch.zeros(len(labels), 3, *source.size), {}
     turns = domains.unique().tolist()
     for turn, k in enumerate(turns):

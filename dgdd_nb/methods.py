@@ -105,6 +105,16 @@ class Work:
     rehearsal: bool = False  # nothing is of interest but whether it runs: teachers take one step
 
 # %% ../nbs/23_methods.ipynb #m-distilled
+def _as_table(plug: Plug) -> dict[str, Any]:
+    return dict(plug) if isinstance(plug, dict) else {"name": plug}
+
+
+def surgery_options(surgery: Plug | None) -> list[str]:
+    "Names of the options that a surgery has; none: there is no surgery."
+    name = None if surgery is None else _as_table(surgery).get("name")
+    return [] if name is None else [*inspect.signature(find(name)).parameters]
+
+
 def distilled(
     source: MultiDomain,
     ipc: int,
@@ -122,8 +132,7 @@ def distilled(
     known = [x.name for x in own if x.kind is x.KEYWORD_ONLY]
     known += [x.name for x in fields(EngineSettings)]
     if surgery is not None:
-        plug = dict(surgery) if isinstance(surgery, dict) else {"name": surgery}
-        of_it = [*inspect.signature(find(plug["name"])).parameters] if "name" in plug else []
+        plug, of_it = _as_table(surgery), surgery_options(surgery)
         surgery = build({**plug, **{key: options.pop(key) for key in of_it if key in options}})
         known += of_it
     for key in options:

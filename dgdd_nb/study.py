@@ -60,7 +60,17 @@ from dgdd_nb.files import (
 )
 from .folders import library_form
 from .hub import pinned
-from .methods import Work, build, distils, find, is_fixed, make_set, resolve, takes_steps
+from dgdd_nb.methods import (
+    Work,
+    build,
+    distils,
+    find,
+    is_fixed,
+    make_set,
+    resolve,
+    surgery_options,
+    takes_steps,
+)
 from .networks import network
 from .train import Plug, get_recipe
 
@@ -896,7 +906,10 @@ def forecast(
 def _measure(trial: Trial, scores: dict[int, float]) -> float:
     "Seconds of a trial, from a few steps and epochs; `scores` keeps those of the networks by size."
     study, task, ticks, few = trial.study, task_of(trial.study, trial.target), [], {}
-    work = Work(moved=lambda *at: ticks.append((time.perf_counter(), at[1])))
+    work = Work(
+        moved=lambda *at: ticks.append((time.perf_counter(), at[1])),
+        rehearsal=True,  # teachers are trained once for all trials
+    )
     if takes_steps(trial.function):
         options = resolve(trial.method.make)[1] | trial.settings["distill"] | trial.method.options
         own = inspect.signature(trial.function).parameters
@@ -1079,14 +1092,6 @@ COMPARED = (
 )
 
 
-def _surgery_options(make: str, given: dict[str, Any]) -> dict[str, Any]:
-    "Those of the given options that the surgery of a method has."
-    surgery = resolve(make)[1].get("surgery")
-    name = surgery["name"] if isinstance(surgery, dict) else surgery
-    own = inspect.signature(find(name)).parameters if name else ()
-    return {key: x for key, x in given.items() if key in own}
-
-
 def compare(
     source: MultiDomain | Plug | Path,  # images in memory, a folder DOMAIN/CLASS/pictures, a part
     target: str,  # domain to leave out
@@ -1109,16 +1114,14 @@ def compare(
     rows = tuple(x if isinstance(x, Method) else ready.get(str(x)) or Method(x) for x in rows)
     names, usual = [x.name for x in rows], rows == COMPARED
     given = {} if distill is None else of_kind("distill", distill, dict)
-    own = [_surgery_options(x.make, given) for x in rows]  # alpha goes to those that have one
-    rows = tuple(replace(x, options=mine | x.options) for x, mine in zip(rows, own))
-    given = {key: x for key, x in given.items() if not any(key in mine for mine in own)}
+    own = [surgery_options(resolve(x.make)[1].get("surgery")) for x in rows]  # alpha, beta, ...
+    mine = [{key: given[key] for key in given if key in known} for known in own]
+    rows = tuple(replace(x, options=more | x.options) for x, more in zip(rows, mine))
+    given = {key: x for key, x in given.items() if key not in set().union(*own)}
     plug, way = _plug_of(source, size, folder), Evaluation(networks=networks, recipe=recipe)
     how = {"ipc": (ipc,), "seeds": seeds, "evaluations": (way,)}
-    how |= {
-        "distill": given,
-        "targets": (target,),
-        "baseline": baseline if baseline in names else None,
-    }
+    how |= {"distill": given, "targets": (target,)}
+    how |= {"baseline": baseline if baseline in names else None}
     study = Study(rows, f"{target} left out", plug, **how)
     look_anew(study)
     if data_of(study)[0].K == 1:  # nothing can be left out

@@ -376,7 +376,6 @@ def teachers_for(
     work: Work,
     teacher: Any = None,
     per_domain: bool = False,
-    short: bool = False,
 ) -> list[Teacher]:
     "The teachers of a method: as given, or squeezed as tables say, all from the shared folder."
     given = teacher if isinstance(teacher, (list, tuple)) else [teacher or {}]
@@ -385,7 +384,7 @@ def teachers_for(
     where = work.shared / "teachers" if work.shared else None
     parts = [source.only(name) for name in source.domain_names] if per_domain else [source]
     fixed = {"normalisation": source.normalisation(), "folder": where, "device": work.device}
-    if short or work.rehearsal:
+    if work.rehearsal:
         fixed |= {"recipe": {"epochs": 1, "max_steps": 1}, "folder": None}
     tables = [{"network": t} if isinstance(t, str) else dict(t) for t in given]
     return [squeeze(part, **table | fixed) for table in tables for part in parts]
@@ -408,7 +407,7 @@ def relabelled(
     if steps is not None and takes_steps(resolve(of)[0]):
         options["steps"] = steps
     made = make_set(of, source, ipc, seed, work, **options)
-    teachers = teachers_for(source, work, teacher, per_domain, short=steps == 0)
+    teachers = teachers_for(source, work, teacher, per_domain)
     pool = {"pool": "domain"} if per_domain else {}
     return relabel(made, teachers, **pool | dict(soft or {}))
 

@@ -314,7 +314,7 @@ def dtl(
         whole_number("jitter", jitter, 0)
     rules, see = load_settings(DTL, dict(losses or {})), source.normalisation()
     where = pick_device(work.device)
-    teachers = teachers_for(source, work, teacher, short=not steps)
+    teachers = teachers_for(source, work, teacher)
     nets = [deepcopy(t.net).to(where) for t in teachers]
     wanted = [source_styles(net, source, see, rules.variance) for net in nets]
     psi = TransferNet(source.K, see, width, blocks, derive_seed(seed, "transfer network")).to(where)

@@ -578,10 +578,17 @@ def test_forecast_counts_what_is_missing(tmp_path):
     assert forecast(replace(TINY, seeds=3), tmp_path).seconds <= max(measured)
 
 
-def test_compare_gives_alpha_to_those_that_have_one():
-    given = {"alpha": 2.0, "beta": 0.1, "lr": 5.0}
-    own = {name: module._surgery_options(name, given) for name in ("DM", "DM-matched", "DM+SGS")}
-    assert own == {"DM": {}, "DM-matched": {"alpha": 2.0}, "DM+SGS": {"alpha": 2.0, "beta": 0.1}}
+def test_compare_gives_alpha_to_those_that_have_one(tmp_path):
+    few = {"ipc": 1, "seeds": 1, "networks": 1, "recipe": {"name": "quick", "epochs": 1}}
+    given = {"alpha": 2.0, "beta": 0.1, "steps": 1, "width": 8}
+    methods = ("DM", "DM-matched", "DM+SGS")
+    data = {"name": "mini_digits", "size": 8, "train": 60, "test": 20}
+    how = {"folder": tmp_path, "methods": methods, "distill": given, "backend": "sequential"}
+    module.compare(data, "street", **how, **few)
+    study, _ = module.stored(tmp_path)
+    own = [x["options"] for x in study["methods"]]
+    assert own == [{}, {"alpha": 2.0}, {"alpha": 2.0, "beta": 0.1}]
+    assert study["distill"] == {"steps": 1, "width": 8}
 
 
 def test_compare_a_folder_images_in_memory_and_by_name(tmp_path, capsys):

@@ -28,6 +28,7 @@ from dgdd_nb.transfer import (
 )
 
 SEE = Normalisation((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+TINY = {"width": 8, "recipe": {"name": "quick-plain", "max_steps": 4}}
 OFF = dict.fromkeys(("ce", "style", "ce_styled", "per_style"), 0.0)
 
 
@@ -38,7 +39,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def teacher(source):
-    return squeeze(source, width=8, recipe={"name": "quick-plain", "max_steps": 4})
+    return squeeze(source, **TINY)
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +281,7 @@ REFUSALS = [
     ({"lr": 0}, "lr must be a finite number above 0"),
     ({"styles": "mixed", "share": 2}, "share must be a finite number from 0 to 1"),
     ({"styles": "mixed", "alpha": 0}, "alpha must be a finite number above 0"),
-    ({"teacher": "convnet", "steps": 0}, "The teacher has no batch norm"),
+    ({"teacher": TINY | {"network": "convnet"}, "steps": 0}, "The teacher has no batch norm"),
 ]
 
 
