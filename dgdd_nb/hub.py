@@ -108,7 +108,7 @@ def _group_columns(
     domain = asked["domain"] or next(iter(by_name["domain"]), None)
     return label, domain or (texts[0] if len(texts) == 1 else None)
 
-# %% ../nbs/17_hub.ipynb #hubpartcode
+# %% ../nbs/17_hub.ipynb #430979f7
 def library(name: str) -> ModuleType:
     "The package datasets or huggingface_hub or a module of it, or the sentence that says how to get it."
     try:
@@ -149,7 +149,7 @@ def _kind_of_value(value: Any) -> str:
         shape, "image" if len(shape or ()) in (2, 3) else "other"
     )
 
-
+# %% ../nbs/17_hub.ipynb #147df212
 def _as_picture(value: Any, name: str) -> Any:
     "A path, bytes or a Pillow image of what a row holds (OSError, TypeError)."
     from PIL import Image
@@ -179,7 +179,7 @@ def _as_picture(value: Any, name: str) -> Any:
         )
     return Image.fromarray(x[..., 0] if x.ndim == 3 and x.shape[2] == 1 else x)
 
-
+# %% ../nbs/17_hub.ipynb #hubpartcode
 @dataclass
 class _Part:
     "One split of one data set: what its columns hold, and its rows."
@@ -266,7 +266,7 @@ class _Part:
                 for name, value in item.items()
             }
 
-# %% ../nbs/17_hub.ipynb #hubreadcode
+# %% ../nbs/17_hub.ipynb #acf0ec24
 @dataclass
 class _Table:
     "What is said about each row, before its pixels."
@@ -330,7 +330,7 @@ def _describe(
         setattr(table, "classes" if what == "label" else "domain_names", order)
     return table
 
-
+# %% ../nbs/17_hub.ipynb #cdd47914
 def _as_published(table: _Table, benchmark: Benchmark) -> list[str]:
     "Give a table the names and the order of a benchmark; what differs in number, in sentences."
     names = {name: benchmark.class_of(name) for name in table.classes}
@@ -378,7 +378,7 @@ def _mismatch(table: _Table, joined: bool) -> str:
     head = f"note: classes that not every domain has{more}, and their images:\n"
     return head + tabulate(rows, ["", *lacking[:12]], "plain", disable_numparse=True)
 
-
+# %% ../nbs/17_hub.ipynb #hubreadcode
 def _values(parts: Sequence[_Part], read: bool = True) -> list[dict[str, list]]:
     "The values of all columns that may be a class or a domain, for each part."
     columns = [{c: [] for c, k in part.kinds.items() if k in _WORDS} for part in parts]
@@ -503,7 +503,7 @@ def from_dataset(
         parts = _parts(source, "the data set", split)
     return _assemble(parts, size, asked, workers=workers, quiet=quiet)
 
-# %% ../nbs/17_hub.ipynb #hubplacecode
+# %% ../nbs/17_hub.ipynb #74c98965
 _PLACE = re.compile(r"hf:((?:[\w.-]+/)?[\w.-]+)(?::([^@:]+))?(?:@(.+))?")
 
 
@@ -551,7 +551,7 @@ def on_the_hub(place: str, cure: str, sending: bool = False) -> Iterator[None]:
             f"There is no network to the hub, and no copy of {repo} here: {cure}."
         ) from error
 
-
+# %% ../nbs/17_hub.ipynb #hubplacecode
 def pinned(place: str | Path) -> str:
     "The place with the hash of its revision; a place on a disk as a full path."
     text = str(place)
