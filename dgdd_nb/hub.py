@@ -729,13 +729,10 @@ def check_place(
     known = {f"hf:{repo}": own for own, repo in HUB_COPIES.items()}
     name = name or known.get(place.partition("@")[0])
     report = Report(Path(place), name, form=f"{library_form(place)} table")
-    asked = {"image": None, "label": None, "domain": None}
     try:
         parts = _parts(_open(place)[0], place.removeprefix("parquet:"), None)
         columns = _values(parts)
-        table = _describe(
-            parts, columns, {k: asked[k] for k in ("label", "domain")}, _name_of(place)
-        )
+        table = _describe(parts, columns, {"label": None, "domain": None}, _name_of(place))
         report.notes.append(f"Columns: {'; '.join(table.found)}.")
         if name:
             counts = _as_published(table, BENCHMARKS[name])

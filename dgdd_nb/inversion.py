@@ -80,8 +80,7 @@ class Watch:
     def __init__(
         self,
         net: nn.Module,  # in evaluation mode
-        real: Mapping[str, Tensor]
-        | None = None,  # of convolutions, by `real_statistics`; None: none
+        real: Mapping[str, Tensor] | None = None,  # of convolutions, by `real_statistics`
         first: float = 10.0,  # weight of the first layer
         momentum: float = 0.0,  # m of the average over the steps; 0: this batch alone
         zero_start: bool = False,  # the average begins with zeros, as released
@@ -89,12 +88,8 @@ class Watch:
         patch: int = 4,  # side of a patch, in pixels
         dice: torch.Generator | None = None,  # for `drop`
     ):
-        self.real, self.first, self.momentum, self.zero_start = (
-            real or {},
-            first,
-            momentum,
-            zero_start,
-        )
+        self.real, self.first = real or {}, first
+        self.momentum, self.zero_start = momentum, zero_start
         self.drop, self.dice, self.patch, self.past, self.now = drop, dice, patch, {}, {}
         kinds = (nn.BatchNorm2d, nn.Conv2d) if self.real else (nn.BatchNorm2d,)
         self.layers = [name for name, layer in net.named_modules() if isinstance(layer, kinds)]

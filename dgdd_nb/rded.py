@@ -67,9 +67,7 @@ def select_crops(
     crops: Tensor,  # (N, m, 3, h, w)
     score: Tensor,  # (m, N) from `surprise`
     n: int,  # how many to keep
-) -> tuple[
-    Tensor, Tensor
-]:  # crops (n, 3, h, w), the least surprising first, and image numbers (n,)
+) -> tuple[Tensor, Tensor]:  # crops (n, 3, h, w), least surprising first; their images (n,)
     "The best crop of each image, of these the n best."
     best = score.argmin(0)
     kept = score.amin(0).argsort(stable=True)[:n]

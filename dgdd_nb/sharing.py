@@ -337,10 +337,8 @@ def from_files(
     *,
     labels: str | Path | None = None,  # a file of labels, where they are not in the same one
     normalisation: str | Normalisation | None = None,  # a data set's name; None: by the file's name
-    values: str
-    | None = None,  # "normalised", "0..1" or "0..255"; None: by type and range, or asked
-    classes: Sequence[str]
-    | None = None,  # names in the order of the labels; None: known, or numbers
+    values: str | None = None,  # "normalised", "0..1" or "0..255"; None: by range, else asked
+    classes: Sequence[str] | None = None,  # names in order; None: known ones, or numbers
     which: int = -1,  # the run, where a file holds several
 ) -> DistilledSet:  # without domains
     "A set of others from .pt files, class folders of pictures or Parquet; no code is run."
