@@ -200,12 +200,13 @@ class Environment:
 
 def compared(environments: list[Environment]) -> None:
     """How far the ends of twenty steps lie apart, as a share of the way from the start."""
+    stored = [(e, e.folder / "steps.safetensors") for e in environments]
+    stored = [(e, path) for e, path in stored if path.exists()]
+    if len(stored) < 2:
+        return
     from safetensors.numpy import load_file
 
-    stored = [(e, e.folder / "steps.safetensors") for e in environments]
-    sets = [(e, load_file(path)) for e, path in stored if path.exists()]
-    if not sets:
-        return
+    sets = [(e, load_file(path)) for e, path in stored]
     first = sets[0][1]
     way = ((first["end"] - first["start"]) ** 2).mean() ** 0.5
     for e, images in sets:
