@@ -22,8 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .data import Batch, MultiDomain, Normalisation, number_of, real_number, whole_number
-from .distilled import DistilledSet, assign_domains, images_per_class, source_of
+from .data import MultiDomain, Normalisation, number_of, real_number, whole_number
+from .distilled import DistilledSet, assign_domains, images_per_class, source_of, tile
 from .domain_gradients import DomainGradients
 from .engine import Engine, EngineSettings, Forecast, forecast
 from dgdd_nb.files import (
@@ -157,8 +157,10 @@ class Run:
         there = engine.source.present, engine.source.classes
         labels, domains = assign_domains(settings.ipc, *there)
         seed = settings.seed if settings.start_seed is None else settings.start_seed
-        how = settings.init, seed, engine.normalise
-        start = initial_images(engine.source, labels, domains, *how)
+        how, f = (settings.init, seed, engine.normalise), engine.settings.decode_factor
+        times = 1 if settings.init == "noise" else f * f  # a sheet of real images, shrunk
+        of = (x.repeat_interleave(times) for x in (labels, domains))
+        start = tile(initial_images(engine.source, *of, *how), f if times > 1 else 1)
         self.labels, self.domains = labels.to(engine.device), domains.to(engine.device)
         self.synthetic = start.to(engine.device).requires_grad_()
         rates = {"lr": settings.lr, "momentum": settings.momentum}
@@ -177,8 +179,7 @@ class Run:
         if self.at == 0 and len(sums) != self.losses.shape[1]:
             self.losses = self.losses[:, : len(sums)].clone()
         self.losses[self.at] = sums
-        batch = Batch(images.detach(), self.labels, self.domains, engine.source.K, engine.source.C)
-        engine.encoders.learn(batch, self.at)
+        engine.encoders.learn(engine.batch(images.detach(), self.labels, self.domains), self.at)
         self.at += 1
         return found
 
@@ -248,6 +249,7 @@ class Run:
             domain_names=source.domain_names,
             normalisation=self.engine.normalise,
             recipe=recipe,
+            decode_factor=self.engine.settings.decode_factor,
             history=history,
         )
 

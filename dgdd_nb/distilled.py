@@ -140,6 +140,14 @@ def decode(images: Tensor, factor: int) -> Tensor:
     tiles = tiles.permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, H // factor, W // factor)
     return interpolate(tiles, size=(H, W), mode="bilinear", align_corners=False)
 
+# %% ../nbs/06_distilled.ipynb #a949d47c
+def tile(images: Tensor, factor: int) -> Tensor:
+    "Shrink images (N * factor**2, 3, H, W) into N sheets of factor**2 tiles, row by row."
+    H, W = images.shape[2:]
+    small = {"size": (H // factor, W // factor), "mode": "bilinear", "antialias": True}
+    tiles = interpolate(images, **small).view(-1, factor, factor, 3, H // factor, W // factor)
+    return tiles.permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, H, W)
+
 # %% ../nbs/06_distilled.ipynb #9ce7c91f
 _MOST = 2**36  # bytes that a set may have once its tiles are images: 64 GiB
 

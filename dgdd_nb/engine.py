@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .augment import DSA, Params, apply, draw, strategy_for
 from .data import Batch, MultiDomain, Normalisation, whole_number
+from .distilled import decode
 from dgdd_nb.domain_gradients import (
     DomainGradients,
     Layout,
@@ -45,6 +46,9 @@ from dgdd_nb.networks import (
 from .surgery import as_surgery, operate
 
 # %% ../nbs/15_engine.ipynb #63b04d4b
+_COUNTS = "real_batch micro_batch micro_batch_synthetic width depth renew decode_factor".split()
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     "How a step is computed; none of these says what is learned at which rate."
@@ -55,6 +59,7 @@ class EngineSettings:
     real_batch: int | None = None  # real images per class and step; None: 256, or 96 up to side 16
     draw: Literal["per domain", "mixture", "clusters", "herded"] = "per domain"  # which of them
     renew: int | None = None  # steps for which clusters are kept; None: 10
+    decode_factor: int = 1  # f: each image is a sheet of f x f tiles, each enlarged and seen
     augment: str = "auto"  # DSA strategy, "none", or "auto": no flips for letters (`strategy_for`)
     device: str = "auto"  # auto: cuda, then mps, then cpu
     micro_batch: int | None = None  # real images per forward pass; None: by device and image size
@@ -69,7 +74,7 @@ class EngineSettings:
     # (mean, std) of red, green and blue; None: those of the source
 
     def __post_init__(self) -> None:
-        for name in "real_batch micro_batch micro_batch_synthetic width depth renew".split():
+        for name in _COUNTS:
             n = getattr(self, name)
             n is None or whole_number(name, n, 1, 10**6 if name == "width" else 2**31)  # ALL
         if self.normalisation is not None:
@@ -285,6 +290,11 @@ class Engine:
                 f"and {name} computes its own: use 'float32'."
             )
         self.normalise = Normalisation(*given) if given else source.normalisation()
+        if any(side % s.decode_factor for side in size):
+            shown = " x ".join(map(str, size))
+            raise ValueError(
+                f"decode_factor {s.decode_factor} does not divide the side of {shown}."
+            )
         self.source, self.first, self.chosen = source.to(self.device), True, (-1, None)
         self.drawn, self.lives = None, {}  # of this step; of each network of the pool
         self.dsa, self.pool = DSA(strategy_for(s.augment, source.classes)), self.source
@@ -382,9 +392,15 @@ class Engine:
         params = draw(self.dsa, source.C, source.size, generator(self.seed, "augment", at))
         return _Drawn(at, index, tuple(map(tuple, counts)), params)
 
+    def batch(self, synthetic: Tensor, labels: Tensor, domains: Tensor) -> Batch:
+        "What a network gets of synthetic images: themselves, or the tiles of their sheets, enlarged."
+        f, source = self.settings.decode_factor, self.source
+        labels, domains = (x.repeat_interleave(f * f) for x in (labels, domains))
+        return Batch(decode(synthetic, f), labels, domains, source.K, source.C)
+
     def gradients(
         self,
-        synthetic: Tensor,  # (N, 3, H, W) normalised, sorted by class
+        synthetic: Tensor,  # (N, 3, H, W) normalised, sorted by class; images, or sheets of tiles
         labels: Tensor,  # (N,)
         step: int,  # number of the step
         separate: bool = True,  # one gradient per domain, or the union alone
@@ -404,18 +420,28 @@ class Engine:
             images = images.contiguous(memory_format=self.form)
             freeze_statistics(net, images, self.micro_batch)
         domains = torch.full_like(labels, -1) if domains is None else domains
-        batch = Batch(synthetic.detach(), labels, domains, source.K, source.C)
-        per_class = tuple(torch.bincount(labels, minlength=source.C).tolist())
+        sheets, tiles = synthetic.detach().requires_grad_(), self.settings.decode_factor**2
+        with torch.enable_grad():
+            seen = self.batch(sheets, labels, domains)
+        batch = replace(seen, images=seen.images.detach())
+        per_class = tuple(torch.bincount(batch.labels, minlength=source.C).tolist())
         layout = Layout(self.drawn.counts, per_class)
         groups = class_groups(per_class, self.micro_batch_synthetic)
         with precision_of(self.settings.precision, self.device):
             parts = [self._part(net, batch, layout, g, step, separate) for g in groups]
-        if len(parts) == 1:
-            return parts[0]
         axes = {"g_domain": 1, "g_dm": 0, "losses": 1, "weight": 1}
         rows = {name: [getattr(part, name) for part in parts] for name in axes}
         joined = {k: None if x[0] is None else torch.cat(x, axes[k]) for k, x in rows.items()}
-        return DomainGradients(**joined)
+        found = parts[0] if len(parts) == 1 else DomainGradients(**joined)
+        if tiles == 1:
+            return found
+
+        def back(g: Tensor) -> Tensor:  # from the tiles to their sheets
+            return torch.autograd.grad(seen.images, sheets, g, retain_graph=True)[0]
+
+        each = torch.stack([*map(back, found.g_domain)]) if separate else None
+        weight = None if found.weight is None else found.weight[:, ::tiles]
+        return DomainGradients(each, back(found.g_dm), found.losses, weight)
 
     def _part(
         self, net: Encoder, batch: Batch, layout: Layout, group: tuple, step: int, separate: bool
@@ -522,9 +548,9 @@ def forecast(
     "Memory from shapes, time from `measure` steps after one that warms up (0: memory alone)."
     engine = copy.copy(engine)  # with encoders of its own, so that the run's stay where they are
     engine.encoders, engine.lives = engine.factory(engine.build, engine.seed), {}
-    source, N, K = engine.source, len(labels), engine.source.K
+    source, tiles, K = engine.source, engine.settings.decode_factor**2, engine.source.K
     pixels, layers, net = 3 * math.prod(source.size), engine.layers, engine.encoders(0)
-    per_class = torch.bincount(labels, minlength=source.C).tolist()
+    per_class = (tiles * torch.bincount(labels, minlength=source.C)).tolist()
     groups = class_groups(tuple(per_class), engine.micro_batch_synthetic)
     real = max(sum(sum(row[a:b]) for row in engine.counts) for a, b in groups)
     fake = max(sum(per_class[a:b]) for a, b in groups)
@@ -533,12 +559,13 @@ def forecast(
         one = net.extract(torch.zeros(few, 3, *source.size, device=engine.device), layers)
         one = getattr(engine.matcher, "per_image", dict)(one)
     embed = sum(f[0].numel() for f in one.values())
+    all_ = sum(per_class)  # synthetic images, as networks see them
     floats = (
         3 * real * pixels  # real images of a micro-batch: normalised, augmented, one copy
         + real * embed  # their features
         + (2 * K + 1) * fake * embed  # synthetic features, K copies of them, K cotangents
-        + 4 * K * N * pixels  # for each domain gradients and spectra, and as much for scratch
-        + 6 * N * pixels  # images, momentum, directions, and as much for scratch
+        + 4 * K * all_ * pixels  # for each domain gradients and spectra, and as much for scratch
+        + 6 * all_ * pixels  # images, momentum, directions, and as much for scratch
     )
     seen = fake + min(engine.micro_batch, real)
     if not isinstance(engine.matcher, Objective):  # may differentiate twice, on both sides
@@ -548,11 +575,11 @@ def forecast(
         return Forecast(steps, memory)
     measure = math.ceil(measure / engine.encoders.life) * engine.encoders.life  # whole lives
     pool = engine.encoders.pool  # the first steps compute the real features of each network
-    x = torch.randn(N, 3, *source.size, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(len(labels), 3, *source.size, generator=torch.Generator().manual_seed(0))
     x, began = x.to(engine.device), 0.0
     for step in range(measure + pool):
         engine.step(x, labels, domains, step)
-        engine.encoders.learn(Batch(x, labels, domains, source.K, source.C), step)
+        engine.encoders.learn(engine.batch(x, labels, domains), step)
         x.grad.sum().item()  # waits for the device
         began = time.perf_counter() if step == pool - 1 else began
     return Forecast(steps, memory, (time.perf_counter() - began) / measure)

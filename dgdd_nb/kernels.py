@@ -9,11 +9,13 @@ __all__ = ['M3D', 'SDD', 'NCFM', 'BetweenEncoders']
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.func import grad
+from torch.nn.functional import leaky_relu, normalize
 
 from .augment import strategy_for
 from dgdd_nb.data import (
@@ -185,6 +187,27 @@ class SDD(Objective):
             loss = loss + (alpha * amplitude + beta * phase).mean()
         return loss
 
+# %% ../nbs/40_kernels.ipynb #99614a79
+def emit(noise: Tensor, weights: Tensor) -> Tensor:
+    "Frequencies (M, D) between -1 and 1 that a sampling network (3, D, D) makes of noise (M, D)."
+
+    def normed(x: Tensor) -> Tensor:  # batch norm
+        return (x - x.mean(0)) / (x.var(0) + 1e-5).sqrt()
+
+    x = normed(noise @ weights[0])
+    for weight in weights[1:]:
+        x = normed(leaky_relu(x, 0.2) @ weight)
+    return x.tanh()
+
+
+def climb(loss: Callable, noise: Tensor, weights: Tensor, steps: int) -> Tensor:
+    "What a sampling network emits after steps up a loss of its frequencies; without a graph."
+    uphill = grad(lambda weights: loss(emit(noise, weights)))
+    for _ in range(steps):
+        slope = uphill(weights)
+        weights = weights + 0.1 * weights.norm() * slope / slope.norm().clamp(min=TINY)
+    return emit(noise, weights).detach()
+
 # %% ../nbs/40_kernels.ipynb #40ncfm
 @dataclass(frozen=True)
 class NCFM(Objective):
@@ -197,19 +220,29 @@ class NCFM(Objective):
     normalise: bool = True  # bring each feature to length 1
     factor: float = 300.0  # in front of the mean
     floor: float = 1e-12  # least value of the phase part, inside the root
+    sampling: int = 0  # steps of ascent of a sampling network; 0: none, as in every public file
     layers: tuple[str, ...] = ("embed",)  # layers whose features are compared
 
     def __post_init__(self) -> None:
         settle(self, "scale factor floor", "amplitude phase", "frequencies")
         yes_or_no("normalise", self.normalise)
+        whole_number("sampling", self.sampling, 0, 1000)
 
-    def draw(
-        self, generator: torch.Generator, dims: dict[str, tuple[int, ...]]
-    ) -> dict[str, Tensor]:
-        "Frequencies of each layer, (M, D)."
-        where = {"generator": generator, "device": generator.device}
-        shapes = {name: (self.frequencies, math.prod(dims[name])) for name in self.layers}
-        return {name: self.scale * torch.randn(shape, **where) for name, shape in shapes.items()}
+    def draw(self, generator: torch.Generator, dims: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+        "Frequencies of each layer, (M, D); if a network is to emit them, noise and its weights."
+        where, found = {"generator": generator, "device": generator.device}, {}
+        for name in self.layers:
+            D = math.prod(dims[name])
+            found[name] = torch.randn(self.frequencies, D, **where)
+            if self.sampling:
+                found[name] = found[name], torch.randn(3, D, D, **where)
+        return found
+
+    def loss(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        "Mean over frequencies (M, D) of the root, for features (n, D) and (m, D)."
+        amplitude, phase = split(a, b, self.scale * t)
+        inside = self.amplitude * amplitude + self.phase * phase.clamp(min=self.floor)
+        return self.factor * inside.clamp(min=TINY).sqrt().mean()
 
     def __call__(
         self, real: dict[str, Tensor], synthetic: dict[str, Tensor], draw: Any = None
@@ -219,9 +252,10 @@ class NCFM(Objective):
         for name in self.layers:
             a, b = real[name].flatten(1), synthetic[name].flatten(1)
             a, b = (normalize(a), normalize(b)) if self.normalise else (a, b)
-            amplitude, phase = split(a, b, draw[name])
-            inside = self.amplitude * amplitude + self.phase * phase.clamp(min=self.floor)
-            loss = loss + self.factor * inside.clamp(min=TINY).sqrt().mean()
+            t = draw[name]
+            if self.sampling:
+                t = climb(partial(self.loss, a.detach(), b.detach()), *t, self.sampling)
+            loss = loss + self.loss(a, b, t)
         return loss
 
 # %% ../nbs/40_kernels.ipynb #40between

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -62,6 +63,7 @@ RUNS = {
     "cut": (DM(), SGS(), {"micro_batch": 7, "micro_batch_synthetic": 4, "ipc": [1, 4, 2, 2, 3]}),
     "batch norm": (DM(), SGS(), {"network": "convnet-bn"}),
     "frozen": (DM(), SGS(), {"network": "convnet-bn", "batch_norm": "frozen"}),
+    "sheets": (DM(), SGS(), {"decode_factor": 2}),
     "no augmentation": (DM(), SGS(), {"augment": "none", "width": 64}),
 }
 
@@ -173,6 +175,19 @@ def test_the_forecast_changes_no_bits():
     source = make_source()
     loud = distill(source, DM(), SGS(), **SMALL | {"progress": True})
     assert torch.equal(loud.images, distill(source, DM(), SGS(), **SMALL).images)
+
+
+@pytest.mark.filterwarnings("ignore:Fewer real")
+def test_a_sheet_starts_as_real_images_of_its_class_and_domain():
+    flat = make_source()
+    number = (flat.labels * 40 + flat.domains * 10).view(-1, 1, 1, 1).to(torch.uint8)
+    flat = replace(flat, images=number.expand(-1, 3, 8, 8).clone())  # grey says who it is
+    made = distill(flat, DM(), **SMALL | {"steps": 0, "decode_factor": 2, "ipc": 3})
+    inside = made.normalisation.inverse(made.decoded().images)[:, 0, 3, 3].view(-1, 4)
+    mine = (made.labels * 40 + made.domains * 10)[:, None]
+    assert made.decode_factor == 2 and bool((inside == mine).all())
+    noise = distill(flat, DM(), **SMALL | {"steps": 0, "decode_factor": 2, "init": "noise"})
+    assert 0.8 < noise.images.std() < 1.2
 
 
 def test_starts():

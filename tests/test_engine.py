@@ -14,7 +14,7 @@ from test_matching import BROKEN
 
 from dgdd_nb.coresets import herd
 from dgdd_nb.data import MultiDomain
-from dgdd_nb.distilled import assign_domains
+from dgdd_nb.distilled import assign_domains, decode
 from dgdd_nb.engine import Engine, EngineSettings, class_groups, forecast
 from dgdd_nb.engine import herd_products, memory_advice, nearest_to_centers
 from dgdd_nb.matching import DM, Matcher
@@ -95,6 +95,7 @@ CASES = [
     {"batched_vjp": True},
     {"channels_last": True, "micro_batch_synthetic": 3},
     {"network": "convnet-bn", "batch_norm": "frozen", "micro_batch_synthetic": 6},
+    {"decode_factor": 2, "micro_batch_synthetic": 30},
 ]
 
 
@@ -104,7 +105,7 @@ CASES = [
 def test_cuts_repeats_and_the_general_way(matcher, holes, more):
     source = make_source(holes)
     images, labels, domains = make_images(source, ipc=[2, 5, 2, 3, 2] if holes else 3)
-    base = {k: v for k, v in more.items() if k in ("network", "batch_norm")}
+    base = {k: v for k, v in more.items() if k in ("network", "batch_norm", "decode_factor")}
     whole = engine(source, matcher, **base).gradients(images, labels, 4)
     made = engine(source, matcher, **more)
     made.gradients(images, labels, 1)
@@ -117,6 +118,31 @@ def test_cuts_repeats_and_the_general_way(matcher, holes, more):
     for one in (made, general):
         alone = one.gradients(images, labels, 4, separate=False)
         assert alone.g_domain is None and torch.allclose(alone.g_dm, found.g_dm, atol=1e-5)
+
+
+@pytest.mark.parametrize("surgery", [None, SGS()])
+def test_sheets_get_the_gradient_of_their_tiles(surgery):
+    source = make_source()
+    sheets, labels, domains = make_images(source)
+    tiles = decode(sheets.requires_grad_(), 2)
+    each = engine(source).gradients(tiles.detach(), labels.repeat_interleave(4), 4)
+    found = engine(source, decode_factor=2).gradients(sheets, labels, 4)
+    g_dm, *g_domain = (
+        torch.autograd.grad(tiles, sheets, g, retain_graph=True)[0]
+        for g in (each.g_dm, *each.g_domain)
+    )
+    assert torch.allclose(found.g_dm, g_dm) and torch.allclose(
+        found.g_domain, torch.stack(g_domain)
+    )
+    assert torch.equal(found.losses, each.losses) and found.weight.shape == (K, len(sheets))
+    made = sheets.detach().requires_grad_()
+    engine(source, surgery=surgery, decode_factor=2).step(made, labels, domains, 4)
+    assert torch.allclose(made.grad, found.g_dm) == (surgery is None)
+
+
+def test_a_sheet_needs_equal_tiles():
+    with pytest.raises(ValueError, match="decode_factor 3 does not divide the side of 8 x 8"):
+        engine(make_source(), decode_factor=3)
 
 
 @QUICK

@@ -1,5 +1,6 @@
 """Kernel objectives against public values, against each other, and against finite differences; encoders on their way."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -191,6 +192,7 @@ def test_encoders_lie_on_the_line(small):
     "call, words",
     [
         (lambda: NCFM(scale=0), "scale must be a finite number above 0, not 0"),
+        (lambda: NCFM(sampling=-1), "sampling must be a whole number from 0"),
         (lambda: NCFM(floor=0.0), "floor must be a finite number above 0"),
         (lambda: NCFM(frequencies=2.5), "frequencies must be a whole number"),
         (lambda: NCFM(amplitude=0, phase=0), "nothing is compared"),
@@ -203,3 +205,26 @@ def test_encoders_lie_on_the_line(small):
 def test_refusals(call, words):
     with pytest.raises((ValueError, TypeError), match=words):
         call()
+
+
+def test_a_sampling_network_finds_where_sets_differ():
+    "Two sets that differ along one axis: its frequencies turn to that axis, and the loss rises."
+    (real, _), plain = sets(24, 24, 6), NCFM(normalise=False, frequencies=256)
+    other = real["embed"].clone()
+    other[:, 0] *= 3
+    climbed = replace(plain, sampling=20)
+    emitted = climbed.draw(torch.Generator().manual_seed(0), {"embed": (6,)})["embed"]
+    assert emitted[1].shape == (3, 6, 6)
+    loss = plain(real, {"embed": other}, drawn(plain, 6))
+    assert climbed(real, {"embed": other}, {"embed": emitted}) > 1.2 * loss
+    leaf = other.requires_grad_()
+    g = torch.autograd.grad(climbed(real, {"embed": leaf}, {"embed": emitted}), leaf)[0]
+    assert g.isfinite().all() and g[:, 0].norm() > g[:, 1:].norm() / 5**0.5  # per axis
+
+
+@pytest.mark.parametrize("name", ["NCFM", "NCFM+SGS"])
+def test_a_sampling_network_by_name(small, name):
+    make = {"steps": 2, "width": 4, "real_batch": 6, "lr": 0.1}
+    plug = {"name": "NCFM", "sampling": 2, "frequencies": 64}
+    first, again = (make_set(name, small, 1, 3, matcher=plug, **make) for _ in range(2))
+    assert torch.equal(first.images, again.images) and first.recipe["matcher"]["sampling"] == 2
