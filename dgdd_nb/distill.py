@@ -143,6 +143,37 @@ def differences(there: Mapping, here: Mapping) -> str:
     words = {key: f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys}
     return "; ".join((words | {"data": "other images"})[key] for key in keys)
 
+
+def same_run(path: Path, there: Mapping, run: Mapping, place: Mapping, resume: str) -> None:
+    "ValueError where a checkpoint belongs to another run, or was written elsewhere and must fit exactly."
+    if other := differences(there["run"], run):
+        words = "name another file, or pass resume='never' to overwrite it"
+        raise ValueError(f"{path} belongs to another run ({other}): {words}.")
+    if resume == "exact" and (other := differences(there["place"], place)):
+        words = "restore them, or accept other last digits with resume='anyway'"
+        raise ValueError(f"{path} was written under other circumstances ({other}): {words}.")
+
+
+def under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    "Those whose name begins so, without the beginning."
+    return {k.removeprefix(name): x for k, x in tensors.items() if k.startswith(name)}
+
+
+def memory_of(optimiser: torch.optim.Optimizer, name: str) -> dict[str, Tensor]:
+    "What an optimiser remembers of each of its parameters, under a name."
+    state = optimiser.state_dict()["state"].items()
+    parts = ((f"{name}.{i}.{key}", x) for i, one in state for key, x in one.items())
+    return {key: x for key, x in parts if isinstance(x, Tensor)}
+
+
+def remember(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], name: str) -> None:
+    "Give an optimiser what `memory_of` found."
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, x in under(tensors, f"{name}.").items():
+        i, _, key = key.partition(".")
+        state.setdefault(int(i), {})[key] = x
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
+
 # %% ../nbs/16_distill.ipynb #a4c34e61
 _CHECKPOINT = "distillation checkpoint"
 _PLACE = ("device", "micro_batch", "micro_batch_synthetic", "compile", "channels_last")
@@ -197,8 +228,7 @@ class Run:
     def save(self, path: str | Path) -> None:
         "Write the state atomically: a kill at any moment leaves the old file or the new one."
         what, place = self.description()
-        memory = self.optimiser.state_dict()["state"].get(0, {})
-        tensors = {f"optimiser.{k}": v for k, v in memory.items() if isinstance(v, Tensor)}
+        tensors = memory_of(self.optimiser, "optimiser")
         tensors |= {f"encoders.{k}": v for k, v in self.engine.encoders.state().items()}
         tensors |= {f"kept.{at}": images for at, images in self.kept.items()}
         tensors |= {"images": self.synthetic, "losses": self.losses[: self.at]}
@@ -208,27 +238,14 @@ class Run:
     def load(self, path: str | Path, resume: str = "exact") -> None:
         "Go on where a checkpoint stopped (`ValueError`: damaged, or another run's)."
         tensors, meta = load_tensors(path, _CHECKPOINT)
-        what, place = self.description()
-        other, elsewhere = differences(meta["run"], what), differences(meta["place"], place)
-        faults = {
-            f"belongs to another run ({other}): name another file, or pass resume='never' to "
-            "overwrite it": other,
-            f"was written under other circumstances ({elsewhere}): restore them, or accept other "
-            "last digits with resume='anyway'": resume == "exact" and elsewhere,
-            f"has done more steps ({meta['step']} steps): raise steps, now "
-            f"{self.settings.steps}": meta["step"] > self.settings.steps,
-        }
-        for words, wrong in faults.items():
-            if wrong:
-                raise ValueError(f"{path} {words}.")
-        under = lambda name: {  # noqa: E731
-            k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)
-        }
-        self.at, self.kept = meta["step"], {int(k): v for k, v in under("kept.").items()}
+        same_run(path, meta, *self.description(), resume)
+        if (done := meta["step"]) > self.settings.steps:
+            words = f"raise steps, now {self.settings.steps}"
+            raise ValueError(f"{path} has done more steps ({done} steps): {words}.")
+        self.at, self.kept = done, {int(k): v for k, v in under(tensors, "kept.").items()}
         self.synthetic.data.copy_(tensors["images"])
-        memory, state = under("optimiser."), self.optimiser.state_dict()
-        self.optimiser.load_state_dict(state | {"state": {0: memory} if memory else {}})
-        self.engine.encoders.load(under("encoders."))
+        remember(self.optimiser, tensors, "optimiser")
+        self.engine.encoders.load(under(tensors, "encoders."))
         losses = tensors["losses"].to(self.losses)
         self.losses = self.losses[:, : losses.shape[1]].clone()
         self.losses[: self.at] = losses

@@ -7,6 +7,7 @@ __all__ = ['statistics_loss', 'Watch', 'real_statistics', 'densification', 'reco
 
 # %% ../nbs/51_inversion.ipynb #51imports
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .data import MultiDomain, Normalisation, real_number, whole_number
+from .distill import fingerprint, memory_of, remember, under
 from .distilled import DistilledSet, assign_domains
 from .files import derive_seed, generator, pick_device
-from .methods import Work, bound
+from .methods import Keeper, Work, bound
 from .networks import has_batch_norm
 from .teachers import Teacher, random_views, relabel, teachers_for
 from .train import PLUGS
@@ -194,7 +196,7 @@ def recover(
     real: Tensor | None = None,  # uint8 images, for the statistics of convolutions; None: none
     seed: int = 0,  # of noise, rolls and crops
     device: str = "auto",  # where to compute
-    moved: Callable[[int, int], None] | None = None,  # told of (steps done, all steps)
+    keeper: Keeper | None = None,  # told of each step, and keeps the state; None: nobody
     first: float = 10.0,  # weight of the first layer
     momentum: float = 0.0,  # of statistics that are averaged over the steps; 0: they are not
     zero_start: bool = False,  # that average begins with zeros, as released
@@ -210,40 +212,58 @@ def recover(
     ends = torch.tensor([0, 255]).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     black, white = normalisation(ends).to(where)
     images = torch.randn(len(labels), 3, H, W, generator=generator(seed, "recover-start"))
-    fall, record, eyes, done = PLUGS["schedule"]["cosine"](steps, 1)[0], [], [], 0
-    try:
+    fall, eyes, keeper = lr * PLUGS["schedule"]["cosine"](steps, 1)[0], [], keeper or Keeper()
+    names = ["cross-entropy"] + ["statistics"] * bool(weight) + ["densification"] * bool(dense)
+
+    def state() -> dict[str, Tensor]:
+        images[part] = x.detach().cpu()
+        past = {
+            f"past.{i}.{j}.{name}": averages
+            for i, eye in enumerate(eyes)
+            for name, each in eye.past.items()
+            for j, averages in enumerate(each)
+        }
+        now = {"images": images, "losses": torch.stack(record), "dice": dice.get_state()}
+        return now | past | memory_of(adam, "adam")
+
+    with keeper.begin() as begun, ExitStack() as later:
         for net in nets if weight else ():
             known = None if real is None else real_statistics(net, real, normalisation)
             eyes.append(Watch(net, known, first, momentum, zero_start, drop, dice=dice))
-        for part in parts:
-            x, y = images[part].to(where).requires_grad_(), labels[part].to(where)
-            optimiser = torch.optim.Adam([x], lr=lr, betas=(0.5, 0.9))
-            for step, rate in enumerate((lr * fall).tolist()):
-                optimiser.param_groups[0]["lr"] = rate
-                shift = torch.randint(jitter + 1, (2,), generator=dice).tolist()
-                seen = (
-                    x if crop is None else random_views(x, y, y, dice, many, crop, flip, mix=0)[0]
-                )
-                turn = step % len(nets)
-                logits = nets[turn](seen.roll(shift, (2, 3)))
-                losses = {"cross-entropy": functional.cross_entropy(logits, y)}
-                if weight:
-                    losses["statistics"] = weight * eyes[turn].loss()
-                if dense:
-                    losses["densification"] = dense * densification(seen, y, relative=relative)
-                optimiser.zero_grad()
-                sum(losses.values()).backward()
-                optimiser.step()
-                with torch.no_grad():
-                    x.copy_(x.clamp(black, white))
-                record.append(torch.stack([loss.detach() for loss in losses.values()]))
-                if moved is not None:
-                    moved(done := done + 1, len(parts) * steps)
-            images[part] = x.detach().cpu()
-    finally:
-        for eye in eyes:
-            eye.remove()
-    return images, dict(zip(losses, torch.stack(record).T.cpu())) if record else {}
+            later.callback(eyes[-1].remove)
+        record = [*begun.get("losses", torch.empty(0)).to(where)]
+        if begun:
+            images = begun["images"]
+            dice.set_state(begun["dice"])
+        for key, averages in sorted(under(begun, "past.").items()):
+            i, _, name = key.split(".", 2)
+            eyes[int(i)].past.setdefault(name, []).append(averages.to(where))
+        for at in range(len(record), len(parts) * steps):
+            part, step, fresh = parts[at // steps], at % steps, at % steps == 0
+            if fresh or at == len(begun.get("losses", ())):
+                x, y = images[part].to(where).requires_grad_(), labels[part].to(where)
+                adam = torch.optim.Adam([x], lr=lr, betas=(0.5, 0.9))
+                remember(adam, {} if fresh else begun, "adam")
+            adam.param_groups[0]["lr"] = float(fall[step])
+            shift = torch.randint(jitter + 1, (2,), generator=dice).tolist()
+            seen = x if crop is None else random_views(x, y, y, dice, many, crop, flip, mix=0)[0]
+            turn = step % len(nets)
+            logits = nets[turn](seen.roll(shift, (2, 3)))
+            losses = [functional.cross_entropy(logits, y)]
+            if weight:
+                losses.append(weight * eyes[turn].loss())
+            if dense:
+                losses.append(dense * densification(seen, y, relative=relative))
+            adam.zero_grad()
+            sum(losses).backward()
+            adam.step()
+            with torch.no_grad():
+                x.copy_(x.clamp(black, white))
+            record.append(torch.stack([loss.detach() for loss in losses]))
+            if step == steps - 1:
+                images[part] = x.detach().cpu()
+            keeper.after(at + 1, len(parts) * steps, state)
+    return images, dict(zip(names, torch.stack(record).T.cpu())) if record else {}
 
 
 def _batches(labels: Tensor, batch: int, together: bool) -> list[Tensor]:
@@ -293,30 +313,26 @@ def sre2l(
     domains = domains if per_domain else torch.full_like(domains, -1)
     teachers = teachers_for(source, work, teacher, per_domain)
     see, images, history = source.normalisation(), torch.zeros(len(labels), 3, *source.size), {}
+    kind = "G-VBSM" if convolutions else f"SRe2L{' per domain' * per_domain}"
+    recipe = {"method": kind, "seed": seed, "steps": steps, **options}
+    recipe |= {"teachers": [t.facts for t in teachers]}
     turns = domains.unique().tolist()
-    for turn, k in enumerate(turns):
-
-        def moved(done: int, every: int) -> None:
-            if work.moved is not None:
-                work.moved(turn * every + done, len(turns) * every)  # noqa: B023
-
+    keeper = Keeper(work, {**recipe, "ipc": ipc, "data": fingerprint(source)}, len(turns))
+    for k in turns:
         name, mine = "" if k < 0 else source.domain_names[k], domains == k
         own = [t for t in teachers if not name or t.facts["domains"] == [name]]
         if not own:
             raise ValueError(f"No teacher learned from domain {name!r} alone: squeeze one.")
         real = source.only(name) if name else source
-        how = {"steps": steps, "real": real.images if convolutions else None, "moved": moved}
+        how = {"steps": steps, "real": real.images if convolutions else None, "keeper": keeper}
         how |= {"seed": derive_seed(seed, "domain", k + 1), "device": work.device}
         given = own, labels[mine], see
         images[mine], history[name or "losses"] = bound(
             recover, "SRe2L", *given, **options, **how
         )()
     history = {f"{n}/{loss}": x for n, each in history.items() for loss, x in each.items()}
-    kind = "G-VBSM" if convolutions else f"SRe2L{' per domain' * per_domain}"
-    made = {"method": kind, "seed": seed, "steps": steps, **options}
-    made |= {"teachers": [t.facts for t in teachers]}
     names = source.classes, source.domain_names
-    made = DistilledSet(images, labels, domains, *names, see, made, history=history)
+    made = DistilledSet(images, labels, domains, *names, see, recipe, history=history)
     if soft is False:
         return made
     more = {"pool": "domain"} if per_domain else {}

@@ -19,10 +19,11 @@ from torch.nn import functional
 
 from .data import Batch, MultiDomain, Normalisation, number_of, real_number, whole_number
 from .coresets import random
+from .distill import fingerprint, memory_of, remember, under
 from .distilled import DistilledSet
 from .evaluate import transfer_parts, with_part
 from .files import derive_seed, generator, load_settings, pick_device
-from .methods import Work, build
+from .methods import Keeper, Work, build
 from .teachers import relabel, teachers_for
 from .train import PLUGS, Plug
 
@@ -208,34 +209,56 @@ def learn_transfer(
     net_lr: float = 1e-3,  # of the network: Adam, constant
     jitter: int | None = None,  # most pixels of a roll; None: a seventh of the side
     seed: int = 0,  # of the rolls
-    moved: Callable[[int, int], None] | None = None,  # told of (steps done, all steps)
+    keeper: Keeper | None = None,  # told of each step, and keeps the state; None: nobody
 ) -> tuple[Tensor, Tensor]:  # images (N, 3, H, W), and four losses of every step (steps * M, 4)
     "DTL: epochs over classes and their batches, N steps at each visit."
     low, high = (normalise(torch.full((1, 3, 1, 1), v, dtype=torch.uint8)) for v in (0, 255))
     low, high = low.to(images), high.to(images)
     parts = [part for c in labels.unique() for part in (labels == c).nonzero()[:, 0].split(batch)]
-    pixels = [images[part].clone().requires_grad_() for part in parts]
-    movers = [torch.optim.Adam([x], lr, (0.5, 0.9)) for x in pixels]
+    order = [
+        (i, t)
+        for first in range(0, steps, visit)  # an epoch
+        for i in range(len(parts))
+        for t in range(first, min(steps, first + visit))
+    ]
+    dice, fall = generator(seed, "jitter"), lr * PLUGS["schedule"]["cosine"](steps, 1)[0]
+    reach, keeper = min(images.shape[2:]) // 7 if jitter is None else jitter, keeper or Keeper()
     of_net, weights = torch.optim.Adam(net.parameters(), net_lr), list(net.parameters())
-    reach = min(images.shape[2:]) // 7 if jitter is None else jitter
-    dice, record, fall = generator(seed, "jitter"), [], PLUGS["schedule"]["cosine"](steps, 1)[0]
-    for start in range(0, steps, visit):  # an epoch
-        for part, x, mover in zip(parts, pixels, movers):
-            for t in range(start, min(steps, start + visit)):
-                shift, turn = torch.randint(reach + 1, (2,), generator=dice), t % len(teachers)
-                seen = x.detach().roll(shift.tolist(), (2, 3))
-                g, of, losses = rules(teachers[turn], net, seen, labels[part], styles[turn])
-                x.grad = g.roll((-shift).tolist(), (2, 3))
-                for weight, gradient in zip(weights, of):
-                    weight.grad = gradient
-                mover.param_groups[0]["lr"] = lr * float(fall[t])
-                mover.step()
-                of_net.step()
-                with torch.no_grad():
-                    x.copy_(x.clamp(low, high))
-                record.append(torch.stack([loss.detach() for loss in losses.values()]))
-                if moved is not None:
-                    moved(len(record), steps * len(parts))
+
+    def state() -> dict[str, Tensor]:
+        now = {f"net.{name}": value for name, value in net.state_dict().items()}
+        now |= {f"images.{i}": x for i, x in enumerate(pixels)}
+        for i, mover in enumerate(movers):
+            now |= memory_of(mover, f"adam.{i}")
+        now |= memory_of(of_net, "of_net")
+        return now | {"dice": dice.get_state(), "losses": torch.stack(record)}
+
+    with keeper.begin() as begun:
+        pixels = [begun.get(f"images.{i}", images[part]) for i, part in enumerate(parts)]
+        pixels = [x.to(images).clone().requires_grad_() for x in pixels]
+        movers = [torch.optim.Adam([x], lr, (0.5, 0.9)) for x in pixels]
+        record = [*begun.get("losses", torch.empty(0)).to(images)]
+        if begun:
+            dice.set_state(begun["dice"])
+            net.load_state_dict(under(begun, "net."))
+            remember(of_net, begun, "of_net")
+            for i, mover in enumerate(movers):
+                remember(mover, begun, f"adam.{i}")
+        for i, t in order[len(record) :]:
+            x, turn = pixels[i], t % len(teachers)
+            shift = torch.randint(reach + 1, (2,), generator=dice)
+            seen = x.detach().roll(shift.tolist(), (2, 3))
+            g, of, losses = rules(teachers[turn], net, seen, labels[parts[i]], styles[turn])
+            x.grad = g.roll((-shift).tolist(), (2, 3))
+            for weight, gradient in zip(weights, of):
+                weight.grad = gradient
+            movers[i].param_groups[0]["lr"] = float(fall[t])
+            movers[i].step()
+            of_net.step()
+            with torch.no_grad():
+                x.copy_(x.clamp(low, high))
+            record.append(torch.stack([loss.detach() for loss in losses.values()]))
+            keeper.after(len(record), len(order), state)
     made = torch.empty_like(images)
     for part, x in zip(parts, pixels):
         made[part] = x.detach()
@@ -323,10 +346,17 @@ def dtl(
     x = torch.randn(x.shape, generator=generator(seed, "noise")) if start == "noise" else x
     how = {"steps": steps, "visit": visit, "batch": batch, "lr": lr, "net_lr": net_lr}
     given = nets, psi, x.to(where), labels.to(where), wanted, see
-    more = {"rules": rules, "jitter": jitter, "seed": seed, "moved": work.moved}
-    images, record = learn_transfer(*given, **how, **more)
     recipe = {"method": "DTL", **how, "width": width, "blocks": blocks, "start": start}
-    recipe |= {"losses": asdict(rules), "styles": styles, "seed": seed, "jitter": jitter}
+    recipe |= {"losses": asdict(rules), "seed": seed, "jitter": jitter}
+    run = {
+        **recipe,
+        "ipc": ipc,
+        "data": fingerprint(source),
+        "teachers": [t.facts for t in teachers],
+    }
+    more = {"rules": rules, "jitter": jitter, "seed": seed, "keeper": Keeper(work, run)}
+    images, record = learn_transfer(*given, **how, **more)
+    recipe["styles"] = styles
     names = source.classes, source.domain_names
     alone = torch.full_like(labels, -1)  # an image of no domain
     made = DistilledSet(

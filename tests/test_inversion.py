@@ -15,7 +15,7 @@ from dgdd_nb.inversion import (
     recover,
     statistics_loss,
 )
-from dgdd_nb.methods import Work, make_set
+from dgdd_nb.methods import Keeper, Work, make_set
 from dgdd_nb.mini_digits import mini_digits
 from dgdd_nb.teachers import squeeze
 from dgdd_nb.train import PLUGS
@@ -142,7 +142,8 @@ def test_recovery_keeps_its_promises(source, teacher, how):
     more = {"real": source.images} if "drop" in how else {}
     asked = {"steps": 12, "seed": 3, "device": "cpu", "batch": 10} | how | more
     steps = []
-    x, losses = recover([teacher], labels, see, **asked, moved=lambda *at: steps.append(at))
+    keeper = Keeper(Work(moved=lambda *at: steps.append(at)))
+    x, losses = recover([teacher], labels, see, **asked, keeper=keeper)
     again, _ = recover([teacher], labels, see, **asked)
     other, _ = recover([teacher], labels, see, **asked | {"seed": 4})
     assert torch.equal(x, again) and not torch.equal(x, other)
