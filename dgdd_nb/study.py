@@ -109,12 +109,15 @@ class Evaluation:
     width: int | None = None  # of a ConvNet; None: by image size
     depth: int | None = None  # of a ConvNet; None: by image size
     folds: int = 1  # random parts of the test images, each with a row: the spread over images
+    by_class: bool = False  # a row for each class instead; their mean counts classes alike
 
     def __post_init__(self):
-        typed_fields(self, "name", "network", "networks", "width", "depth", "folds")
+        typed_fields(self, "name", "network", "networks", "width", "depth", "folds", "by_class")
         object.__setattr__(self, "name", self.name or self.network)
         for name in ("networks", "folds"):
             whole_number(name, getattr(self, name), most=1000)
+        if self.by_class and self.folds > 1:
+            raise ValueError("Folds and by_class are two ways to part the test images: take one.")
         get_recipe(self.recipe)
 
 
@@ -271,11 +274,11 @@ KIND = "dgdd_nb trial"
 
 
 def as_stored(study: Study) -> dict[str, Any]:
-    "Settings of a study; folds that are off are left out, so that folders without them go on."
-    found = settings_dict(study)
+    "Settings of a study; parts that are off are left out, so that folders without them go on."
+    found, off = settings_dict(study), {"folds": 1, "by_class": False}
     for way in found["evaluations"]:
-        if way["folds"] == 1:
-            del way["folds"]
+        for name in [name for name in off if way[name] == off[name]]:
+            del way[name]
     return found
 
 
@@ -357,11 +360,12 @@ def prepared(method: Method, source: MultiDomain, seed: int) -> MultiDomain:
 
 
 def score(way: Evaluation, made: DistilledSet, task: Task, seed: int) -> list[list]:
-    "A row per trained network and scored domain: evaluation, domain, network seed, per cent."
+    "A row per network and domain: evaluation, domain, network seed, per cent; the class, if apart."
     how = {"network": way.network, "width": way.width, "depth": way.depth, "recipe": way.recipe}
     parts = {}
     for domain, part in task.targets.items():
         fold = torch.randperm(len(part), generator=generator(0, "folds")) % way.folds
+        fold = part.labels.cpu() if way.by_class else fold
         parts |= {(domain, i): part.select(fold == i) for i in fold.unique().tolist()}
     with warnings.catch_warnings():  # the score of a network that diverged is missing
         warnings.simplefilter("ignore")
@@ -370,8 +374,8 @@ def score(way: Evaluation, made: DistilledSet, task: Task, seed: int) -> list[li
         if lost := [s for s, value in zip(scores.seeds, scores.values) if value != value]:
             raise ValueError(f"Networks diverged (seeds {lost}): lower the recipe's learning rate.")
     return [
-        [way.name, domain, seed, round(value, 4)]
-        for (domain, _), scores in found.items()
+        [way.name, domain, seed, round(value, 4), *[made.classes[i]] * way.by_class]
+        for (domain, i), scores in found.items()
         for seed, value in zip(scores.seeds, scores.values.tolist())
     ]
 
@@ -460,7 +464,7 @@ class _Record:
 
     kind: str
     trial: _Of
-    rows: list[tuple[str, str, int, float]]
+    rows: list[tuple[str, str, int, float] | tuple[str, str, int, float, str]]  # see `score`
     seconds: dict[str, float]
     bytes: int
     ran: dict[str, str]
@@ -608,6 +612,7 @@ class _Way:
     width: int | None = None
     depth: int | None = None
     folds: int = 1
+    by_class: bool = False
 
 
 @dataclass(frozen=True)
@@ -691,12 +696,13 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
         rest |= {name: one.get(name, False) for name in ("resumed", "fixed")}
         rest["chance"] = 100 * (trial["ipc"] or math.nan) / (one.get("images") or math.nan)
         both = trial["target"].split(PAIR) if trial["setting"] == "two out" else []
-        for evaluation, domain, seed, accuracy in one["rows"]:
+        for evaluation, domain, seed, accuracy, *name in one["rows"]:
             if both:  # what is left out to choose for the other one
                 about["target"] = next(name for name in both if name != domain)
             known = {"MDG": domain != trial["target"], "SDG": domain == trial["target"]}
             row = {"evaluation": evaluation, "domain": domain}
             row |= {"seen": known.get(trial["setting"], False), "network_seed": seed}
+            row |= {"class": name[0]} if name else {}
             made.append(about | row | {"accuracy": accuracy} | rest)
     rows = DataFrame(made).astype({"ipc": "Int64"})
     rows.attrs["study"] = study

@@ -19,6 +19,8 @@ from fake_trees import grow, picture
 
 import dgdd_nb.study as module
 from dgdd_nb import methods
+from dgdd_nb.distilled import DistilledSet
+from dgdd_nb.evaluate import evaluate, network_seeds
 from dgdd_nb.files import load_settings, settings_dict, write_json
 from dgdd_nb.study import (
     Evaluation,
@@ -556,6 +558,28 @@ def test_rows_of_folds_are_the_score_in_parts(tmp_path):
     assert both[0].to_numpy() == pytest.approx(both[1].to_numpy(), abs=1e-3)
     settings = [trials(study)[0].settings["evaluations"][0] for study in (CHEAP, parts)]
     assert "folds" not in settings[0] and settings[1]["folds"] == 4
+
+
+def test_rows_of_classes_are_the_score_in_parts(tmp_path):
+    """As many test images of each class: their mean is the score, each is that of `evaluate`."""
+    way = CHEAP.evaluations[0]
+    parts = replace(CHEAP, evaluations=(replace(way, by_class=True),))
+    assert run(CHEAP, tmp_path / "a") == run(parts, tmp_path / "b") == 1
+    whole, split = (tidy(*stored(tmp_path / name)) for name in "ab")
+    assert "class" not in whole and split["class"].nunique() == 10
+    keys = ["domain", "network_seed"]
+    both = [rows.groupby(keys).accuracy.mean() for rows in (whole, split)]
+    assert both[0].to_numpy() == pytest.approx(both[1].to_numpy(), abs=1e-3)
+    trial = trials(parts)[0]
+    made = DistilledSet.load(tmp_path / "b" / "sets" / trial.stem)
+    target = task_of(parts, trial.target).targets[trial.target]
+    how = {"recipe": way.recipe, "width": way.width}
+    each = evaluate(made, target, seeds=network_seeds(way.networks, 0), **how).per_class
+    mine = split[split.domain == trial.target]
+    found = mine.pivot_table(index="network_seed", columns="class", values="accuracy", sort=False)
+    assert found.to_numpy() == pytest.approx(each, abs=1e-3)
+    with pytest.raises(ValueError, match="take one"):
+        replace(way, by_class=True, folds=2)
 
 
 def test_seconds_of_the_processor_stand_beside_those_of_the_clock(tmp_path):
