@@ -293,7 +293,7 @@ class Engine:
         if any(side % s.decode_factor for side in size):
             shown = " x ".join(map(str, size))
             raise ValueError(
-                f"decode_factor {s.decode_factor} does not divide the side of {shown}."
+                f"decode_factor {s.decode_factor} does not divide the sides of {shown}: take one that does."
             )
         self.source, self.first, self.chosen = source.to(self.device), True, (-1, None)
         self.drawn, self.lives = None, {}  # of this step; of each network of the pool
