@@ -156,6 +156,72 @@ def herd_products(products: Tensor, k: int) -> Tensor:
         total = total + products[chosen[-1]]
     return torch.tensor(chosen, device=products.device)
 
+# %% ../nbs/15_engine.ipynb #3a2a5b9a
+@dataclass
+class _Drawn:
+    "What is drawn once in the life of an encoder."
+
+    at: int  # the step at which it was drawn
+    index: Tensor  # (M,) the real images, sorted by class and domain
+    counts: tuple[tuple[int, ...], ...]  # (K, C) how many of them are in each cell
+    params: Params  # one augmentation per class
+    features: dict = field(default_factory=dict)  # (first, last class) -> features, if kept
+
+
+class RealBatches:
+    "Real images and augmentation of every step, as a function of the seed and the step."
+
+    def __init__(
+        self,
+        source: MultiDomain,  # on the device
+        settings: EngineSettings,  # real_batch, draw, renew and augment are asked
+        seed: int,
+        embeddings: Callable[[Tensor, int, int], Iterator[Tensor]],  # (images, seed, networks)
+    ):
+        s, self.source, self.seed, self.embeddings = settings, source, seed, embeddings
+        self.dsa, self.pool = DSA(strategy_for(s.augment, source.classes)), source
+        self.way, self.renew = s.draw, (s.renew or 10) if s.draw == "clusters" else None
+        self.chosen: tuple[int, Tensor | None] = (-1, None)  # representatives, and since when
+        if s.draw == "mixture":
+            one = torch.zeros_like(source.domains)
+            self.pool = replace(source, domains=one, domain_names=("all",))
+        share = (s.real_batch or default_real_batch(source.size)) / self.pool.K
+        self.wanted = math.ceil(share)  # of each cell: an equal share
+        self.counts = self.pool.counts().clamp(max=self.wanted).tolist()  # or all there are
+
+    @torch.no_grad()
+    def represent(self, at: int) -> Tensor:
+        "Index of representative images of each cell, under random encoders of their own."
+        source, clusters = self.source, self.way == "clusters"
+        first = at - at % self.renew if clusters else 0
+        if self.chosen[0] != first:
+            dice, found = derive_seed(self.seed, "represent", first), []
+            cells = source.cell.argsort(stable=True).split(source.cell_sizes)
+            for mine in filter(len, cells):
+                k = min(self.wanted, len(mine))
+                seen = self.embeddings(source.images[mine], dice, 1 if clusters else 20)
+                if clusters:
+                    found.append(mine[nearest_to_centers(next(seen), k, dice)])
+                else:
+                    found.append(mine[herd_products(sum(f @ f.T for f in seen), k)])
+            self.chosen = first, torch.cat(found)
+        return self.chosen[1]
+
+    def draw(self, at: int) -> _Drawn:
+        "Those of a step."
+        source, counts = self.source, self.counts
+        if self.way in ("clusters", "herded"):
+            index = self.represent(at)
+        else:
+            index = self.pool.sample(self.wanted, generator(self.seed, "real", at, source.device))
+        if self.pool is not source:  # who is how often in the mixture, this time?
+            cell = (source.labels * source.K + source.domains)[index]
+            index = index[cell.argsort(stable=True)]
+            counts = torch.bincount(cell, minlength=source.K * source.C)
+            counts = counts.view(source.C, source.K).T.tolist()
+        params = draw(self.dsa, source.C, source.size, generator(self.seed, "augment", at))
+        return _Drawn(at, index, tuple(map(tuple, counts)), params)
+
 # %% ../nbs/15_engine.ipynb #b06c50ed
 def _capable(device: torch.device) -> bool:
     "Does it compute in tf32 and bfloat16?"
@@ -245,17 +311,6 @@ def memory_advice(**sizes: int) -> Iterator[None]:
         ) from error
 
 # %% ../nbs/15_engine.ipynb #c21fce15
-@dataclass
-class _Drawn:
-    "What is drawn once in the life of an encoder."
-
-    at: int  # the step at which it was drawn
-    index: Tensor  # (M,) the real images, sorted by class and domain
-    counts: tuple[tuple[int, ...], ...]  # (K, C) how many of them are in each cell
-    params: Params  # one augmentation per class
-    features: dict = field(default_factory=dict)  # (first, last class) -> features, if kept
-
-
 class Engine:
     "One step of distillation on one device: encoder, real batch, augmentation, gradients, surgery."
 
@@ -295,17 +350,11 @@ class Engine:
             raise ValueError(
                 f"decode_factor {s.decode_factor} does not divide the sides of {shown}: take one that does."
             )
-        self.source, self.first, self.chosen = source.to(self.device), True, (-1, None)
+        self.source, self.first = source.to(self.device), True
+        self.real = RealBatches(self.source, s, seed, self.embeddings)
         self.drawn, self.lives = None, {}  # of this step; of each network of the pool
-        self.dsa, self.pool = DSA(strategy_for(s.augment, source.classes)), self.source
-        if s.draw == "mixture":
-            one = torch.zeros_like(self.source.domains)
-            self.pool = replace(self.source, domains=one, domain_names=("all",))
-        share = (s.real_batch or default_real_batch(size)) / self.pool.K
-        self.wanted = math.ceil(share)  # of each cell: an equal share
-        self.counts = self.pool.counts().clamp(max=self.wanted).tolist()  # or all there are
         if isinstance(self.matcher, Objective):
-            self.matcher = self.matcher.prepare(self.counts)
+            self.matcher = self.matcher.prepare(self.real.counts)
         width = s.width or default_width(size)
         self.tail = compiled_tail() if s.compile else block_tail
         last = self.device.type == "cuda" or width >= 64 or self.tail is not block_tail
@@ -332,8 +381,8 @@ class Engine:
             s,
             **chosen_size(s.network, size, s.width, s.depth),
             real_batch=s.real_batch or default_real_batch(size),
-            renew=(s.renew or 10) if s.draw == "clusters" else None,
-            augment=self.dsa.strategy,
+            renew=self.real.renew,
+            augment=self.real.dsa.strategy,
             device=str(self.device),
             micro_batch=self.micro_batch,
             micro_batch_synthetic=self.micro_batch_synthetic,
@@ -354,43 +403,12 @@ class Engine:
         net.train(has_batch_norm(net) and s.batch_norm == "batch")
         return net.requires_grad_(False).to(self.device, memory_format=self.form)
 
-    @torch.no_grad()
-    def represent(self, at: int) -> Tensor:
-        "Index of representative images of each cell, under random encoders of their own."
-        source, clusters = self.source, self.settings.draw == "clusters"
-        first = at - at % self.used.renew if clusters else 0
-        if self.chosen[0] != first:
-            dice, found = derive_seed(self.seed, "represent", first), []
-            looks = FreshEncoders(self.build, dice)
-            cells = source.cell.argsort(stable=True).split(source.cell_sizes)
-            for mine in filter(len, cells):
-                k, x = min(self.wanted, len(mine)), self.normalise(source.images[mine])
-                x = x.contiguous(memory_format=self.form)
-                seen = (
-                    extract_all(looks(i), x, ("embed",), self.micro_batch)["embed"].double()
-                    for i in range(1 if clusters else 20)
-                )
-                if clusters:
-                    found.append(mine[nearest_to_centers(next(seen), k, dice)])
-                else:
-                    found.append(mine[herd_products(sum(f @ f.T for f in seen), k)])
-            self.chosen = first, torch.cat(found)
-        return self.chosen[1]
-
-    def draw(self, at: int) -> _Drawn:
-        "Real images and one augmentation per class: a function of the seed and `at`."
-        source, counts = self.source, self.counts
-        if self.settings.draw in ("clusters", "herded"):
-            index = self.represent(at)
-        else:
-            index = self.pool.sample(self.wanted, generator(self.seed, "real", at, self.device))
-        if self.pool is not source:  # who is how often in the mixture, this time?
-            cell = (source.labels * source.K + source.domains)[index]
-            index = index[cell.argsort(stable=True)]
-            counts = torch.bincount(cell, minlength=source.K * source.C)
-            counts = counts.view(source.C, source.K).T.tolist()
-        params = draw(self.dsa, source.C, source.size, generator(self.seed, "augment", at))
-        return _Drawn(at, index, tuple(map(tuple, counts)), params)
+    def embeddings(self, images: Tensor, seed: int, networks: int) -> Iterator[Tensor]:
+        "Of real images (n, ...) under random encoders that do nothing else, (n, D) in float64."
+        x = self.normalise(images).contiguous(memory_format=self.form)
+        for step in range(networks):
+            net = FreshEncoders(self.build, seed)(step)
+            yield extract_all(net, x, ("embed",), self.micro_batch)["embed"].double()
 
     def batch(self, synthetic: Tensor, labels: Tensor, domains: Tensor) -> Batch:
         "What a network gets of synthetic images: themselves, or the tiles of their sheets, enlarged."
@@ -413,7 +431,7 @@ class Engine:
         at, slot = step if turns.redraw else turns.born(step), step % turns.pool
         self.drawn = self.lives.get(slot)
         if fresh := turns.life == 1 or self.drawn is None or self.drawn.at != at:
-            self.drawn = self.lives[slot] = self.draw(at)
+            self.drawn = self.lives[slot] = self.real.draw(at)
         fresh = fresh or turns.pool > 1  # one network, whose weights are drawn again at its turn
         if fresh and self.settings.batch_norm == "frozen" and has_batch_norm(net):
             images = self.normalise(source.images[self.drawn.index])
@@ -552,7 +570,7 @@ def forecast(
     pixels, layers, net = 3 * math.prod(source.size), engine.layers, engine.encoders(0)
     per_class = (tiles * torch.bincount(labels, minlength=source.C)).tolist()
     groups = class_groups(tuple(per_class), engine.micro_batch_synthetic)
-    real = max(sum(sum(row[a:b]) for row in engine.counts) for a, b in groups)
+    real = max(sum(sum(row[a:b]) for row in engine.real.counts) for a, b in groups)
     fake = max(sum(per_class[a:b]) for a, b in groups)
     few = 2 if has_batch_norm(net) else 1  # batch norm wants more than one image
     with torch.no_grad():

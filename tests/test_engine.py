@@ -172,13 +172,13 @@ def test_a_matcher_that_mixes_classes_gets_all_of_them():
 def test_mixture_is_drawn_from_the_union():
     source = make_source()
     made = engine(source, draw="mixture", real_batch=8)
-    counts = torch.tensor([made.draw(t).counts for t in range(200)])  # (200, K, C)
+    counts = torch.tensor([made.real.draw(t).counts for t in range(200)])  # (200, K, C)
     assert (counts.sum(1) == source.counts().sum(0).clamp(max=8)).all()
     share = counts.sum(0) / counts.sum((0, 1))
     assert torch.allclose(share, source.counts() / source.counts().sum(0), atol=0.05)
     for t in range(3):
-        cell = (source.labels * K + source.domains)[made.draw(t).index]
-        assert (cell.diff() >= 0).all() and len(made.draw(t).index.unique()) == len(cell)
+        cell = (source.labels * K + source.domains)[made.real.draw(t).index]
+        assert (cell.diff() >= 0).all() and len(made.real.draw(t).index.unique()) == len(cell)
     images, labels, _ = make_images(source)
     found = made.gradients(images, labels, 0)
     mean = torch.einsum("kn,knchw->nchw", found.weight, found.g_domain)
@@ -239,21 +239,21 @@ def test_a_life_can_have_other_images_at_each_step():
         nets.append(made.encoders(step).classifier.weight.clone())
     assert not torch.equal(seen[0], seen[1])
     assert torch.equal(nets[0], nets[2]) and not torch.equal(nets[2], nets[3])
-    assert torch.equal(seen[3], engine(source).draw(3).index)
+    assert torch.equal(seen[3], engine(source).real.draw(3).index)
 
 
 @pytest.mark.parametrize("draw", ["clusters", "herded"])
 def test_representative_images_are_of_every_cell(draw):
     source = make_source(holes=True)
     made = engine(source, draw=draw, renew=4 if draw == "clusters" else None)
-    index = [made.draw(step).index for step in range(8)]
+    index = [made.real.draw(step).index for step in range(8)]
     cells = torch.bincount(source.cell[index[0]], minlength=C * K)
     assert cells.tolist() == [min(3, n) for n in source.cell_sizes]
     assert (source.cell[index[0]].diff() >= 0).all() and len(index[0].unique()) == len(index[0])
     assert all(torch.equal(index[0], one) for one in index[: 4 if draw == "clusters" else 8])
     assert torch.equal(index[0], index[7]) == (draw == "herded")
     alone = engine(source, draw=draw, renew=made.settings.renew)
-    assert torch.equal(alone.draw(7).index, index[7])  # whatever was asked before
+    assert torch.equal(alone.real.draw(7).index, index[7])  # whatever was asked before
 
 
 def test_clusters_and_herding_by_products():
