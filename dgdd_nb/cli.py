@@ -435,6 +435,7 @@ def task_of(images: Any, data: str, target: str | None, source: str | None) -> A
     return Task(target, learn, {target: unseen})
 
 # %% ../nbs/61_cli.ipynb #c7-own
+_TEACHERS = ".dgdd.teachers"  # of an unfinished set, so that they are trained once
 _PLACE = {"out", "device", "resume", "replace", "dry_run", "config", "steps"}  # make no other run
 
 
@@ -469,6 +470,7 @@ def own_folder(out: Path, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
         finally:
             if not checkpoint.exists():  # else it says whose that is
                 begun.unlink(missing_ok=True)
+                shutil.rmtree(out / _TEACHERS, ignore_errors=True)
 
 
 def add_scores(path: Path, rows: Any, how: dict[str, Any]) -> None:
@@ -578,7 +580,7 @@ def distill_command(out: Path, **asked: Any) -> None:
     known = {"method": method, "target": task.name, "out": str(out), "data": lasting(asked["data"])}
     known |= {"size": height if height == width else f"{height}x{width}"}
     with own_folder(out, {**asked, **known}) as known, bar(method) as moved:
-        work = Work(checkpoint, asked["resume"], moved, asked["device"])
+        work = Work(checkpoint, asked["resume"], moved, asked["device"], out / _TEACHERS)
         made = make_set(method, learn, asked["ipc"], asked["seed"], work, **options)
         for old in ("overview.png", "scores.csv", "distill.json"):  # of the set that was there
             (out / old).unlink(missing_ok=True)

@@ -145,7 +145,7 @@ def differences(there: Mapping, here: Mapping) -> str:
 
 
 def same_run(path: Path, there: Mapping, run: Mapping, place: Mapping, resume: str) -> None:
-    "ValueError where a checkpoint belongs to another run, or was written elsewhere and must fit exactly."
+    "ValueError where a checkpoint is of another run, or from elsewhere and has to fit exactly."
     if other := differences(there["run"], run):
         words = "name another file, or pass resume='never' to overwrite it"
         raise ValueError(f"{path} belongs to another run ({other}): {words}.")
@@ -221,6 +221,8 @@ class Run:
         inner = run.pop("engine")
         place = {name: inner.pop(name) for name in _PLACE}
         place |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        if inner["decode_factor"] == 1:  # as runs were before there were sheets
+            del inner["decode_factor"]
         run |= {f"engine.{name}": value for name, value in inner.items() if value is not None}
         run |= {"matcher": describe(e.matcher), "surgery": describe(e.surgery)}
         return run | {"encoders": describe(e.factory), "data": fingerprint(e.source)}, place
@@ -292,6 +294,26 @@ def _free(name: str) -> Path:
     return path if not path.exists() else next(x for x in names if not x.exists())
 
 
+def keep(save: Callable[[Path], Any], path: Path, step: int) -> None:
+    "Write a checkpoint; where that fails, the run goes on with a warning: no work is lost."
+    try:
+        save(path)
+    except OSError as error:
+        warnings.warn(f"No checkpoint at step {step}: {error} The run goes on.", stacklevel=3)
+
+
+def stopped(
+    save: Callable[[Path], Any], path: Path, step: int, steps: int, number: int, again: str = ""
+) -> Stopped:
+    "What to raise where Ctrl-C was noted: the checkpoint is written, and the sentence says so."
+    words = f"the same call with checkpoint={str(path)!r}{again} resumes"
+    try:
+        save(path)
+    except OSError as error:
+        words = f"what came after the last checkpoint is lost, as {error}"[:-1]
+    return Stopped(f"Stopped after step {step} of {steps}; {words}.", number)
+
+
 def run_loop(
     run: Run,
     checkpoint: Path | None = None,
@@ -335,18 +357,9 @@ def run_loop(
             bar.update()
             if number := interrupted():
                 path = checkpoint or _free("distill-interrupted.safetensors")
-                words = f"the same call with checkpoint={str(path)!r}{again} resumes"
-                try:
-                    run.save(path)
-                except OSError as error:
-                    words = f"what came after the last checkpoint is lost, as {error}"[:-1]
-                raise Stopped(f"Stopped after step {run.at} of {steps}; {words}.", number)
+                raise stopped(run.save, path, run.at, steps, number, again)
             if checkpoint and (run.at % checkpoint_every == 0 or run.at == steps):
-                try:
-                    run.save(checkpoint)
-                except OSError as error:  # no work is lost
-                    words = f"No checkpoint at step {run.at}: {error} The run goes on."
-                    warnings.warn(words, stacklevel=2)
+                keep(run.save, checkpoint, run.at)
 
 # %% ../nbs/16_distill.ipynb #4abb73b5
 def own_options(function: Callable) -> list[str]:

@@ -167,7 +167,9 @@ def _check(s: DistilledSet) -> None:
         raise ValueError("Images hold NaN or infinity: the run diverged, lower its learning rate.")
     f = s.decode_factor
     if any(side % f for side in s.size):
-        raise ValueError(f"decode_factor {f} does not divide the side of {s.size}.")
+        raise ValueError(
+            f"decode_factor {f} does not divide the sides of {s.size}: take one that does."
+        )
     if (size := x.nbytes * f**2) > _MOST:
         raise ValueError(f"decode_factor {f} makes {size / 2**30:.0f} GiB of the images: lower it.")
     if y.dtype == torch.int64 and y.shape == (N,):

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .data import MultiDomain, Normalisation, real_number, whole_number
-from .distill import fingerprint, memory_of, remember, under
+from .distill import memory_of, remember, under
 from .distilled import DistilledSet, assign_domains
 from .files import derive_seed, generator, pick_device
 from .methods import Keeper, Work, bound
 from .networks import has_batch_norm
-from .teachers import Teacher, random_views, relabel, teachers_for
+from .teachers import Teacher, known_by, random_views, relabel, teachers_for
 from .train import PLUGS
 
 # %% ../nbs/51_inversion.ipynb #51sums
@@ -227,8 +227,8 @@ def recover(
         return now | past | memory_of(adam, "adam")
 
     with keeper.begin() as begun, ExitStack() as later:
-        for net in nets if weight else ():
-            known = None if real is None else real_statistics(net, real, normalisation)
+        each = [real if real is None else real_statistics(net, real, normalisation) for net in nets]
+        for net, known in zip(nets, each) if weight else ():
             eyes.append(Watch(net, known, first, momentum, zero_start, drop, dice=dice))
             later.callback(eyes[-1].remove)
         record = [*begun.get("losses", torch.empty(0)).to(where)]
@@ -280,6 +280,8 @@ def _check(teachers: Sequence, labels: Tensor, parts: list, weight: float, dense
     "One sentence about what cannot be recovered (ValueError)."
     for name, value in {"weight": weight, "dense": dense}.items():
         real_number(name, value, " from 0", lambda x: x >= 0)
+    if len({id(teacher.net) for teacher in teachers}) < len(teachers):
+        raise ValueError("One teacher is listed twice: list each once, they take turns.")
     for teacher in teachers if weight else ():
         if not has_batch_norm(teacher.net):
             name = teacher.facts["network"]
@@ -315,9 +317,10 @@ def sre2l(
     see, images, history = source.normalisation(), torch.zeros(len(labels), 3, *source.size), {}
     kind = "G-VBSM" if convolutions else f"SRe2L{' per domain' * per_domain}"
     recipe = {"method": kind, "seed": seed, "steps": steps, **options}
+    bound(recover, "SRe2L", teachers, labels, see, **options)
+    turns, run = domains.unique().tolist(), {**recipe, "ipc": ipc, "data": source}
+    keeper = Keeper(work, run, known_by(teachers), len(turns))
     recipe |= {"teachers": [t.facts for t in teachers]}
-    turns = domains.unique().tolist()
-    keeper = Keeper(work, {**recipe, "ipc": ipc, "data": fingerprint(source)}, len(turns))
     for k in turns:
         name, mine = "" if k < 0 else source.domain_names[k], domains == k
         own = [t for t in teachers if not name or t.facts["domains"] == [name]]

@@ -226,7 +226,8 @@ class NCFM(Objective):
     def __post_init__(self) -> None:
         settle(self, "scale factor floor", "amplitude phase", "frequencies")
         yes_or_no("normalise", self.normalise)
-        whole_number("sampling", self.sampling, 0, 1000)
+        if whole_number("sampling", self.sampling, 0, 1000) and self.frequencies < 2:
+            raise ValueError("A sampling network compares frequencies: ask for two at least.")
 
     def draw(self, generator: torch.Generator, dims: dict[str, tuple[int, ...]]) -> dict[str, Any]:
         "Frequencies of each layer, (M, D); if a network is to emit them, noise and its weights."

@@ -7,7 +7,6 @@ __all__ = ['METHODS', 'Work', 'Keeper', 'register', 'make_set', 'check_method']
 
 # %% ../nbs/23_methods.ipynb #m-imports
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
@@ -21,10 +20,19 @@ from torch import Tensor
 
 from .coresets import by_features, herd, random, spread_out, whole
 from .data import MultiDomain, did_you_mean, number_of, of_kind
-from .distill import BUDGETS, distill, note_interrupts, same_run, under
+from dgdd_nb.distill import (
+    BUDGETS,
+    describe,
+    distill,
+    keep,
+    note_interrupts,
+    same_run,
+    stopped,
+    under,
+)
 from .distilled import DistilledSet
 from .engine import EngineSettings
-from .files import Stopped, json_ready, load_tensors, save_tensors
+from .files import load_tensors, pick_device, save_tensors, user_path
 from .train import Plug
 
 # %% ../nbs/23_methods.ipynb #m-find
@@ -108,6 +116,11 @@ class Work:
     shared: Path | None = None  # folder of what several trials need, such as trained teachers
     rehearsal: bool = False  # nothing is of interest but whether it runs: teachers take one step
 
+    def __post_init__(self) -> None:
+        number_of("way to resume", self.resume, ("exact", "anyway", "never"))
+        if self.checkpoint is not None:
+            object.__setattr__(self, "checkpoint", user_path(self.checkpoint))
+
 # %% ../nbs/23_methods.ipynb #a0a9bb58
 class Keeper:
     "For a method with steps of its own: tells how far it is, keeps its state, stops when asked."
@@ -115,41 +128,53 @@ class Keeper:
     def __init__(
         self,
         work: Work = Work(),  # whose checkpoint, and who is told
-        run: Mapping[str, Any] | None = None,  # what must agree for a resume, JSON-able
+        run: Mapping[str, Any] | None = None,  # what must agree for a resume
+        place: Mapping[str, Any] | None = None,  # what must agree for equal bits
         turns: int = 1,  # how often the method starts anew, as with one teacher per domain
     ):
-        self.work, self.turns, self.turn, self.kept = work, turns, -1, {}
-        place = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        self.meta = {"kind": "unfinished work", "run": json_ready(run or {}), "place": place}
-        if work.checkpoint is None or work.resume == "never" or not work.checkpoint.exists():
+        self.work, self.turns, self.turn, self.kept, self.at = work, turns, -1, {}, (0, 0)
+        if work.checkpoint is None:
             return
-        self.kept, there = load_tensors(work.checkpoint, self.meta["kind"])
-        same_run(work.checkpoint, there, self.meta["run"], place, work.resume)
+        there = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        there |= {"device": str(pick_device(work.device))}
+        self.meta = {"kind": "unfinished work", "run": describe(run or {})}
+        self.meta |= {"place": there | describe(place or {})}
+        if work.resume != "never" and work.checkpoint.exists():
+            self.kept, meta = load_tensors(work.checkpoint, self.meta["kind"])
+            same_run(work.checkpoint, meta, self.meta["run"], self.meta["place"], work.resume)
+
+    def save(self, path: Path) -> None:
+        "Write what is kept."
+        save_tensors(path, self.kept, self.meta)
 
     @contextmanager
     def begin(self) -> Iterator[dict[str, Tensor]]:
         "A turn: inside, Ctrl-C waits for the end of a step. Gives the state that was kept of it."
         self.turn += 1
-        with nullcontext(int) if self.work.checkpoint is None else note_interrupts() as self.asked:
+        if (at := self.kept.get(f"{self.turn}.at")) is not None:
+            self.at = tuple(at.tolist())
+        with nullcontext(int) if self.work.checkpoint is None else note_interrupts() as asked:
+            self.asked = asked
             yield under(self.kept, f"{self.turn}.")
+            self.stop()
+
+    def stop(self) -> None:
+        "Raise what Ctrl-C asked for, if it did."
+        if number := self.asked():
+            again = ", resume='exact'" if self.work.resume == "never" else ""
+            raise stopped(self.save, self.work.checkpoint, *self.at, number, again)
 
     def after(self, done: int, steps: int, state: Callable[[], dict[str, Tensor]]) -> None:
         "Call it after each step of a turn."
-        path, all_done = self.work.checkpoint, self.turn * steps + done
-        all_steps = self.turns * steps
+        self.at, path = (self.turn * steps + done, self.turns * steps), self.work.checkpoint
         if self.work.moved is not None:
-            self.work.moved(all_done, all_steps)
-        number = self.asked()
-        if path is not None and (number or done % 100 == 0 or done == steps):
-            self.kept |= {f"{self.turn}.{name}": x for name, x in state().items()}
-            try:
-                save_tensors(path, self.kept, self.meta)
-            except OSError as error:  # no work is lost
-                words = f"No checkpoint at step {all_done}: {error} The run goes on."
-                warnings.warn(words, stacklevel=2)
-        if number:
-            words = f"the same call with checkpoint={str(path)!r} goes on"
-            raise Stopped(f"Stopped after step {all_done} of {all_steps}; {words}.", number)
+            self.work.moved(*self.at)
+        if path is not None and (self.asked() or done % 100 == 0 or done == steps):
+            now = state() | {"at": torch.tensor(self.at)}
+            self.kept |= {f"{self.turn}.{name}": x.clone() for name, x in now.items()}
+            if not self.asked():
+                keep(self.save, path, self.at[0])
+            self.stop()
 
 # %% ../nbs/23_methods.ipynb #m-distilled
 def _as_table(plug: Plug) -> dict[str, Any]:

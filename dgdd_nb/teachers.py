@@ -390,6 +390,11 @@ def teachers_for(
     return [squeeze(part, **table | fixed) for table in tables for part in parts]
 
 
+def known_by(teachers: Sequence[Teacher]) -> dict[str, list[str]]:
+    "What tells these teachers from others: they may be trained anew, and not to the same bits."
+    return {"teachers": [teacher.facts["sha256"][:8] for teacher in teachers]}
+
+
 def relabelled(
     source: MultiDomain,
     ipc: int,

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from .data import Batch, MultiDomain, Normalisation, number_of, real_number, whole_number
 from .coresets import random
-from .distill import fingerprint, memory_of, remember, under
+from .distill import memory_of, remember, under
 from .distilled import DistilledSet
 from .evaluate import transfer_parts, with_part
 from .files import derive_seed, generator, load_settings, pick_device
 from .methods import Keeper, Work, build
-from .teachers import relabel, teachers_for
+from .teachers import known_by, relabel, teachers_for
 from .train import PLUGS, Plug
 
 # %% ../nbs/53_transfer.ipynb #53style
@@ -348,13 +348,8 @@ def dtl(
     given = nets, psi, x.to(where), labels.to(where), wanted, see
     recipe = {"method": "DTL", **how, "width": width, "blocks": blocks, "start": start}
     recipe |= {"losses": asdict(rules), "seed": seed, "jitter": jitter}
-    run = {
-        **recipe,
-        "ipc": ipc,
-        "data": fingerprint(source),
-        "teachers": [t.facts for t in teachers],
-    }
-    more = {"rules": rules, "jitter": jitter, "seed": seed, "keeper": Keeper(work, run)}
+    keeper = Keeper(work, {**recipe, "ipc": ipc, "data": source}, known_by(teachers))
+    more = {"rules": rules, "jitter": jitter, "seed": seed, "keeper": keeper}
     images, record = learn_transfer(*given, **how, **more)
     recipe["styles"] = styles
     names = source.classes, source.domain_names

@@ -141,7 +141,9 @@ def test_sheets_get_the_gradient_of_their_tiles(surgery):
 
 
 def test_a_sheet_needs_equal_tiles():
-    with pytest.raises(ValueError, match="decode_factor 3 does not divide the sides of 8 x 8: take"):
+    with pytest.raises(
+        ValueError, match="decode_factor 3 does not divide the sides of 8 x 8: take"
+    ):
         engine(make_source(), decode_factor=3)
 
 

@@ -192,6 +192,7 @@ def test_encoders_lie_on_the_line(small):
     "call, words",
     [
         (lambda: NCFM(scale=0), "scale must be a finite number above 0, not 0"),
+        (lambda: NCFM(sampling=1, frequencies=1), "ask for two at least"),
         (lambda: NCFM(sampling=-1), "sampling must be a whole number from 0"),
         (lambda: NCFM(floor=0.0), "floor must be a finite number above 0"),
         (lambda: NCFM(frequencies=2.5), "frequencies must be a whole number"),
