@@ -153,7 +153,7 @@ def same_run(path: Path, there: Mapping, run: Mapping, place: Mapping, resume: s
         words = "restore them, or accept other last digits with resume='anyway'"
         raise ValueError(f"{path} was written under other circumstances ({other}): {words}.")
 
-
+# %% ../nbs/16_distill.ipynb #40f5d579
 def under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     "Those whose name begins so, without the beginning."
     return {k.removeprefix(name): x for k, x in tensors.items() if k.startswith(name)}
@@ -286,14 +286,7 @@ def note_interrupts() -> Iterator[Callable[[], int]]:
     with on_stop(note):
         yield lambda: asked[0] if asked else 0
 
-# %% ../nbs/16_distill.ipynb #ee7bf1d3
-def _free(name: str) -> Path:
-    "A file of that name, or with a number behind it, that is not there yet."
-    path = Path(name)
-    names = (path.with_stem(f"{path.stem}-{i}") for i in count(2))
-    return path if not path.exists() else next(x for x in names if not x.exists())
-
-
+# %% ../nbs/16_distill.ipynb #481d5875
 def keep(save: Callable[[Path], Any], path: Path, step: int) -> None:
     "Write a checkpoint; where that fails, the run goes on with a warning: no work is lost."
     try:
@@ -312,6 +305,13 @@ def stopped(
     except OSError as error:
         words = f"what came after the last checkpoint is lost, as {error}"[:-1]
     return Stopped(f"Stopped after step {step} of {steps}; {words}.", number)
+
+# %% ../nbs/16_distill.ipynb #ee7bf1d3
+def _free(name: str) -> Path:
+    "A file of that name, or with a number behind it, that is not there yet."
+    path = Path(name)
+    names = (path.with_stem(f"{path.stem}-{i}") for i in count(2))
+    return path if not path.exists() else next(x for x in names if not x.exists())
 
 
 def run_loop(

@@ -227,9 +227,11 @@ def recover(
         return now | past | memory_of(adam, "adam")
 
     with keeper.begin() as begun, ExitStack() as later:
-        each = [real if real is None else real_statistics(net, real, normalisation) for net in nets]
-        for net, known in zip(nets, each) if weight else ():
-            eyes.append(Watch(net, known, first, momentum, zero_start, drop, dice=dice))
+        known = [
+            real if real is None else real_statistics(net, real, normalisation) for net in nets
+        ]
+        for net, found in zip(nets, known) if weight else ():
+            eyes.append(Watch(net, found, first, momentum, zero_start, drop, dice=dice))
             later.callback(eyes[-1].remove)
         record = [*begun.get("losses", torch.empty(0)).to(where)]
         if begun:
@@ -238,9 +240,10 @@ def recover(
         for key, averages in sorted(under(begun, "past.").items()):
             i, _, name = key.split(".", 2)
             eyes[int(i)].past.setdefault(name, []).append(averages.to(where))
-        for at in range(len(record), len(parts) * steps):
+        began = len(record)
+        for at in range(began, len(parts) * steps):
             part, step, fresh = parts[at // steps], at % steps, at % steps == 0
-            if fresh or at == len(begun.get("losses", ())):
+            if fresh or at == began:
                 x, y = images[part].to(where).requires_grad_(), labels[part].to(where)
                 adam = torch.optim.Adam([x], lr=lr, betas=(0.5, 0.9))
                 remember(adam, {} if fresh else begun, "adam")
