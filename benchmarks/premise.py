@@ -6,15 +6,15 @@ target (held out of everything but the cosines). Rows go to `results/premise.csv
     python benchmarks/premise.py                                          # built-in digits
     python benchmarks/premise.py --data pacs --root FOLDER/PACS           # PACS
     python benchmarks/premise.py --data digits --root FOLDER/digits_dg_like
+    python benchmarks/premise.py --data "mini, ipc 10"                    # with ten synthetic images per class; so for all three
 
 mini:   built-in digits, 16x16 pixels, 1920 + 960 images per domain (train + held out), ConvNet width 32; the batches of the
         probes and of the energy shares hold 32 images per class and domain.
 pacs:   32x32 pixels, width 64, a sample of 56 + 24 images per class and domain, 8 in a batch.
 digits: mnist, mnist_m, usps, syn_rendered, 32x32 pixels, width 64, a sample of 84 + 36 per class and domain, 12 in a batch.
-DM runs for 100 steps (mini, 5 images per class), 40 (pacs, 3) or 20 (digits, 3).
+DM runs for 100 steps (mini, 5 images per class), 40 (pacs, 3) or 20 (digits, 3), with ten per class for 1000, 100 and 60.
 Agreement, its course and the wrong classes use 96 real images per class and the augmentation of `distill`; the other
-studies use none. How many synthetic images a class has may decide more than any of this: R minus its null is gone at ten per
-class (notebook 31). Which of the other numbers turn as well is open.
+studies use none. The energy shares and the probes look at one to three images that all classes share: no ipc plays a part.
 Columns: study, data, target, start (images), layer, seed (of the encoder), variant, quantity, value.
 """
 
@@ -57,11 +57,15 @@ from dgdd_nb.resultant import resultant_length
 FILE = Path(__file__).parent / "results" / "premise.csv"
 COLUMNS = ("study", "data", "target", "start", "layer", "seed", "variant", "quantity", "value")
 STUDIES = ("maps", "raw", "repeat", "classes", "shares", "probes", "run")
+FIXED = ("shares", "probes")  # their synthetic images do not depend on ipc
 LAYERS = ("pool1", "pool2", "embed")
 SETTING = {  # width, batch of the probes, train and held-out batches, steps of the run, of a snapshot, ipc
     "mini": {"width": 32, "per_cell": 32, "batches": (6, 3), "steps": 100, "keep": 20, "ipc": 5},
     "pacs": {"width": 64, "per_cell": 8, "batches": (7, 3), "steps": 40, "keep": 20, "ipc": 3},
     "digits": {"width": 64, "per_cell": 12, "batches": (7, 3), "steps": 20, "keep": 10, "ipc": 3},
+    "mini, ipc 10": {"width": 32, "per_cell": 32, "steps": 1000, "keep": 200, "ipc": 10},
+    "pacs, ipc 10": {"width": 64, "per_cell": 8, "steps": 100, "keep": 20, "ipc": 10},
+    "digits, ipc 10": {"width": 64, "per_cell": 12, "steps": 60, "keep": 20, "ipc": 10},
 }
 SAMPLE = {"pacs": 80, "digits": 120}  # images per class and domain
 
@@ -228,7 +232,7 @@ def run(source, held, target, o, s):
 def measure(study: str, data: str, target: str, o) -> list[tuple]:
     "All rows of one study with one target (probes: all targets)."
     torch.set_num_threads(1)
-    train, held = load(data, o.root)
+    train, held = load(data.partition(",")[0], o.root)
     if study == "probes":
         rows = probes(train, held, o, SETTING[data])
     else:
@@ -251,17 +255,18 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     o = parser.parse_args()
-    if o.data != "mini" and not o.root:
+    if not o.data.startswith("mini") and not o.root:
         parser.error(f"--data {o.data} needs --root, the folder with one folder per domain")
     rows = pd.DataFrame(columns=COLUMNS, dtype=str)
     if FILE.exists():
         rows = pd.read_csv(FILE, dtype=str, keep_default_na=False)
     have = set(rows[["study", "data", "target"]].itertuples(index=False, name=None))
     have |= {(study, data, "all") for study, data, _ in have if study == "probes"}
-    names = load(o.data, o.root)[0].domain_names
+    names = load(o.data.partition(",")[0], o.root)[0].domain_names
     jobs = [
         job
         for study in o.studies
+        if "ipc" not in o.data or study not in FIXED
         for name in (["all"] if study == "probes" else names)
         if (job := (study, o.data, name)) not in have
     ]
