@@ -216,7 +216,7 @@ class Run:
 
     def description(self) -> tuple[dict, dict]:
         "What must agree for a resume, and what must agree for equal bits."
-        e, run = self.engine, settings_dict(replace(self.settings, engine=self.engine.used))
+        e, run = self.engine, settings_dict(replace(self.settings, engine=self.engine.settings))
         run = {name: value for name, value in run.items() if value is not None and name != "steps"}
         inner = run.pop("engine")
         place = {name: inner.pop(name) for name in _PLACE}

@@ -174,19 +174,17 @@ class RealBatches:
     def __init__(
         self,
         source: MultiDomain,  # on the device
-        settings: EngineSettings,  # real_batch, draw, renew and augment are asked
+        settings: EngineSettings,  # resolved: real_batch, draw, renew and augment are asked
         seed: int,
         embeddings: Callable[[Tensor, int, int], Iterator[Tensor]],  # (images, seed, networks)
     ):
         s, self.source, self.seed, self.embeddings = settings, source, seed, embeddings
-        self.dsa, self.pool = DSA(strategy_for(s.augment, source.classes)), source
-        self.way, self.renew = s.draw, (s.renew or 10) if s.draw == "clusters" else None
+        self.dsa, self.pool, self.way, self.renew = DSA(s.augment), source, s.draw, s.renew
         self.chosen: tuple[int, Tensor | None] = (-1, None)  # representatives, and since when
         if s.draw == "mixture":
             one = torch.zeros_like(source.domains)
             self.pool = replace(source, domains=one, domain_names=("all",))
-        share = (s.real_batch or default_real_batch(source.size)) / self.pool.K
-        self.wanted = math.ceil(share)  # of each cell: an equal share
+        self.wanted = math.ceil(s.real_batch / self.pool.K)  # of each cell: an equal share
         self.counts = self.pool.counts().clamp(max=self.wanted).tolist()  # or all there are
 
     @torch.no_grad()
@@ -293,6 +291,37 @@ def can_batch(outputs: dict[str, Tensor], images: Tensor) -> bool:
         return False
     return True
 
+# %% ../nbs/15_engine.ipynb #fbcf642d
+def resolved(settings: EngineSettings, source: MultiDomain) -> EngineSettings:
+    "The settings with nothing left open."
+    s, device, size = settings, pick_device(settings.device), source.size
+    if any(side % s.decode_factor for side in size):
+        shown = " x ".join(map(str, size))
+        raise ValueError(
+            f"decode_factor {s.decode_factor} does not divide the sides of {shown}: take one that does."
+        )
+    given = s.normalisation
+    normalise = Normalisation(*given) if given else source.normalisation()
+    width, tail = s.width or default_width(size), compiled_tail() if s.compile else block_tail
+    last = device.type == "cuda" or width >= 64 or tail is not block_tail
+    n = default_micro_batch(width, size, device)
+    auto = "tf32" if _capable(device) else "float32"
+    return replace(
+        s,
+        **chosen_size(s.network, size, s.width, s.depth),
+        real_batch=s.real_batch or default_real_batch(size),
+        renew=(s.renew or 10) if s.draw == "clusters" else None,
+        augment=DSA(strategy_for(s.augment, source.classes)).strategy,
+        device=str(device),
+        micro_batch=s.micro_batch or n,
+        micro_batch_synthetic=s.micro_batch_synthetic
+        or max(1, n // 2),  # a graph needs as much again
+        precision=auto if s.precision == "auto" else s.precision,
+        channels_last=last if s.channels_last is None else s.channels_last,
+        compile=tail is not block_tail,
+        normalisation=(normalise.mean, normalise.std),
+    )
+
 # %% ../nbs/15_engine.ipynb #0215efe1
 @contextmanager
 def memory_advice(**sizes: int) -> Iterator[None]:
@@ -323,10 +352,9 @@ class Engine:
         seed: int = 0,  # every random number is a function of (seed, stream, step)
         encoders: Callable[..., Encoders] | None = None,  # (build, seed) -> Encoders; None: fresh
     ):
-        s, size = settings, source.size
         surgery = surgery if surgery is None else as_surgery(surgery)
         there = [name for name, any_ in zip(source.domain_names, source.present.any(1)) if any_]
-        if surgery is not None and (len(there) < 2 or s.draw == "mixture"):
+        if surgery is not None and (len(there) < 2 or settings.draw == "mixture"):
             name = getattr(surgery, "__name__", type(surgery).__name__)
             raise ValueError(
                 f'{name} compares domains, and draw="mixture" does not weigh them alike: leave it out.'
@@ -334,8 +362,9 @@ class Engine:
                 else f"{name} compares source domains and there is only {there[0]!r}: "
                 "pass surgery=None for plain matching, or tag pseudo-domains first."
             )
-        self.matcher, self.surgery, self.settings, self.seed = as_matcher(matcher), surgery, s, seed
-        self.device, given = pick_device(s.device), s.normalisation
+        s = resolved(settings, source)
+        self.matcher, self.surgery, self.seed = as_matcher(matcher), surgery, seed
+        self.device, self.normalise = torch.device(s.device), Normalisation(*s.normalisation)
         keep_memory()
         self.half = s.precision == "bfloat16" and self.device.type == "cpu"  # real features alone
         if self.half and not isinstance(self.matcher, Objective):
@@ -344,53 +373,28 @@ class Engine:
                 f"On a CPU precision 'bfloat16' is for real features that an Objective compares, "
                 f"and {name} computes its own: use 'float32'."
             )
-        self.normalise = Normalisation(*given) if given else source.normalisation()
-        if any(side % s.decode_factor for side in size):
-            shown = " x ".join(map(str, size))
-            raise ValueError(
-                f"decode_factor {s.decode_factor} does not divide the sides of {shown}: take one that does."
-            )
-        self.source, self.first = source.to(self.device), True
+        self.source, self.settings, self.first = source.to(self.device), s, True
         self.real = RealBatches(self.source, s, seed, self.embeddings)
         self.drawn, self.lives = None, {}  # of this step; of each network of the pool
         if isinstance(self.matcher, Objective):
             self.matcher = self.matcher.prepare(self.real.counts)
-        width = s.width or default_width(size)
-        self.tail = compiled_tail() if s.compile else block_tail
-        last = self.device.type == "cuda" or width >= 64 or self.tail is not block_tail
-        last = last if s.channels_last is None else s.channels_last
-        self.form = torch.channels_last if last else torch.contiguous_format
+        self.form = torch.channels_last if s.channels_last else torch.contiguous_format
         self.factory = FreshEncoders if encoders is None else encoders
         if not callable(self.factory):
             words = f"such as FreshEncoders, not {encoders!r}"
             raise TypeError(f"encoders is a class or a function of (build, seed), {words}.")
         self.encoders = self.factory(self.build, seed)
         self.layers, net = getattr(self.matcher, "layers", ("embed",)), self.encoders(0)
-        x = torch.zeros(2, 3, *size, device=self.device, requires_grad=True)
+        x = torch.zeros(2, 3, *source.size, device=self.device, requires_grad=True)
         with torch.enable_grad():  # an unknown layer is named here, with a suggestion
             outputs = net.extract(x.contiguous(memory_format=self.form), self.layers)
-        self.batched_vjp = s.batched_vjp and can_batch(outputs, x)
-        n = default_micro_batch(width, size, self.device)
         mixed = net.training and has_batch_norm(net)  # images of one pass see each other
-        self.micro_batch = ALL if mixed else s.micro_batch or n
-        mixed = mixed or not getattr(self.matcher, "separable", True)
-        half = max(1, n // 2)  # a graph needs twice as much
-        self.micro_batch_synthetic = ALL if mixed else s.micro_batch_synthetic or half
-        tf32 = s.precision == "auto" and _capable(self.device)
-        self.used = replace(  # what "auto" and None came to
+        whole = mixed or not getattr(self.matcher, "separable", True)
+        self.settings = replace(  # what these encoders and this matcher allow
             s,
-            **chosen_size(s.network, size, s.width, s.depth),
-            real_batch=s.real_batch or default_real_batch(size),
-            renew=self.real.renew,
-            augment=self.real.dsa.strategy,
-            device=str(self.device),
-            micro_batch=self.micro_batch,
-            micro_batch_synthetic=self.micro_batch_synthetic,
-            precision="tf32" if tf32 else s.precision.replace("auto", "float32"),
-            channels_last=last,
-            compile=self.tail is not block_tail,
-            batched_vjp=self.batched_vjp,
-            normalisation=(self.normalise.mean, self.normalise.std),
+            micro_batch=ALL if mixed else s.micro_batch,
+            micro_batch_synthetic=ALL if whole else s.micro_batch_synthetic,
+            batched_vjp=s.batched_vjp and can_batch(outputs, x),
         )
 
     def build(self, seed: int) -> Encoder:
@@ -399,7 +403,7 @@ class Engine:
         size = {"size": source.size, "width": s.width, "depth": s.depth}
         net = network(s.network, classes=source.C, seed=seed, **size)
         if getattr(net, "fusable", False):
-            net.tail = self.tail
+            net.tail = compiled_tail() if s.compile else block_tail
         net.train(has_batch_norm(net) and s.batch_norm == "batch")
         return net.requires_grad_(False).to(self.device, memory_format=self.form)
 
@@ -408,7 +412,7 @@ class Engine:
         x = self.normalise(images).contiguous(memory_format=self.form)
         for step in range(networks):
             net = FreshEncoders(self.build, seed)(step)
-            yield extract_all(net, x, ("embed",), self.micro_batch)["embed"].double()
+            yield extract_all(net, x, ("embed",), self.settings.micro_batch)["embed"].double()
 
     def batch(self, synthetic: Tensor, labels: Tensor, domains: Tensor) -> Batch:
         "What a network gets of synthetic images: themselves, or the tiles of their sheets, enlarged."
@@ -436,7 +440,7 @@ class Engine:
         if fresh and self.settings.batch_norm == "frozen" and has_batch_norm(net):
             images = self.normalise(source.images[self.drawn.index])
             images = images.contiguous(memory_format=self.form)
-            freeze_statistics(net, images, self.micro_batch)
+            freeze_statistics(net, images, self.settings.micro_batch)
         domains = torch.full_like(labels, -1) if domains is None else domains
         sheets, tiles = synthetic.detach().requires_grad_(), self.settings.decode_factor**2
         with torch.enable_grad():
@@ -444,7 +448,7 @@ class Engine:
         batch = replace(seen, images=seen.images.detach())
         per_class = tuple(torch.bincount(batch.labels, minlength=source.C).tolist())
         layout = Layout(self.drawn.counts, per_class)
-        groups = class_groups(per_class, self.micro_batch_synthetic)
+        groups = class_groups(per_class, self.settings.micro_batch_synthetic)
         with precision_of(self.settings.precision, self.device):
             parts = [self._part(net, batch, layout, g, step, separate) for g in groups]
         axes = {"g_domain": 1, "g_dm": 0, "losses": 1, "weight": 1}
@@ -488,7 +492,8 @@ class Engine:
         if isinstance(real, Tensor):
             real = real.contiguous(memory_format=self.form)
             with torch.autocast("cpu", torch.bfloat16) if self.half else nullcontext():
-                real = extract_all(net, real, self.layers, self.micro_batch, plug.per_image)
+                size = self.settings.micro_batch
+                real = extract_all(net, real, self.layers, size, plug.per_image)
         if self.encoders.life > 1:
             drawn.features[group] = real
         outputs = {name: f.float() for name, f in net.extract(seen, self.layers).items()}
@@ -497,7 +502,7 @@ class Engine:
             outputs = plug.per_image(outputs)
             rolled = plug.draw(dice(), {name: tuple(f.shape[1:]) for name, f in outputs.items()})
             found = from_features(
-                plug, real, outputs, images, layout, rolled, self.batched_vjp, separate
+                plug, real, outputs, images, layout, rolled, self.settings.batched_vjp, separate
             )
             made += [found.losses, found.g_dm, found.g_domain]
         return found
@@ -510,8 +515,9 @@ class Engine:
         step: int,  # number of the step
     ) -> DomainGradients:
         "Put the direction of (11) into `synthetic.grad`; an optimiser takes the step."
+        s = self.settings
         with memory_advice(
-            micro_batch=self.micro_batch, micro_batch_synthetic=self.micro_batch_synthetic
+            micro_batch=s.micro_batch, micro_batch_synthetic=s.micro_batch_synthetic
         ):
             found = self.gradients(synthetic, labels, step, self.surgery is not None, domains)
             direction = found.g_dm
@@ -569,7 +575,7 @@ def forecast(
     source, tiles, K = engine.source, engine.settings.decode_factor**2, engine.source.K
     pixels, layers, net = 3 * math.prod(source.size), engine.layers, engine.encoders(0)
     per_class = (tiles * torch.bincount(labels, minlength=source.C)).tolist()
-    groups = class_groups(tuple(per_class), engine.micro_batch_synthetic)
+    groups = class_groups(tuple(per_class), engine.settings.micro_batch_synthetic)
     real = max(sum(sum(row[a:b]) for row in engine.real.counts) for a, b in groups)
     fake = max(sum(per_class[a:b]) for a, b in groups)
     few = 2 if has_batch_norm(net) else 1  # batch norm wants more than one image
@@ -585,7 +591,7 @@ def forecast(
         + 4 * K * all_ * pixels  # for each domain gradients and spectra, and as much for scratch
         + 6 * all_ * pixels  # images, momentum, directions, and as much for scratch
     )
-    seen = fake + min(engine.micro_batch, real)
+    seen = fake + min(engine.settings.micro_batch, real)
     if not isinstance(engine.matcher, Objective):  # may differentiate twice, on both sides
         seen = 2 * (fake + real)
     memory = source.images.nbytes + 4 * floats + graph_bytes(net, layers, few) // few * seen

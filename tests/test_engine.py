@@ -374,9 +374,9 @@ def test_bfloat16_on_a_processor_with_and_without_units(monkeypatch):
     monkeypatch.setattr(module, "bfloat16_gain", lambda: 0.02)
     with pytest.raises(ValueError, match=r"^Precision 'bfloat16' is 0\.02 times as fast as .*\.$"):
         engine(source, precision="bfloat16").gradients(images, labels, 0)
-    assert engine(source).used.precision == "float32"  # "auto", whatever the processor can do
+    assert engine(source).settings.precision == "float32"  # "auto", whatever the processor can do
     monkeypatch.setattr(module, "bfloat16_gain", lambda: 2.0)
-    assert engine(source).used.precision == "float32"
+    assert engine(source).settings.precision == "float32"
     half = engine(source, width=64, precision="bfloat16").gradients(images, labels, 0)
     off = float((half.g_domain - plain.g_domain).norm() / plain.g_domain.norm())
     assert half.g_domain.dtype == torch.float32 and 1e-5 < off < 0.02
