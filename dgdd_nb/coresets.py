@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .augment import strategy_for
-from .data import Batch, MultiDomain, tensor_of, whole_number, yes_or_no
+from .data import MultiDomain, tensor_of, whole_number, yes_or_no
 from .distilled import DistilledSet, assign_domains, images_per_class, source_of
 from .files import derive_seed, generator
 from .networks import network, plain_torch
-from .train import get_recipe, train
+from .train import train
 
 # %% auto #0
 __all__ = ['whole', 'random', 'by_features', 'herding', 'k_center']
@@ -130,9 +129,7 @@ def find_features(
         name = "ConvNet trained on the source, recipe quick"
         start = {"seed": derive_seed(seed, "coreset-network")}
         features = network(classes=source.C, size=source.size, **start).to(source.device)
-        recipe = get_recipe("quick", augment=strategy_for("auto", source.classes))
-        data = Batch(source.images, source.labels, source.domains, source.K, source.C)
-        train(features, data, recipe, seed, normalise=normalise)
+        train(features, source, "quick", seed, normalise=normalise)
     if isinstance(features, type) or not hasattr(features, "embed"):
         raise ValueError("Features must be None, 'pixels', a network with embed(), or a tensor.")
     training = features.training

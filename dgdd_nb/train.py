@@ -324,7 +324,7 @@ class Diverged(ValueError):
 @plain_torch()
 def train(
     net: nn.Module | Sequence[nn.Module],  # trained in place; several: all at once
-    data: Batch,  # all images: normalised float, or uint8 with `normalise`; hard or soft labels
+    data: Batch | MultiDomain | DistilledSet,  # normalised float, or uint8 with `normalise`
     recipe: str | Recipe | Mapping = "quick",  # a name of `RECIPES`, a recipe, or a table
     seed: int | Sequence[int] = 0,  # one per network
     *,
@@ -336,7 +336,6 @@ def train(
     "Train by the recipe to its last epoch; the seed decides all, no global generator moves."
     keep_memory()
     recipe = _with_own_parts(with_plugs(get_recipe(recipe), loss, transform, hooks))
-    recipe = replace(recipe, augment=strategy_for(recipe.augment))
     several = isinstance(net, Sequence)
     nets = [of_kind("What is trained", one, nn.Module) for one in (net if several else [net])]
     seeds = [whole_number("seed", s, None) for s in (seed if np.ndim(seed) else [seed])]
@@ -345,6 +344,10 @@ def train(
             f"There are {len(seeds)} seeds for {len(nets)} networks: give each its own."
         )
     of_kind("data", data, Batch, DistilledSet, MultiDomain)
+    classes = getattr(data, "classes", ())  # a batch has none: "auto" then flips
+    recipe = replace(recipe, augment=strategy_for(recipe.augment, classes))
+    data = data.decoded() if isinstance(data, DistilledSet) else data  # tiles of sheets
+    data = Batch(data.images, data.labels, data.domains, data.K, data.C)
     if not (callable(normalise) or normalise is None and data.images.is_floating_point()):
         words = "need as normalise a function that makes them float"
         raise TypeError(f"Images of type {data.images.dtype} {words}, not {normalise!r}.")
