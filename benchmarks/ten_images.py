@@ -20,14 +20,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import dgdd_nb as dg  # noqa: E402
+from dgdd_nb.augment import strategy_for  # noqa: E402
 from dgdd_nb.data import Batch  # noqa: E402
 from dgdd_nb.distilled import ready_set  # noqa: E402
 from dgdd_nb.train import Recipe, predict, train  # noqa: E402
 
 
 def recipe(epochs: int, lr: float = 0.05) -> Recipe:
-    """Passes over the training set, batches of 32, a rate that falls to zero."""
-    return Recipe(f"{epochs} epochs", epochs=epochs, lr=lr, batch=32, schedule="cosine")
+    """Passes over the training set, batches of 32, a rate that falls to zero, no flips of digits."""
+    how = {"augment": strategy_for("auto", source.classes), "batch": 32, "schedule": "cosine"}
+    return Recipe(f"{epochs} epochs", epochs=epochs, lr=lr, **how)
 
 
 def fresh(seed: int) -> torch.nn.Module:

@@ -289,7 +289,7 @@ def _pair_in(path: Path, which: int) -> tuple[Any, Any, dict]:
         "[images, labels], or images_best.pt beside labels_best.pt."
     )
 
-
+# %% ../nbs/26_sharing.ipynb #fdf449b8
 def _in_normal_units(
     x: Tensor, known: Normalisation | None, values: str | None, path: Path
 ) -> tuple[Tensor, Normalisation]:
@@ -331,7 +331,7 @@ def _in_normal_units(
     mean, std = (torch.tensor(column).view(3, 1, 1) for column in (known.mean, known.std))
     return (x - mean) / std, known
 
-
+# %% ../nbs/26_sharing.ipynb #747d1623
 def from_files(
     path: str | Path,  # a file or folder that the authors of a method released
     *,
@@ -381,7 +381,7 @@ def from_files(
     none = torch.full((len(x),), -1)
     return DistilledSet(x.contiguous(), y, none, tuple(map(str, names)), (), known, recipe)
 
-
+# %% ../nbs/26_sharing.ipynb #a5750269
 def export(
     made: DistilledSet,  # the set
     path: str | Path,  # the file to write, such as res_DM_MINE_ConvNet_10ipc.pt

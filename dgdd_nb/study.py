@@ -648,7 +648,7 @@ def read_table(path: Path) -> dict[str, Any]:
         why = str(error).removeprefix(f"{path} ").rstrip(".")
         raise ValueError(f"{path} is damaged ({why}): choose another folder.") from None
 
-
+# %% ../nbs/24_study.ipynb #cef33508
 def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     "Settings of a study and its finished trials in the order of the table, from a folder or a pack."
     path = user_path(path)
@@ -1018,7 +1018,7 @@ def _run_trials(
         raise RuntimeError(f"{text} {failed[0]}")
     return len(outcomes)
 
-
+# %% ../nbs/24_study.ipynb #cd15d35c
 def run_study(
     study: Study | str | Path,  # what to compare, or its TOML or JSON file
     folder: str | Path,  # where the results go; what is there is not computed again
