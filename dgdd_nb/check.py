@@ -42,6 +42,7 @@ class _Look(NamedTuple):
     grey: bool = False  # the three colours are equal up to the noise of JPEG
     flat: bool = False  # one colour all over
     fault: str = ""  # why it cannot be read, and what to do
+    frames: int = 1  # pictures in the file; the first is read
 
 
 def look_at(source: Path | bytes) -> _Look:
@@ -55,7 +56,9 @@ def look_at(source: Path | bytes) -> _Look:
     digest, size = hashlib.blake2b(data, digest_size=16).digest(), None
     try:
         with Image.open(io.BytesIO(data)) as image:
-            size, mode = image.size[::-1], image.mode
+            aside = image.getexif().get(274, 1) > 4  # readers turn it
+            size, mode = image.size if aside else image.size[::-1], image.mode
+            frames = getattr(image, "n_frames", 1)
             mode += " with transparency" if image.has_transparency_data else ""
             image.draft(None, (64, 64))
             red, green, blue = to_rgb(image).split()
@@ -63,7 +66,7 @@ def look_at(source: Path | bytes) -> _Look:
         return _Look(digest, size, fault=fault_of(error))
     apart = [ImageChops.difference(green, band).getextrema()[1] for band in (red, blue)]
     flat = all(low == high for low, high in (band.getextrema() for band in (red, green, blue)))
-    return _Look(digest, size, mode, max(apart) <= 3, flat)
+    return _Look(digest, size, mode, max(apart) <= 3, flat, frames=frames)
 
 # %% ../nbs/09_check.ipynb #1fc91339
 @dataclass
@@ -159,9 +162,9 @@ class Report:
     def tell(self, found: list[str], paths: Sequence[Path], text: str, what: str = "file") -> None:
         "Add a finding such as `3 files (such as photo/dog/1.jpg) cannot be decoded.`, if any."
         if paths:
-            n, base, first = len(paths), self.listing.root, paths[0]
-            first = (first.relative_to(base) if base in first.parents else first).as_posix()
-            example = f"such as {first}" if n > 1 else first
+            n, base = len(paths), self.listing.root
+            shown = [(p.relative_to(base) if base in p.parents else p).as_posix() for p in paths]
+            example = f"such as {', '.join(shown[:3])}" if n > 3 else ", ".join(shown)
             found.append(f"{n:,} {what}{'s' * (n > 1)} ({example}) {text}.")
 
 # %% ../nbs/09_check.ipynb #e8753ba8
@@ -180,8 +183,16 @@ def _about_files(report: Report) -> None:
     for mode in dict.fromkeys(look.mode for look in report.looks.values()):
         if mode not in ("", "RGB", "L"):
             files = report.that(lambda look, mode=mode: look.mode == mode)
-            advice = "nothing to do, it is read as RGB on white"
-            report.tell(notes, files, f"of the form {mode}; {advice}")
+            advice = "nothing to do, it is read as RGB" + " on white" * ("transparency" in mode)
+            words = {
+                "P": "P (a palette)",
+                "I;16": "I;16 (grey in 16 bits)",
+                "1": "1 (black, white)",
+            }
+            report.tell(notes, files, f"of the form {words.get(mode, mode)}; {advice}")
+    several = report.that(lambda look: look.frames > 1)
+    advice = "only the first is read, so save the others as files if you want them"
+    report.tell(notes, several, f"with several frames; {advice}")
     if len(report.sizes) > 1:
         low, high = ("x".join(map(str, f(report.sizes))) for f in (min, max))
         notes.append(
@@ -233,7 +244,8 @@ def _about_names(report: Report, most: int = 8) -> None:
     if not report.name:
         kinds = {"Domains": report.domains, "classes": report.classes}
         listed = (
-            f"{kind} are: {', '.join(n[:most])}" + f" and {len(n) - most} more" * (len(n) > most)
+            f"{kind} are: {', '.join(f'{x!r}' if ',' in x else x for x in n[:most])}"
+            + f" and {len(n) - most} more" * (len(n) > most)
             for kind, n in kinds.items()
         )
         notes.append(f"{'; '.join(listed)}; is that right?")

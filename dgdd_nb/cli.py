@@ -35,6 +35,8 @@ _SHELL = {  # what the library says -> as one types it here
     r"(choose|name) another (folder|file)\b(?! with)": "choose another folder with --out",
     r"(name (?:its column|one|another) in (?:image|label|domain)=)\.\.\.": r"read it in Python, and "
     r"\1... of from_dataset",
+    r" for instance \(one of ([^)]*)\), or a Normalisation\(mean, std\)": r" for instance (one of \1), "
+    "or its six numbers",
     r"leave that split out with split=\.\.\., or those rows": "leave those rows out",
     r"leave it out, or add images": "name the others with --classes, or add images",
 }
@@ -173,8 +175,16 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "evaluate size": (str, None, "pixels, as for dgdd distill [default: those of the set]"),
     "demo size": (int, 16, "side of the images in pixels"),
     "train": (int, 600, "real images per domain to learn from"),
-    "domains": (str, None, "these domains alone, commas between [default: all]"),
-    "classes": (str, None, "these classes alone, commas between [default: all]"),
+    "domains": (
+        str,
+        None,
+        "these domains alone, commas between (a name with a comma in double quotes) [default: all]",
+    ),
+    "classes": (
+        str,
+        None,
+        "these classes alone, commas between (a name with a comma in double quotes) [default: all]",
+    ),
     "target": (str, None, "domain to leave out, or none [default: street for mini-digits]"),
     "evaluate target": (str, None, "domain to score on [default: the one that was left out]"),
     "demo target": (str, "street", "domain to leave out: scan, photo, street or print"),
@@ -258,7 +268,12 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
         "FILE",
     ),
     "labels": (Path, None, "a .pt file of labels [default: in the same file, or beside it]"),
-    "normalisation": (str, None, "cifar10, svhn, imagenet, ... [default: by the name of the file]"),
+    "normalisation": (
+        str,
+        None,
+        "cifar10, svhn, imagenet, ..., or six numbers: mean and deviation of red, green, blue "
+        "[default: by the name of the file]",
+    ),
     "values": (str, None, "normalised, 0..1 or 0..255 [default: by their range, else asked]"),
     "import classes": (str, None, "their names, commas between [default: known ones, or numbers]"),
     "import out": (Path, Path("imported"), "folder for the set"),
@@ -586,7 +601,8 @@ def distill_command(out: Path, **asked: Any) -> None:
             (out / old).unlink(missing_ok=True)
         made.save(out)
         write_json(out / "distill.json", known)
-    typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out}   or   dgdd show {out}")
+    score = f"dgdd evaluate {out}   or   " * bool(task.targets)
+    typer.echo(f"{made} in {out}\nNext: {score}dgdd show {out}")
 
 # %% ../nbs/61_cli.ipynb #507f16a6
 def lasting(data: str) -> str:
@@ -673,6 +689,11 @@ def evaluate_command(
         if data is None and "data" not in known:
             raise ValueError(f"{folder} holds no distill.json: say --data and --target.")
         where = data or known["data"], size or known.get("size")
+        place = str(where[0]).rpartition(":")[2]
+        if data is None and os.path.isabs(place) and not os.path.exists(place):
+            raise FileNotFoundError(
+                f"{folder} was made from {place}, which is gone: say where it is with --data."
+            )
         images = images_of(*where, known.get("domains"), known.get("classes"))
         first = known.get("target"), known.get("source")
         task = task_of(images, where[0], target or first[0], first[1])
@@ -681,11 +702,15 @@ def evaluate_command(
                 f"{folder} was learned from all images of {where[0]}: name others with --data, or "
                 "make a set with dgdd distill --target DOMAIN, which leaves one out."
             )
-        if (made.classes, made.size) != (images.classes, images.size):
+        if made.classes != images.classes:
+            a, b = (", ".join(x.classes[:5]) + ", ..." * (x.C > 5) for x in (made, images))
             raise ValueError(
-                f"{folder} has other classes or another size than {where[0]}: name "
-                "the data that it was made from with --data and --size."
+                f"{folder} has the classes {a}, and {where[0]} has {b}: name the data that it was "
+                "made from with --data, or import the set anew with --classes."
             )
+        if made.size != images.size:
+            a, b = ("x".join(map(str, x.size)) for x in (made, images))
+            raise ValueError(f"{folder} has {a} pixels and {where[0]} {b}: add --size {a}.")
         learned = set(made.domain_names)
         if not learned <= set(images.domain_names):  # split by style, for instance
             learned = {first[1]} if first[1] else set(images.domain_names) - {first[0]}
@@ -745,7 +770,7 @@ def told(known: dict[str, Any]) -> str | None:
     hidden = "out", "resume", "replace", "device"
     words = ["dgdd", "distill"]
     for key, value in known.items():
-        if key in hidden or value in (None, [], False):
+        if key in hidden or value is None or value is False or value == []:  # 0 is told
             continue
         if (
             key == "data"
@@ -793,14 +818,24 @@ def publish_command(
 )
 def import_command(released: Path, classes: str | None, out: Path, **how: Any) -> None:
     "Read a set that other authors released, and save it like one of ours; no code is run."
+    from dgdd_nb.data import Normalisation
     from dgdd_nb.distilled import DistilledSet
 
-    names = None if classes is None else listed(classes)
+    names, six = None if classes is None else listed(classes), how["normalisation"] or ""
+    if "," in six:  # mean and standard deviation of red, green and blue
+        try:
+            r, g, b, *std = map(float, six.split(","))
+            how["normalisation"] = Normalisation((r, g, b), tuple(std))
+        except (ValueError, TypeError) as error:
+            words = f"There is no normalisation {six}: write a data set, or six numbers"
+            raise ValueError(f"{words} such as .5,.5,.5,.2,.2,.2.") from error
     made = DistilledSet.from_files(released, classes=names, **how)
     if (out / "distill.json").exists():
         raise ValueError(f"{out} holds a set of dgdd distill: choose another folder with --out.")
     made.save(out)
-    typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out} --data DATA --target DOMAIN")
+    size = "x".join(map(str, dict.fromkeys(made.size)))
+    more = f"--data DATA --size {size} --target DOMAIN"
+    typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out} {more}")
 
 
 @command("export", "made dc_file", "mine res_DM_MINE_ConvNet_10ipc.pt")
@@ -808,7 +843,12 @@ def export_command(made: Path, dc_file: Path) -> None:
     "Write a saved set as the file that scripts of the DC family read."
     from dgdd_nb.distilled import DistilledSet
 
-    typer.echo(f"{DistilledSet.load(made).export(dc_file)} written")
+    whole = DistilledSet.load(made)
+    six = ",".join(f"{x:.6g}" for x in (*whole.normalisation.mean, *whole.normalisation.std))
+    typer.echo(
+        f"{whole.export(dc_file)} written. What the file cannot say: the classes are "
+        f"{', '.join(whole.classes)}; mean and standard deviation of the normalisation {six}."
+    )
 
 # %% ../nbs/61_cli.ipynb #b898cf19
 def with_settings(how: dict[str, Any]) -> dict[str, Any]:
@@ -854,9 +894,11 @@ def compare_command(
     images = images_of(*asked)
     if images.K == 1:  # nothing can be left out: what is held out of it is scored
         target = target or images.domain_names[0]
-    target = target or task_of(images, data, None, None).name
+    built_in = data.replace("-", "_") in ("mini_digits", "digits")
+    target = target or ("street" if built_in else "none")
     if target == "none":
-        raise ValueError("A comparison leaves one domain out: name it with --target.")
+        known = ", ".join(images.domain_names)
+        raise ValueError(f"A comparison leaves one domain out, with --target: one of {known}.")
     chosen = classes or (domains and ":" in data)  # by what a plug cannot say
     source = images if chosen else plug_of(*asked[:3])
     out = out or Path(f"compare-{file_names([target])[0]}")
@@ -973,7 +1015,9 @@ def check_command(root: str, benchmark: str | None) -> None:
     "Look through a folder of images: domains, classes, counts, and what is wrong with them."
     from dgdd_nb.check import check
 
-    if not check(root, benchmark).ok:
+    report = check(root, benchmark, quiet=True)
+    typer.echo(in_shell_words(str(report), ["size", "classes", "domains"]))
+    if not report.ok:
         raise typer.Exit(1)
 
 

@@ -220,6 +220,8 @@ def _tensor(x: np.ndarray) -> Tensor:
     if x.dtype.kind not in "iufb":
         raise TypeError(f"Images must be uint8 (0 to 255), not {x.dtype}.")
     low, high = float(x.min()), float(x.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError("Images hold NaN or infinity: look for the image that does.")
     how = "" if 0 <= low <= high <= 255 else "undo their normalisation first"
     if x.dtype.kind in "iu" and low >= 0 and high > 255:
         how = "divide by 257 if white is 65535, by 16 if it is 4095, then .astype(np.uint8)"
@@ -236,13 +238,16 @@ def _images(x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         return _images(_tensor(x if isinstance(x, np.ndarray) else _stacked(x)))
     if x.ndim != 4 or 0 in x.shape:
-        raise ValueError(f"Images must have shape (N, 3, H, W), not {tuple(x.shape)}.")
+        hint = ": add an axis, images[None]" * (x.ndim == 3 and 0 not in x.shape)
+        raise ValueError(f"Images must have shape (N, 3, H, W), not {tuple(x.shape)}{hint}.")
     if x.shape[1] not in (1, 3):
         hint = ": keep the first three, images[:, :3]" if x.shape[1] == 4 else ""
         hint = ": use images.permute(0, 3, 1, 2)" if x.shape[3] in (1, 3) else hint
         raise ValueError(f"Images must have 3 channels, or 1 if grey, not {x.shape[1]}{hint}.")
     if x.dtype != torch.uint8:
         low, high = (float(v) for v in x.double().aminmax())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError("Images hold NaN or infinity: look for the image that does.")
         hint = f"these go from {low:.4g} to {high:.4g}, so undo their normalisation first"
         if 0 <= low and high <= 255:
             scaled = "(images * 255)" if high <= 1 else "images"

@@ -295,8 +295,9 @@ class DistilledSet:
         kind, (height, width) = "soft" if self.soft else "hard", self.size
         tiles = f", {self.decode_factor}x{self.decode_factor} tiles" * (self.decode_factor > 1)
         more = ", transfer network" * bool(self.transfer)
-        shape = f"{len(self)} images of {height}x{width}{tiles}"
-        return f"DistilledSet({shape}, {self.C} classes, {self.K} domains, {kind} labels{more})"
+        s = "s" * (self.K != 1)
+        shape = f"{len(self)} image{'s' * (len(self) > 1)} of {height}x{width}{tiles}"
+        return f"DistilledSet({shape}, {self.C} classes, {self.K} domain{s}, {kind} labels{more})"
 
     def to(self, device: str | torch.device) -> DistilledSet:
         "The same set on another device."

@@ -562,7 +562,8 @@ class Forecast:
             return f"{self.steps:,} steps, {memory}"
         units = ((86400, "days"), (3600, "hours"), (60, "minutes"), (0, "seconds"))
         size, unit = next((s or 1, u) for s, u in units if self.total >= 2 * s)
-        time = f"{self.seconds:.3g} s each: about {self.total / size:.1f} {unit}"
+        time = f"about {self.total / size:.1f} {unit}" if self.total >= 1 else "less than a second"
+        time = f"{self.seconds:.3g} s each: {time}"
         return f"{self.steps:,} steps, {time}; {memory}"
 
 # %% ../nbs/15_engine.ipynb #43acb0f5

@@ -234,7 +234,7 @@ def gradient_panels(
     for ax, (name, values) in zip(axes, maps.items()):
         show_gradient(values, ax, limit, title=as_text(name))
         colour = styles[name].colour if name in styles else colour_of(name)
-        if colour not in SPARE_COLOURS:  # a domain or a role
+        if name in styles or colour not in SPARE_COLOURS:  # a domain or a role
             ax.spines[:].set(color=colour, linewidth=2.5)
         rms = np.sqrt((values**2).mean())  # over all channels and pixels
         ax.set_xlabel(f"rms {rms:.2g}", size="small")

@@ -97,7 +97,8 @@ def _card_text(made: DistilledSet, to: str, scores: DataFrame | None, command: s
         "No scores were given."
         if scores is None
         else (
-            "Accuracy on a domain that no training image is from, beside controls where there are any:\n\n"
+            "Accuracy in per cent, beside controls where there are any. No training image is from a target, "
+            "unless *(seen in training)* or *(known domain)* stands behind its name.\n\n"
             + _score_lines(scores)
             + "\n\nA difference is worth a claim from 5 sets with 10 networks each on."
         )
@@ -349,7 +350,8 @@ def from_files(
         path = path / "images_best.pt"
     if path.is_dir() or library_form(path) or path.suffix == ".parquet":
         place = f"parquet:{path}" if path.suffix == ".parquet" else path
-        read = from_folder(place, quiet=True, cache=False)
+        alone = {"domains": [path.absolute().name]} if place is path and path.is_dir() else {}
+        read = from_folder(place, quiet=True, cache=False, **alone)
         x, y, names = read.images, read.labels, read.classes
     elif labels is not None:
         x, y, names = stored_numbers(path), stored_numbers(user_path(labels)), None

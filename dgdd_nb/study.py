@@ -1139,6 +1139,11 @@ def compare(
         return None
     table = run_study(study, folder, **run)
     found = networks_of(table, study.ipc[0], study.evaluations[0].name)
+    about = (
+        f"Accuracy in per cent on {target}, chance {100 / data_of(study)[0].C:.1f}; std: over sets"
+    )
+    less = f"; difference: minus {study.baseline}, with its 95 % interval" if study.baseline else ""
+    print(f"{about} and over networks{less}.")
     print(as_markdown(summarise(found, study.baseline).drop(columns="target")))
     for a, b in (("DM + SGS", "DM, matched step"), ("DM", "random")):
         if {a, b} <= set(names):

@@ -107,6 +107,22 @@ def test_forms_colours_and_sizes(tmp_path):
         assert form in notes
 
 
+def test_pictures_on_their_side_and_films(tmp_path):
+    root = own(tmp_path)
+    tall = Image.new("RGB", (6, 10), "red")
+    tall.paste("blue", (0, 0, 3, 5))
+    turned = Image.Exif()
+    turned[274] = 6
+    tall.save(root / "photo/dog/7.jpg", exif=turned)
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    for frame in frames:
+        frame.paste("green", (0, 0, 3, 3))
+    frames[0].save(root / "photo/dog/8.gif", save_all=True, append_images=frames[1:])
+    report, _, notes = told(root)
+    assert report.sizes == {(6, 6): 19, (6, 10): 1}  # as `from_folder` reads it
+    assert "1 file (photo/dog/8.gif) with several frames; only the first is read" in notes
+
+
 def test_a_grey_domain_is_normal(tmp_path):
     root = own(tmp_path)
     for path in (root / "drawing").rglob("*.png"):

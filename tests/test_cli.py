@@ -14,7 +14,7 @@ import torch
 from fake_trees import grow
 from typer.testing import CliRunner
 
-from dgdd_nb.cli import app, in_shell_words
+from dgdd_nb.cli import app, in_shell_words, told
 from dgdd_nb.distilled import DistilledSet
 
 TINY = ("--ipc", 3, "--steps", 2, "--width", 8, "--device", "cpu")
@@ -357,3 +357,24 @@ def test_scores_of_other_networks_stay(tmp_path):
         assert dgdd(*score, "--width", width)[0] == 0
     rows = pd.read_csv(tmp_path / "set" / "scores.csv")
     assert rows.width.tolist() == [16, 8] and set(rows.network) == {"convnet"}
+
+
+def test_what_made_a_set_names_zeros_too():
+    known = {"data": "mini-digits", "beta": 0.0, "alpha": None, "set": [], "steps": 0, "seed": 0}
+    assert told(known) == "dgdd distill --data mini-digits --beta 0.0 --steps 0 --seed 0"
+
+
+def test_out_to_the_scripts_of_others_and_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dgdd("distill", "--method", "random", "--ipc", 1, "--out", "mine")
+    status, said = dgdd("export", "mine", "x.pt")
+    six = said.rpartition(" ")[2].rstrip(".")
+    assert status == 0 and "classes are 0, 1," in said and six.count(",") == 5
+    status, said = dgdd("import", "x.pt")
+    assert status == 1 and "or its six numbers" in said and "Normalisation(" not in said
+    status, said = dgdd("import", "x.pt", "--normalisation", six)
+    assert status == 0 and "--size 16" in said
+    status, said = dgdd("import", "x.pt", "--normalisation", "1,2", "--out", "other")
+    assert status == 1 and "six numbers such as" in said
+    status, said = dgdd("evaluate", "imported", "--data", "mini-digits", "--size", 8)
+    assert status == 1 and said.endswith("add --size 16x16.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import os
 import zipfile
 
@@ -159,6 +160,7 @@ def test_pictures_of_others_are_read_as_pictures(form, tmp_path):
         for i, picture in enumerate(made.pictures().permute(0, 2, 3, 1).numpy()):
             (place / made.classes[i % 3]).mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(place / made.classes[i % 3] / f"{i}.png")
+        shutil.copytree(place, tmp_path / "beside")  # of ten images per class, say, and of fifty
     elif form == "parquet":
         made.publish("me/x", licence="mit", folder=tmp_path / "out")
         place = next((tmp_path / "out" / "data").iterdir())

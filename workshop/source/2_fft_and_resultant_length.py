@@ -196,7 +196,7 @@ Two steps: draw the arrows, then use the function that you have just written.
 <details><summary>More</summary>
 
 `torch.randn(K, samples, dtype=torch.complex64, generator=generator)` draws them all; the mean of their
-`resultant_length` is one number.
+`resultant_length(arrows, 1e-8)` is one number.
 
 </details>
 """
