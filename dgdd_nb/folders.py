@@ -519,7 +519,7 @@ def _no_image(root: Path) -> FileNotFoundError:
     return FileNotFoundError(f"{text}, nor anywhere below{there}; image names end in {ends}.")
 
 # %% ../nbs/07_folders.ipynb #715766c1
-def _one_domain(root: Path) -> bool:
+def one_domain(root: Path) -> bool:
     "Whether the folders are classes, or splits of classes, and not domains."
 
     def pictures(folders: list[Path]) -> int:
@@ -550,7 +550,7 @@ def list_images(root: str | Path, domains: Sequence[str] | None = None) -> Listi
     for top in subfolders(root):
         folders.setdefault(nfc(top.name), []).append(top)
     free = not wanted or (wanted == [alone] and alone not in folders)
-    if single := free and _one_domain(root):
+    if single := free and one_domain(root):
         folders, wanted = {alone: [root]}, None
         listing.notes.append(f"read as one domain, {alone}: the folders in it hold classes")
     elif free and folders and all(map(split_of, folders)):
