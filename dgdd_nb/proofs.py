@@ -20,7 +20,7 @@ from .matching import Matcher, Objective
 from .resultant import consensus, resultant_length, unbiased_square
 
 # %% auto #0
-__all__ = ['coefficients', 'sweep', 'union_gap']
+__all__ = ['coefficients']
 
 # %% ../nbs/30_proofs.ipynb #f05995ed
 def concentrated_phases(
