@@ -1016,7 +1016,8 @@ def check_command(root: str, benchmark: str | None) -> None:
     from dgdd_nb.check import check
 
     report = check(root, benchmark, quiet=True)
-    typer.echo(in_shell_words(str(report), ["size", "classes", "domains"]))
+    text = in_shell_words(str(report), ["size", "classes", "domains"])
+    typer.echo(text.replace("pass --", "give dgdd distill --"))
     if not report.ok:
         raise typer.Exit(1)
 

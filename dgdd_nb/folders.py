@@ -537,15 +537,20 @@ def one_domain(root: Path) -> bool:
     return votes > 0
 
 
+def lone_name(root: Path) -> str:
+    "The domain that a folder of classes is: its name, or that of the folder above a split."
+    full = Path(os.path.abspath(root))
+    if not _is_text(str(full)):
+        raise ValueError(f"The name {os.fsencode(full)!r} is not UTF-8; rename that folder.")
+    return nfc(full.parent.name if split_of(full.name) else full.name) or "all"
+
+
 def list_images(root: str | Path, domains: Sequence[str] | None = None) -> Listing:
     "List `domain/class/*` and `domain/split/class/*`, or one domain alone; hardly a file is opened."
     root = user_path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}; check the path.")
-    full = Path(os.path.abspath(root))
-    if not _is_text(str(full)):
-        raise ValueError(f"The name {os.fsencode(full)!r} is not UTF-8; rename that folder.")
-    alone = nfc(full.parent.name if split_of(full.name) else full.name) or "all"
+    alone = lone_name(root)
     listing, folders, wanted = Listing(root), {}, _listed(domains)
     for top in subfolders(root):
         folders.setdefault(nfc(top.name), []).append(top)

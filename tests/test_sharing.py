@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import os
+import shutil
 import zipfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -153,10 +153,10 @@ def test_pictures_as_numbers_are_normalised_once_somebody_says_so(scale, values,
     assert torch.allclose(back.images, png_copy(made).images, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["folders", "parquet", "uint8"])
+@pytest.mark.parametrize("form", ["folders", "train", "parquet", "uint8"])
 def test_pictures_of_others_are_read_as_pictures(form, tmp_path):
     made, place = a_set(), tmp_path / form
-    if form == "folders":
+    if form in ("folders", "train"):
         for i, picture in enumerate(made.pictures().permute(0, 2, 3, 1).numpy()):
             (place / made.classes[i % 3]).mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(place / made.classes[i % 3] / f"{i}.png")
