@@ -14,7 +14,7 @@ pacs:   32x32 pixels, width 64, a sample of 56 + 24 images per class and domain,
 digits: mnist, mnist_m, usps, syn_rendered, 32x32 pixels, width 64, a sample of 84 + 36 per class and domain, 12 in a batch.
 DM runs for 100 steps (mini, 5 images per class), 40 (pacs, 3) or 20 (digits, 3), with ten per class for 1000, 100 and 60.
 Agreement, its course and the wrong classes use 96 real images per class and the augmentation of `distill`; the other
-studies use none. The energy shares and the probes look at one to three images that all classes share: no ipc plays a part.
+studies use none. The energy shares and the probes look at one to three images that all classes share (ten: notebook 31).
 Columns: study, data, target, start (images), layer, seed (of the encoder), variant, quantity, value.
 """
 
@@ -57,7 +57,7 @@ from dgdd_nb.resultant import resultant_length
 FILE = Path(__file__).parent / "results" / "premise.csv"
 COLUMNS = ("study", "data", "target", "start", "layer", "seed", "variant", "quantity", "value")
 STUDIES = ("maps", "raw", "repeat", "classes", "shares", "probes", "run")
-FIXED = ("shares", "probes")  # their synthetic images do not depend on ipc
+FIXED = ("shares", "probes")  # their synthetic images are not those of a set, and do not follow ipc
 LAYERS = ("pool1", "pool2", "embed")
 SETTING = {  # width, batch of the probes, train and held-out batches, steps of the run, of a snapshot, ipc
     "mini": {"width": 32, "per_cell": 32, "batches": (6, 3), "steps": 100, "keep": 20, "ipc": 5},
@@ -73,6 +73,7 @@ SAMPLE = {"pacs": 80, "digits": 120}  # images per class and domain
 @lru_cache
 def load(data: str, root: str | None):
     "Training images and held-out images of all domains."
+    data = data.partition(",")[0]
     if data == "mini":
         made = mini_digits(16, train=1920, test=960)
         return made.split("train"), made.split("test")
@@ -232,7 +233,7 @@ def run(source, held, target, o, s):
 def measure(study: str, data: str, target: str, o) -> list[tuple]:
     "All rows of one study with one target (probes: all targets)."
     torch.set_num_threads(1)
-    train, held = load(data.partition(",")[0], o.root)
+    train, held = load(data, o.root)
     if study == "probes":
         rows = probes(train, held, o, SETTING[data])
     else:
@@ -262,7 +263,7 @@ def main() -> None:
         rows = pd.read_csv(FILE, dtype=str, keep_default_na=False)
     have = set(rows[["study", "data", "target"]].itertuples(index=False, name=None))
     have |= {(study, data, "all") for study, data, _ in have if study == "probes"}
-    names = load(o.data.partition(",")[0], o.root)[0].domain_names
+    names = load(o.data, o.root)[0].domain_names
     jobs = [
         job
         for study in o.studies

@@ -27,6 +27,7 @@ from dgdd_nb.folders import (
     subfolders,
     threads,
     to_rgb,
+    upright_size,
 )
 
 # %% auto #0
@@ -56,8 +57,7 @@ def look_at(source: Path | bytes) -> _Look:
     digest, size = hashlib.blake2b(data, digest_size=16).digest(), None
     try:
         with Image.open(io.BytesIO(data)) as image:
-            aside = image.getexif().get(274, 1) > 4  # readers turn it
-            size, mode = image.size if aside else image.size[::-1], image.mode
+            size, mode = upright_size(image), image.mode
             frames = getattr(image, "n_frames", 1)
             mode += " with transparency" if image.has_transparency_data else ""
             image.draft(None, (64, 64))

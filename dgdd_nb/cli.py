@@ -421,6 +421,11 @@ def images_of(data: str, size: Any, domains: str | None, classes: str | None) ->
     return replace(made, labels=new[made.labels], classes=names)
 
 # %% ../nbs/61_cli.ipynb #c7cc65f4
+def usual_target(data: str) -> str | None:
+    "The domain that is left out where nobody says."
+    return "street" if data.replace("-", "_") in ("mini_digits", "digits") else None
+
+
 def task_of(images: Any, data: str, target: str | None, source: str | None) -> Any:
     "What to learn from and what to score on, a `Task`; it is named after the target, or others."
     from dgdd_nb.data import number_of
@@ -439,8 +444,7 @@ def task_of(images: Any, data: str, target: str | None, source: str | None) -> A
         number_of("domain", target, [*images.domain_names, "others", "none"])
         unseen = {name: x for name, x in task.targets.items() if target in (name, "others")}
         return Task(target, task.source, unseen)
-    built_in = data.replace("-", "_") in ("mini_digits", "digits")
-    target = target or ("street" if built_in else None)
+    target = target or usual_target(data)
     if target is None:
         known = ", ".join(images.domain_names)
         raise ValueError(f"{data} needs --target: one of {known}, or none to use them all.")
@@ -894,9 +898,8 @@ def compare_command(
     images = images_of(*asked)
     if images.K == 1:  # nothing can be left out: what is held out of it is scored
         target = target or images.domain_names[0]
-    built_in = data.replace("-", "_") in ("mini_digits", "digits")
-    target = target or ("street" if built_in else "none")
-    if target == "none":
+    target = target or usual_target(data)
+    if target in (None, "none"):
         known = ", ".join(images.domain_names)
         raise ValueError(f"A comparison leaves one domain out, with --target: one of {known}.")
     chosen = classes or (domains and ":" in data)  # by what a plug cannot say

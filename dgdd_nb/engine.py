@@ -302,9 +302,14 @@ def resolved(settings: EngineSettings, source: MultiDomain) -> EngineSettings:
         )
     given = s.normalisation
     normalise = Normalisation(*given) if given else source.normalisation()
-    width, tail = s.width or default_width(size), compiled_tail() if s.compile else block_tail
-    last = device.type == "cuda" or width >= 64 or tail is not block_tail
-    n = default_micro_batch(width, size, device)
+    width, compiled = (
+        s.width or default_width(size),
+        s.compile and compiled_tail() is not block_tail,
+    )
+    last, n = (
+        device.type == "cuda" or width >= 64 or compiled,
+        default_micro_batch(width, size, device),
+    )
     auto = "tf32" if _capable(device) else "float32"
     return replace(
         s,
@@ -314,11 +319,10 @@ def resolved(settings: EngineSettings, source: MultiDomain) -> EngineSettings:
         augment=DSA(strategy_for(s.augment, source.classes)).strategy,
         device=str(device),
         micro_batch=s.micro_batch or n,
-        micro_batch_synthetic=s.micro_batch_synthetic
-        or max(1, n // 2),  # a graph needs as much again
+        micro_batch_synthetic=s.micro_batch_synthetic or max(1, n // 2),  # a graph needs more
         precision=auto if s.precision == "auto" else s.precision,
         channels_last=last if s.channels_last is None else s.channels_last,
-        compile=tail is not block_tail,
+        compile=compiled,
         normalisation=(normalise.mean, normalise.std),
     )
 

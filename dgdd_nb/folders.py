@@ -55,6 +55,12 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
     return made.astype(np.uint8)
 
 
+def upright_size(picture: Any) -> tuple[int, int]:
+    "Height and width of an open picture, the right way up."
+    lying = picture.getexif().get(274, 1) > 4
+    return picture.size if lying else picture.size[::-1]
+
+
 def to_rgb(picture: Any) -> Any:
     "A Pillow image as RGB: transparent pixels become white, other grey is scaled to 8 bits."
     from PIL import Image
@@ -412,8 +418,7 @@ def _first_size(path: Path) -> tuple[int, int] | None:
 
     try:
         with Image.open(path) as picture:
-            lying = picture.getexif().get(274, 1) > 4
-            return picture.size if lying else picture.size[::-1]
+            return upright_size(picture)
     except decoder_errors():
         return None
 
@@ -519,7 +524,7 @@ def _no_image(root: Path) -> FileNotFoundError:
     return FileNotFoundError(f"{text}, nor anywhere below{there}; image names end in {ends}.")
 
 # %% ../nbs/07_folders.ipynb #715766c1
-def one_domain(root: Path) -> bool:
+def _one_domain(root: Path) -> bool:
     "Whether the folders are classes, or splits of classes, and not domains."
 
     def pictures(folders: list[Path]) -> int:
@@ -537,25 +542,24 @@ def one_domain(root: Path) -> bool:
     return votes > 0
 
 
-def lone_name(root: Path) -> str:
-    "The domain that a folder of classes is: its name, or that of the folder above a split."
-    full = Path(os.path.abspath(root))
-    if not _is_text(str(full)):
-        raise ValueError(f"The name {os.fsencode(full)!r} is not UTF-8; rename that folder.")
-    return nfc(full.parent.name if split_of(full.name) else full.name) or "all"
-
-
-def list_images(root: str | Path, domains: Sequence[str] | None = None) -> Listing:
+def list_images(
+    root: str | Path,  # of the images
+    domains: Sequence[str] | None = None,  # names that are wanted; None: all
+    neighbours: bool = True,  # refuse a folder that looks like one domain of several beside it
+) -> Listing:
     "List `domain/class/*` and `domain/split/class/*`, or one domain alone; hardly a file is opened."
     root = user_path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}; check the path.")
-    alone = lone_name(root)
+    full = Path(os.path.abspath(root))
+    if not _is_text(str(full)):
+        raise ValueError(f"The name {os.fsencode(full)!r} is not UTF-8; rename that folder.")
+    alone = nfc(full.parent.name if split_of(full.name) else full.name) or "all"
     listing, folders, wanted = Listing(root), {}, _listed(domains)
     for top in subfolders(root):
         folders.setdefault(nfc(top.name), []).append(top)
     free = not wanted or (wanted == [alone] and alone not in folders)
-    if single := free and one_domain(root):
+    if single := free and _one_domain(root):
         folders, wanted = {alone: [root]}, None
         listing.notes.append(f"read as one domain, {alone}: the folders in it hold classes")
     elif free and folders and all(map(split_of, folders)):
@@ -577,7 +581,8 @@ def list_images(root: str | Path, domains: Sequence[str] | None = None) -> Listi
         raise FileNotFoundError(
             f"No image in class folders of {named} in {root}; choose other domains."
         )
-    advice = _advice(root, listing.rows[0].path) if single and not domains else None
+    lone = single and neighbours and not domains
+    advice = _advice(root, listing.rows[0].path) if lone else None
     if advice and advice.startswith("perhaps"):
         how = f"to read it alone, pass domains=[{alone!r}]"
         raise FileNotFoundError(f"{root} looks like one domain of several ({how}); {advice}.")

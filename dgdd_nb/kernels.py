@@ -286,8 +286,8 @@ class BetweenEncoders(Encoders):
             seed, s = derive_seed(self.seed, "between", number), self.source
             net = self.build(seed).requires_grad_()
             first = {name: x.detach().clone() for name, x in net.state_dict().items()}
-            data = Batch(s.images, s.labels, s.domains, s.K, s.C).to(next(net.parameters()).device)
-            train(net, data, self.recipe, seed, normalise=s.normalisation())
+            where = next(net.parameters()).device
+            train(net, s.to(where), self.recipe, seed, normalise=s.normalisation())
             self.ends[number] = first, {name: x.detach() for name, x in net.state_dict().items()}
         return self.ends[number]
 

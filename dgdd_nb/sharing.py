@@ -21,7 +21,7 @@ from torch import Tensor
 from .data import MultiDomain, Normalisation, channel_statistics, number_of, of_kind
 from .distilled import DistilledSet
 from .files import replace_atomically, try_folder, user_path
-from .folders import from_folder, library_form, lone_name, one_domain
+from .folders import from_folder, library_form, list_images
 from .hub import library, on_the_hub
 from .methods import Work, make_set
 
@@ -350,10 +350,8 @@ def from_files(
         path = path / "images_best.pt"
     if path.is_dir() or library_form(path) or path.suffix == ".parquet":
         place = f"parquet:{path}" if path.suffix == ".parquet" else path
-        alone = path.is_dir() and one_domain(path) and not (path / lone_name(path)).exists()
-        read = from_folder(
-            place, quiet=True, cache=False, domains=[lone_name(path)] if alone else None
-        )
+        place = list_images(path, neighbours=False) if path.is_dir() else place
+        read = from_folder(place, quiet=True, cache=False)
         x, y, names = read.images, read.labels, read.classes
     elif labels is not None:
         x, y, names = stored_numbers(path), stored_numbers(user_path(labels)), None

@@ -172,8 +172,8 @@ def squeeze(
         if pretrained:
             _from_imagenet(net, network)
         seen, rest = source.hold_out(held, seed) if held else (source, None)
-        data = Batch(seen.images, seen.labels, seen.domains, seen.K, seen.C).to(pick_device(device))
-        train(net.to(data.images.device), data, recipe, seed, normalise=see)
+        where = pick_device(device)
+        train(net.to(where), seen.to(where), recipe, seed, normalise=see)
         right = None
         if rest is not None:
             right = (predict(net, rest.images, see) == rest.labels.cpu()).double().mean().item()
@@ -427,15 +427,13 @@ def store_labels(
     parts = list(transfer_parts(made).items())
     if not parts or parts[-1][0] != "relabel" or "logits" in parts[-1][1]:
         raise ValueError("The set has no teachers to ask: relabel it first.")
-    chain, see = transform_of(made), made.decoded()
+    chain = transform_of(made)
     last = chain.parts[-1]
     recipe = get_recipe(recipe, epochs=epochs, max_steps=None, schedule="constant", hooks=())
-    recipe = replace(recipe, augment=strategy_for(recipe.augment, made.classes))
     last.seed, last.kept = seed, []
     with torch.random.fork_rng(devices=[]):
         listener = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, made.C))
-    data = Batch(see.images, see.labels, see.domains, see.K, see.C)
-    train(listener, data, recipe, transform=chain)
+    train(listener, made, recipe, transform=chain)
     logits, mean = map(torch.cat, zip(*last.kept))
     told = {**made.recipe["transfer"]["relabel"], "seed": seed}
     return with_part(made, "relabel", {"logits": logits, "mean": mean}, **told)
