@@ -37,6 +37,7 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -51,7 +52,7 @@ from public_loop import STRATEGY, PublicLoop
 from dgdd_nb.data import Batch, MultiDomain
 from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
-from dgdd_nb.engine import Engine, EngineSettings, bfloat16_gain, compiled_tail
+from dgdd_nb.engine import Engine, EngineSettings, FeatureStore, bfloat16_gain, compiled_tail
 from dgdd_nb.gradient_matching import GradientMatching
 from dgdd_nb.inversion import recover
 from dgdd_nb.networks import block_tail, network
@@ -138,6 +139,7 @@ def engine_step(
     pooled: bool | None = None,  # all domains as one; DM is pooled unless said otherwise
     precision: str = "float32",
     matcher: str = "DM",
+    store: FeatureStore | None = None,  # of the features of the real images
 ) -> Step:
     """One step of our engine and its optimiser; its `gradient()` is that of the union at step 0."""
     pooled = not sgs if pooled is None else pooled
@@ -145,6 +147,7 @@ def engine_step(
     synthetic, labels, domains = starting_images(case, K)
     settings = replace(settings_of(case, compiled), precision=precision)
     engine = Engine(case.source(K), build(matcher), SGS() if sgs else None, settings)
+    engine.store = store
     optimiser = torch.optim.SGD([synthetic], lr=0.01, momentum=0.5)
     number = iter(range(10**9))
 
@@ -423,6 +426,28 @@ def objectives_group(args: argparse.Namespace) -> list[dict[str, object]]:
     return rows
 
 
+def share_group(args: argparse.Namespace) -> list[dict[str, object]]:
+    """Steps whose real side another run has left in files, beside steps that compute it."""
+    cases = [Case(size=16, width=32, real_batch=96), Case(real_batch=96)]
+    if args.quick:
+        cases = [Case(size=16, width=8, real_batch=9, ipc=3, per_class=42)]
+    rows = []
+    for case in (replace(case, device=args.device) for case in cases):
+        with tempfile.TemporaryDirectory() as folder:
+            store = FeatureStore(Path(folder))
+            first = engine_step(case, pooled=False, store=store)
+            for _ in range(args.rounds + 2):  # as many as are measured and warm up
+                first()
+            steps = {}
+            for name, sgs in (("DM", False), ("DM+SGS", True)):
+                steps[name] = engine_step(case, sgs, pooled=False)
+                steps[f"{name}, shared"] = engine_step(case, sgs, pooled=False, store=store)
+            seconds = measure(steps, args.rounds, args.device)
+            for name in steps:
+                rows.append(row("share", case, name, seconds, name.removesuffix(", shared")))
+    return rows
+
+
 def posthoc_group(args: argparse.Namespace) -> list[dict[str, object]]:
     size, width, ipc = (32, 8, 3) if args.quick else (32, 128, 10)
     labels, domains = assign_domains(ipc, torch.ones(3, CLASSES, dtype=torch.bool))
@@ -527,7 +552,7 @@ def markdown(rows: list[dict[str, object]]) -> str:
 
 GROUPS = {"public": public_group, "sgs": sgs_group, "growth": growth_group}
 GROUPS |= {"bfloat16": bfloat16_group, "objectives": objectives_group, "posthoc": posthoc_group}
-GROUPS |= {"gradients": gradients_group, "recover": recover_group}
+GROUPS |= {"gradients": gradients_group, "recover": recover_group, "share": share_group}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -252,6 +252,8 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     "results": (Path, ..., "a folder written by dgdd run or compare"),
     "study": (Path, ..., "a study in TOML or JSON; it is code: trust it like a script"),
     "packed": (Path, ..., "file to write, ending in .jsonl", "FILE"),
+    "unpack packed": (Path, ..., "a file written by dgdd pack", "FILE"),
+    "unpack out": (Path, None, "folder [default: results/STUDY]", "--results", "--out"),
     "to": (str, None, "where to publish: OWNER/NAME on the Hugging Face hub"),
     "licence": (
         str,
@@ -1001,6 +1003,15 @@ def pack_command(results: Path, packed: Path) -> None:
     from dgdd_nb.results import pack
 
     typer.echo(f"{pack(results, packed)} written")
+
+
+@command("unpack", "packed out", "benchmarks/results/main_mini.jsonl")
+def unpack_command(packed: Path, out: Path | None) -> None:
+    "Make a folder of a pack again: run goes on there, with more seeds or more rows."
+    from dgdd_nb.results import unpack
+
+    folder = unpack(packed, out or Path("results") / packed.stem)
+    typer.echo(f"{folder} written\nNext: dgdd run STUDY --results {folder}")
 
 
 @command("plot", "results over out", "results/alpha --over surgery.alpha")

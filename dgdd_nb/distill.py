@@ -8,6 +8,7 @@ __all__ = ['BUDGETS', 'initial_images', 'DistillSettings', 'Run', 'distill', 'es
 # %% ../nbs/16_distill.ipynb #cef76c7d
 import hashlib
 import inspect
+import json
 import multiprocessing
 import sys
 import warnings
@@ -25,7 +26,7 @@ from torch import Tensor
 from .data import MultiDomain, Normalisation, number_of, real_number, whole_number
 from .distilled import DistilledSet, assign_domains, images_per_class, source_of, tile
 from .domain_gradients import DomainGradients
-from .engine import Engine, EngineSettings, Forecast, forecast
+from .engine import Engine, EngineSettings, FeatureStore, Forecast, forecast
 from dgdd_nb.files import (
     Stopped,
     did_you_mean,
@@ -213,6 +214,16 @@ class Run:
         engine.encoders.learn(engine.batch(images.detach(), self.labels, self.domains), self.at)
         self.at += 1
         return found
+
+    def share(self, folder: Path) -> None:
+        "Take features of real images from there, and leave them; fresh encoders and objectives only."
+        e, settings = self.engine, settings_dict(self.engine.settings)
+        if e.factory is FreshEncoders and isinstance(e.matcher, Objective):
+            own = type(e.matcher).per_image is not Objective.per_image
+            seen = [settings, self.settings.seed, e.layers, describe(e.matcher) if own else None]
+            seen += [fingerprint(e.source), torch.__version__, torch.get_num_threads()]
+            name = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+            e.store = FeatureStore(folder / name)
 
     def description(self) -> tuple[dict, dict]:
         "What must agree for a resume, and what must agree for equal bits."
@@ -414,6 +425,7 @@ def distill(
     checkpoint: str | Path | None = None,  # file; if it exists, the run resumes from it
     checkpoint_every: int = 100,  # steps between checkpoints
     resume: str = "exact",  # "exact"; "anyway": equal up to rounding; "never": start anew
+    share: str | Path | None = None,  # folder: runs of one seed compute real features once
     keep_every: int | None = None,  # keep a snapshot every so many steps in `history`
     callback: Callable[[Run, DomainGradients], None] | None = None,  # called after each step
     progress: bool | None = None,  # a forecast and a bar; None: only in a terminal
@@ -422,6 +434,8 @@ def distill(
     "Distil the source domains into a few images per class (SGS paper, eq. 11)."
     if resume not in ("exact", "anyway", "never"):
         raise ValueError(f"resume must be 'exact', 'anyway' or 'never', not {resume!r}.")
+    if not isinstance(share, (str, Path, type(None))):
+        raise TypeError(f"share is the path of a folder, not {share!r}.")
     for name, every in {"checkpoint_every": checkpoint_every, "keep_every": keep_every}.items():
         every is None or whole_number(name, every)
     if callback is not None and not callable(callback):
@@ -436,6 +450,8 @@ def distill(
         run.load(path, resume)
     if path and run.at < steps:
         try_folder(path.absolute().parent)
+    if share is not None:
+        run.share(try_folder(share))
     progress = sys.stderr.isatty() if progress is None else progress
     if progress and run.at < steps:
         print(forecast(run.engine, run.labels, run.domains, steps - run.at), file=sys.stderr)

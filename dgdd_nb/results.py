@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_results', 'paired', 'lines', 'render', 'what_ran', 'method_plot', 'paired_plot', 'sensitivity_plot', 'pack',
-           'save_plot']
+           'unpack', 'save_plot']
 
 # %% ../nbs/25_results.ipynb #r-imports
 import json
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .data import did_you_mean, number_of, of_kind
 from .evaluate import Difference, paired_difference, student_interval, summarise
-from .files import read_json, replace_atomically
-from .study import networks_of, plain, stored, tidy
+from .files import read_json, replace_atomically, write_json
+from .study import networks_of, plain, stem_of, stored, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -411,6 +411,23 @@ def pack(
         text = "".join(json.dumps(entry) + "\n" for entry in (study, *found))
         Path(temporary).write_text(text, encoding="utf-8")
     return path
+
+
+def unpack(
+    path: str | Path,  # a packed study
+    folder: str | Path,  # a new one
+) -> Path:  # the same folder
+    "A pack as a folder again: `run_study` goes on there, with more seeds or more rows."
+    (study, found), folder = stored(path), Path(folder)
+    if (folder / "study.json").exists():
+        raise ValueError(f"{folder} holds a study already: choose another folder.")
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
+    for one in found:
+        write_json(folder / "trials" / f"{stem_of(one['trial'])}.json", one)
+    if selection := study.pop("selection", None):
+        write_json(folder / "selection.json", selection)
+    write_json(folder / "study.json", study)
+    return folder
 
 
 def save_plot(

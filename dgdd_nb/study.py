@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import platform
 import re
+import shutil
 import signal
 import sys
 import time
@@ -139,6 +140,7 @@ class Study:
     evaluations: tuple[Evaluation, ...] = (Evaluation(),)  # how all are scored
     baseline: str | None = None  # method that the table compares with
     threads: int = 1  # of a trial; equal threads give equal bits
+    share: bool = False  # rows compute the features of real images once; then no row has a price
     paper: str | None = None  # benchmark of the paper to set beside, such as "pacs"
 
     def __post_init__(self):
@@ -282,6 +284,17 @@ def as_stored(study: Study) -> dict[str, Any]:
     return found
 
 
+def stem_of(settings: dict[str, Any]) -> str:
+    "Name of the file of a trial, for humans and machines."
+    text = json.dumps(settings, sort_keys=True)
+    names = [
+        re.sub("[^A-Za-z0-9]+", "-", x) for x in (settings["target"], settings["method"]["name"])
+    ]
+    names = [x.strip("-") for x in names]
+    names += [f"ipc{settings['ipc'] or 'all'}", f"seed{settings['seed']}"]
+    return "_".join([*names, hashlib.sha256(text.encode()).hexdigest()[:16]])
+
+
 @dataclass(frozen=True)
 class Trial:
     "One training set to make and to score."
@@ -303,11 +316,8 @@ class Trial:
 
     @property
     def stem(self) -> str:
-        "Name of its file, for humans and machines."
-        text = json.dumps(self.settings, sort_keys=True)
-        names = [re.sub("[^A-Za-z0-9]+", "-", x) for x in (self.target, self.method.name)]
-        names = [x.strip("-") for x in names] + [f"ipc{self.ipc or 'all'}", f"seed{self.seed}"]
-        return "_".join([*names, hashlib.sha256(text.encode()).hexdigest()[:16]])
+        "Name of its file."
+        return stem_of(self.settings)
 
     def file(self, folder: Path) -> Path:
         "Where its result lies."
@@ -398,6 +408,13 @@ def where_it_ran() -> dict[str, str]:
     return {"dgdd_nb": __version__, "device": device, **versions}
 
 
+def keep_newest(folder: Path, count: int) -> None:
+    "Remove all but the newest folders there."
+    with suppress(OSError):  # another trial does the same
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-count]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
     "Make and score one set; checkpoints go to `work`, sets to `sets`, teachers to `shared`."
     study, folder = trial.study, Path(folder)
@@ -408,7 +425,11 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
     task, checkpoint = task_of(study, trial.target), folder / "work" / f"{trial.stem}.safetensors"
     resumed, rows = checkpoint.exists(), []
     with _torch_threads(study.threads):
-        made = trial.make(task.source, Work(checkpoint, resume, shared=folder / "shared"))
+        work = Work(checkpoint, resume, shared=folder / "shared")
+        if study.share:
+            work = replace(work, share=folder / "features")
+            keep_newest(work.share, 4)
+        made = trial.make(task.source, work)
         middle = [clock() for clock in clocks]
         if trial.ipc is not None:
             made.save(folder / "sets" / trial.stem, pictures=False)
@@ -635,6 +656,7 @@ class _Table:
     trials: int = 0
     selection_seeds: int = 0
     selection: Any = None
+    share: bool = False
     select_on: str = "validation"
 
 
@@ -693,6 +715,8 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
         about |= {"ipc": trial["ipc"], "distillation_seed": trial["seed"]}
         rest = {"kilobytes": one["bytes"] / 1000, "seconds": one["seconds"].get("make", math.nan)}
         rest["cpu_seconds"] = one.get("cpu", {}).get("make", math.nan)
+        if study.get("share"):  # others may have done its work
+            rest |= {"seconds": math.nan, "cpu_seconds": math.nan}
         rest |= {name: one.get(name, False) for name in ("resumed", "fixed")}
         rest["chance"] = 100 * (trial["ipc"] or math.nan) / (one.get("images") or math.nan)
         both = trial["target"].split(PAIR) if trial["setting"] == "two out" else []
@@ -758,8 +782,9 @@ def agreed(
             running = False  # a killed run holds no lock
     if not path.exists() or not (there or running):
         return now
-    before = read_table(path)
-    for name in "data domains setting distill evaluations threads selection_seeds".split():
+    before = {"select_on": "validation"} | read_table(path)  # older folders do not say it
+    same = "data domains setting distill evaluations threads selection_seeds select_on"
+    for name in same.split():
         if (past := before.get(name)) != now[name]:
             text = f"{folder} was made with {name} = {past}, this study has {now[name]}"
             raise ValueError(f"{text}: choose another folder.")
@@ -824,9 +849,13 @@ def candidates(method: Method) -> dict[str, dict[str, Any]]:
     return {f"{method.name}: {text}": one for text, one in zip(words, every)}
 
 
-def selection_study(study: Study) -> Study | None:
-    "All candidates on the same data and budget, scored without the target (see `Study.select_on`)."
-    tried = [(x, *one) for x in study.methods if x.select for one in candidates(x).items()]
+def selection_study(study: Study, selected: Sequence[dict] = ()) -> Study | None:
+    "All candidates not `selected` among yet, scored without the target (see `Study.select_on`)."
+    known = {(x["method"], x["target"], x["ipc"]): [*x["accuracy"]] for x in selected}
+    every = [*product(study.targets or data_of(study)[0].domain_names, study.ipc)]
+    left = [x for x in study.methods if x.select]
+    left = [x for x in left if any(known.get((x.name, *at)) != [*candidates(x)] for at in every)]
+    tried = [(x, *one) for x in left for one in candidates(x).items()]
     rows = tuple(replace(with_options(x, options), name=name) for x, name, options in tried)
     changes = {"seeds": study.selection_seeds, "evaluations": study.evaluations[:1]}
     changes |= {"setting": "SDG validation" if study.setting == "SDG" else study.select_on}
@@ -838,11 +867,11 @@ def select(study: Study, rows: "DataFrame") -> list[dict[str, Any]]:
     "Of each method, target and ipc the best candidate (of equal ones the first), and its lead."
     made, targets = [], study.targets or data_of(study)[0].domain_names
     for ipc, method, target in product(study.ipc, study.methods, targets):
-        if not method.select:
-            continue
         tried = candidates(method)
         mine = networks_of(rows, ipc, study.evaluations[0].name)
         mine = mine[(mine.target == target) & mine.method.isin([*tried])]
+        if mine.empty:  # nothing to choose, or it was chosen before
+            continue
         means = summarise(mine).set_index("method")["mean"].loc[[*tried]]
         ranked = means.sort_values(ascending=False, kind="stable").index
         lead = paired_difference(mine, *ranked[:2]) if len(ranked) > 1 else "no other"
@@ -860,8 +889,8 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
 def missing(study: Study, folder: Path) -> list[Trial]:
     "Trials without a file, candidates first; ValueError where the folder or a trial is not fit."
     look_anew(study)
-    folder, open_ones = Path(folder), selection_study(study)
-    selected = recorded(folder)
+    folder, selected = Path(folder), recorded(folder)
+    open_ones = selection_study(study, selected)
     agreed(study, folder, selected)
     rest = [x for x in trials(study, selected) if not x.done(folder)]
     if rest:
@@ -1050,17 +1079,19 @@ def run_study(
         print(plan, flush=True)
     run = {"backend": backend, "jobs": jobs, "address": address}
     run |= {"resume": resume, "progress": progress}
-    selected = []
+    selected = recorded(folder)
     try:
-        if open_ones := selection_study(study):
+        if open_ones := selection_study(study, selected):
             _run_trials(open_ones, folder / "selection", **run)
-            selected = select(study, tidy(*stored(folder / "selection")))
+            selected += select(study, tidy(*stored(folder / "selection")))
         for one in selected if progress else ():
             print(f"Selected for {one['method']} on {one['target']}: {one['options']}")
         count = _run_trials(study, folder, selected, **run)
     except KeyboardInterrupt as error:
         text = "Stopped: finished trials are kept, and the same call goes on."
         raise Stopped(text, getattr(error, "number", signal.SIGINT)) from None
+    for part in (folder, folder / "selection"):
+        shutil.rmtree(part / "features", ignore_errors=True)
     rows = tidy(*stored(folder))
     rows.attrs["trials run"] = count
     return rows

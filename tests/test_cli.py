@@ -78,6 +78,11 @@ def test_a_study_is_run_once_and_shown_in_four_ways(study):
     assert "toprule" in dgdd("table", study / "r", "--format", "latex")[1]
     assert dgdd("pack", study / "r", study / "r.jsonl")[0] == 0
     assert dgdd("table", study / "r.jsonl")[1] == dgdd("table", study / "r")[1]
+    assert dgdd("unpack", study / "r.jsonl", "--results", study / "again")[0] == 0
+    names = [sorted(x.name for x in (study / at / "trials").iterdir()) for at in ("r", "again")]
+    assert names[0] == names[1]
+    status, said = dgdd("unpack", study / "r.jsonl", "--results", study / "again")
+    assert status == 1 and "another folder" in said
     assert dgdd("plot", study / "r.jsonl")[0] == 0 and (study / "r.png").stat().st_size > 1000
     assert dgdd("plot", study / "r", "--over", "momentum", "--out", study / "m.svg")[0] == 0
     status, said = dgdd("plot", study / "r", "--over", "momentun")

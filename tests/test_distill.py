@@ -18,9 +18,10 @@ from torch.utils.data import TensorDataset
 
 from dgdd_nb.augment import strategy_for
 from dgdd_nb.data import Normalisation
-from dgdd_nb.distill import describe, distill, estimate, initial_images, pick
+from dgdd_nb.distill import begin, describe, distill, estimate, initial_images, pick
 from dgdd_nb.distilled import assign_domains
-from dgdd_nb.matching import DM
+from dgdd_nb.engine import FeatureStore
+from dgdd_nb.matching import DM, Objective
 from dgdd_nb.networks import FreshEncoders
 from dgdd_nb.surgery import SGS, MatchedDM, OwnDomain, Stack
 
@@ -375,3 +376,33 @@ def test_what_the_caller_has_set_in_torch_changes_nothing():
     with torch.inference_mode():
         third = distill(source, DM(), SGS(), **run)
     assert torch.equal(made.images, plain.images) and torch.equal(third.images, plain.images)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_features_in_files_change_no_bit(name, tmp_path):
+    """Whatever is plugged in; what cannot share them leaves no file."""
+    matcher, surgery, more = RUNS[name]
+    run = partial(distill, make_source(), matcher, surgery, **{**SMALL, **more})
+    plain = run().images
+    assert torch.equal(run(share=tmp_path).images, plain)  # leaves them
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    shares = isinstance(matcher, Objective) or not isinstance(matcher, General)
+    assert bool(files) == (shares and "encoders" not in more)
+    for file in files[:1]:
+        file.write_bytes(file.read_bytes()[:50])  # not whole: computed again
+    assert torch.equal(run(share=tmp_path).images, plain)  # takes them
+
+
+def test_a_store_of_features_stays_small(tmp_path):
+    run = begin(distill, make_source(), DM(), None, None, {"steps": 3, "ipc": 1, "width": 8})
+    run.engine.store = FeatureStore(tmp_path, most=1)
+    run.step()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_other_images_seeds_or_encoders_share_nothing(tmp_path):
+    distill(make_source(), DM(), share=tmp_path, **SMALL)
+    for change in ({"seed": 3}, {"width": 4}, {"real_batch": 6}, {"augment": "none"}):
+        distill(make_source(), DM(), share=tmp_path, **SMALL | change)
+    distill(make_source(), DM(), share=tmp_path, **SMALL | {"lr": 2.0, "init": "noise"})
+    assert len([*tmp_path.iterdir()]) == 5

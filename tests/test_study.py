@@ -22,6 +22,7 @@ from dgdd_nb import methods
 from dgdd_nb.distilled import DistilledSet
 from dgdd_nb.evaluate import evaluate, network_seeds
 from dgdd_nb.files import load_settings, settings_dict, write_json
+from dgdd_nb.results import pack, render, unpack
 from dgdd_nb.study import (
     Evaluation,
     Method,
@@ -439,6 +440,19 @@ def test_a_list_to_select_from_may_grow(tmp_path):
     assert method["options"] == {"lr": 1.0} and method["select"] == {}
 
 
+def test_an_unpacked_study_goes_on_without_selecting_again(tmp_path):
+    study = study_of_rates(1.0, 2.0)
+    run(study, tmp_path / "first")
+    pack(tmp_path / "first", tmp_path / "packed.jsonl")
+    folder = unpack(tmp_path / "packed.jsonl", tmp_path / "second")
+    assert run(study, folder) == 0 and not (folder / "selection").exists()
+    assert run(replace(study, seeds=2), folder) == 1 and not (folder / "selection").exists()
+    assert run(replace(study_of_rates(1.0, 2.0, 1.0 + 1e-9), seeds=2), folder) == 0
+    assert done(folder / "selection") == 3  # other candidates: chosen anew, among all
+    with pytest.raises(ValueError, match="select_on = validation, this study has two out"):
+        run(replace(study, select_on="two out"), folder)
+
+
 def test_a_selection_that_changes_is_refused_before_it_is_written(tmp_path):
     """Else the record would say what no trial was made with."""
     run(study_of_rates(3000.0), tmp_path)
@@ -844,3 +858,14 @@ def test_a_relative_root_says_where_it_looked(tmp_path, monkeypatch):
     study = replace(CHEAP, data={"name": "from_folder", "root": "photos"})
     with pytest.raises((ValueError, FileNotFoundError), match=f"{tmp_path}/photos"):
         data_of(study)
+
+
+def test_rows_that_share_features_have_the_same_bits_and_no_price(tmp_path):
+    study = replace(ONE, methods=(Method("DM"), Method("DM+SGS"), Method("random")))
+    each = run_study(study, tmp_path / "each", backend="sequential", progress=False)
+    shared = replace(study, share=True)
+    rows = run_study(shared, tmp_path / "shared", backend="sequential", progress=False)
+    assert rows.accuracy.tolist() == each.accuracy.tolist()
+    assert rows.seconds.isna().all() and each.seconds.notna().all()
+    assert "DM+SGS" in render(rows) and "nan" not in render(rows).lower()
+    assert not (tmp_path / "shared" / "features").exists()

@@ -79,6 +79,7 @@ def place(tmp_path_factory) -> Path:
     words = ["run", home / "study.json", "--out", home / "results", "--backend", "sequential"]
     status, said = at_shell(words)
     assert status == 0, said
+    at_shell(["pack", home / "results", home / "packed.jsonl"])
     return home
 
 
@@ -97,6 +98,7 @@ def calls(home: Path) -> dict[str, list]:
         "table": [home / "results"],
         "plot": [home / "results", "--out", home / "y.png"],
         "pack": [home / "results", home / "z.jsonl"],
+        "unpack": [home / "packed.jsonl", "--results", home / "unpacked"],
         "check": [own],
         "notebooks": [home / "nb"],
         "run": [home / "study.json", "--out", home / "r", "--dry-run"],
