@@ -887,8 +887,8 @@ def compare_command(
 ) -> None:
     """Does it help on your images? A paired table on the domain that is left out.
 
-    Compared are random real images, DM (distribution matching), DM with a step as long as that of SGS
-    ("matched step"), and DM + SGS (spectral gradient surgery), or what --methods names, such as whole: all
+    Compared are random real images, DM (distribution matching), DM with the step that SGS takes
+    along it ("matched step"), and DM + SGS (spectral gradient surgery), or what --methods names, such as whole: all
     real images. DM minus random says what distillation gives, DM + SGS minus the matched step what SGS
     gives. A trial is one set, made and scored.
     """
