@@ -1005,13 +1005,16 @@ def pack_command(results: Path, packed: Path) -> None:
     typer.echo(f"{pack(results, packed)} written")
 
 
-@command("unpack", "packed out", "benchmarks/results/main_mini.jsonl")
+@command("unpack", "packed out", "benchmarks/results/sdg.jsonl")
 def unpack_command(packed: Path, out: Path | None) -> None:
     "Make a folder of a pack again: run goes on there, with more seeds or more rows."
     from dgdd_nb.results import unpack
+    from dgdd_nb.study import stored, where_it_ran
 
     folder = unpack(packed, out or Path("results") / packed.stem)
-    typer.echo(f"{folder} written\nNext: dgdd run STUDY --results {folder}")
+    other = "   (made with other versions: --resume anyway)"
+    more = other * any(one["ran"] != where_it_ran() for one in stored(folder)[1])
+    typer.echo(f"{folder} written\nNext: dgdd run STUDY --results {folder}{more}")
 
 
 @command("plot", "results over out", "results/alpha --over surgery.alpha")

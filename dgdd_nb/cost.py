@@ -27,7 +27,9 @@ def front(
     "Rows that beat every cheaper one; of equal prices the better."
     for column in (price, gain):
         number_of("column", column, list(table))
-    rows = table.sort_values([price, gain], ascending=[True, False], kind="stable")
+    rows = table.dropna(subset=[price, gain]).sort_values(
+        [price, gain], ascending=[True, False], kind="stable"
+    )
     best = rows[gain].cummax().shift(fill_value=-math.inf)
     return rows[rows[gain] > best]
 
@@ -46,6 +48,8 @@ def price_list(
     found = found[found.target == "average"] if found.target.nunique() > 1 else found
     sets = rows.drop_duplicates(["method", "target", "distillation_seed"])
     spent = sets.cpu_seconds.fillna(sets.seconds).groupby(sets.method).median()
+    if spent.isna().any():
+        raise ValueError("Trials that shared features have no price: run them with share = false.")
     made = found[["method", "accuracy", "seeds", "networks"]].set_index("method")
     made.insert(0, "seconds", spent)
     made.insert(1, "times cheaper", spent[full] / made.seconds)

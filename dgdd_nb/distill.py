@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 import multiprocessing
+import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from . import __version__
 from .data import MultiDomain, Normalisation, number_of, real_number, whole_number
 from .distilled import DistilledSet, assign_domains, images_per_class, source_of, tile
 from .domain_gradients import DomainGradients
@@ -217,13 +219,15 @@ class Run:
 
     def share(self, folder: Path) -> None:
         "Take features of real images from there, and leave them; fresh encoders and objectives only."
-        e, settings = self.engine, settings_dict(self.engine.settings)
-        if e.factory is FreshEncoders and isinstance(e.matcher, Objective):
-            own = type(e.matcher).per_image is not Objective.per_image
-            seen = [settings, self.settings.seed, e.layers, describe(e.matcher) if own else None]
-            seen += [fingerprint(e.source), torch.__version__, torch.get_num_threads()]
-            name = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
-            e.store = FeatureStore(folder / name)
+        e, s, m = self.engine, self.engine.settings, self.engine.matcher
+        plain = getattr(type(m), "per_image", None) is Objective.per_image
+        known = plain or type(m).__module__.startswith("dgdd_nb.")  # its name says what it keeps
+        known = known and isinstance(m, Objective) and "per_image" not in vars(m)
+        if known and e.factory is FreshEncoders and ":" not in s.network:
+            seen = [settings_dict(s), self.settings.seed, fingerprint(e.source), e.layers]
+            seen += [None if plain else describe(m), __version__, torch.__version__]
+            text = json.dumps([*seen, torch.get_num_threads(), platform.machine()], sort_keys=True)
+            e.store = FeatureStore(folder / hashlib.sha256(text.encode()).hexdigest()[:16])
 
     def description(self) -> tuple[dict, dict]:
         "What must agree for a resume, and what must agree for equal bits."

@@ -8,7 +8,6 @@ __all__ = ['EngineSettings', 'FeatureStore', 'Engine', 'Forecast']
 # %% ../nbs/15_engine.ipynb #bdfb896c
 import copy
 import math
-import os
 import shutil
 import time
 import warnings
@@ -20,8 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .augment import DSA, Params, apply, draw, strategy_for
@@ -35,7 +32,14 @@ from dgdd_nb.domain_gradients import (
     vector_jacobian,
     watched,
 )
-from .files import derive_seed, generator, keep_memory, pick_device
+from dgdd_nb.files import (
+    derive_seed,
+    generator,
+    keep_memory,
+    load_tensors,
+    pick_device,
+    save_tensors,
+)
 from .matching import Matcher, Objective, as_matcher
 from dgdd_nb.networks import (
     Encoder,
@@ -231,28 +235,36 @@ class FeatureStore:
     def __init__(
         self,
         folder: Path,  # made when the first step is kept
-        most: int = 2**33,  # bytes that a run writes; its later steps are computed anew by all
+        most: int = 2**33,  # bytes that it may hold; what comes then is computed by every run
     ):
-        self.folder, self.left = folder, most
+        self.folder, self.most = folder, most
+        self.left: int | None = None  # bytes to go; None: not looked at yet
 
     def _path(self, step: int, group: tuple[int, int]) -> Path:
-        return self.folder / f"{step}-{group[0]}-{group[1]}.safetensors"
+        return self.folder / str(step // 100) / f"{step}-{group[0]}-{group[1]}.safetensors"
 
     def find(self, step: int, group: tuple[int, int], device: torch.device) -> dict | None:
         "Layer -> features (M, ...) of a step and group of classes; None: not there, or not whole."
-        with suppress(OSError, SafetensorError):
-            return load_file(self._path(step, group), str(device))
+        with suppress(OSError, ValueError):
+            found = load_tensors(self._path(step, group), "features", device)[0]
+            last = {name for name in found if name.endswith(_LAST)}  # keeps the order of sums
+            rest = {name: f for name, f in found.items() if name not in last}
+            return rest | {n.removesuffix(_LAST): found[n].permute(0, 3, 1, 2) for n in last}
 
     def keep(self, step: int, group: tuple[int, int], features: dict[str, Tensor]) -> None:
         "Write them, unless there is no room."
+        if self.left is None:
+            self.left = self.most - sum(x.stat().st_size for x in self.folder.rglob("*.*"))
         self.left -= sum(f.nbytes for f in features.values())
-        path = self._path(step, group)
-        part = path.with_suffix(f".{os.getpid()}")
-        with suppress(OSError, SafetensorError):
+        last = {n: f for n, f in features.items() if f.ndim == 4 and not f.is_contiguous()}
+        rest = {n: f for n, f in features.items() if n not in last}
+        with suppress(OSError):
             if self.left >= 0:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                save_file({name: f.contiguous() for name, f in features.items()}, part)
-                os.replace(part, path)
+                what = rest | {f"{n}{_LAST}": f.permute(0, 2, 3, 1) for n, f in last.items()}
+                save_tensors(self._path(step, group), what, {"kind": "features"})
+
+
+_LAST = ", channels last"
 
 # %% ../nbs/15_engine.ipynb #b06c50ed
 def _capable(device: torch.device) -> bool:
@@ -616,6 +628,7 @@ def forecast(
     "Memory from shapes, time from `measure` steps after one that warms up (0: memory alone)."
     engine = copy.copy(engine)  # with encoders of its own, so that the run's stay where they are
     engine.encoders, engine.lives = engine.factory(engine.build, engine.seed), {}
+    engine.store = None  # the time of steps that nobody has computed
     source, tiles, K = engine.source, engine.settings.decode_factor**2, engine.source.K
     pixels, layers, net = 3 * math.prod(source.size), engine.layers, engine.encoders(0)
     per_class = (tiles * torch.bincount(labels, minlength=source.C)).tolist()

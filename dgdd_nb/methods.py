@@ -220,7 +220,7 @@ def distilled(
     ours = {"device": work.device, "progress": False, "encoders": encoders}
     options = {**BUDGETS[budget], **ours, **options}
     place = {"checkpoint": work.checkpoint, "resume": work.resume, "share": work.share}
-    return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place, **options)
+    return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place | options)
 
 
 def distils(function: Callable) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .data import did_you_mean, number_of, of_kind
 from .evaluate import Difference, paired_difference, student_interval, summarise
-from .files import read_json, replace_atomically, write_json
+from .files import read_json, replace_atomically, user_path, write_json
 from .study import networks_of, plain, stem_of, stored, tidy
 
 if TYPE_CHECKING:
@@ -397,7 +397,7 @@ def pack(
     folder: str | Path,  # of a study
     path: str | Path,  # ending in .jsonl
 ) -> Path:  # the same path
-    "All finished trials of a study, and its selections, in one text file, written atomically."
+    "All finished trials of a study, and what it selected from, in one file, written atomically."
     path, (study, found) = Path(path), stored(folder)
     if path.suffix != ".jsonl":
         raise ValueError(f"A packed study ends in .jsonl, {path.name} does not.")
@@ -405,8 +405,9 @@ def pack(
         stems = {json.dumps(one["trial"], sort_keys=True) for one in found}
         if not {json.dumps(one["trial"], sort_keys=True) for one in stored(path)[1]} <= stems:
             raise ValueError(f"{path} has trials that {folder} has not: choose another file.")
-    selection = Path(folder) / "selection.json"
+    selection, tried = Path(folder) / "selection.json", Path(folder) / "selection"
     study |= {"selection": read_json(selection)} if selection.is_file() else {}
+    study |= {"candidates": stored(tried)} if any(tried.glob("trials/*.json")) else {}
     with replace_atomically(path) as temporary:
         text = "".join(json.dumps(entry) + "\n" for entry in (study, *found))
         Path(temporary).write_text(text, encoding="utf-8")
@@ -414,19 +415,25 @@ def pack(
 
 
 def unpack(
-    path: str | Path,  # a packed study
+    path: str | Path,  # a packed study, ending in .jsonl
     folder: str | Path,  # a new one
 ) -> Path:  # the same folder
     "A pack as a folder again: `run_study` goes on there, with more seeds or more rows."
-    (study, found), folder = stored(path), Path(folder)
-    if (folder / "study.json").exists():
-        raise ValueError(f"{folder} holds a study already: choose another folder.")
-    (folder / "trials").mkdir(parents=True, exist_ok=True)
-    for one in found:
-        write_json(folder / "trials" / f"{stem_of(one['trial'])}.json", one)
-    if selection := study.pop("selection", None):
+    if Path(path).suffix != ".jsonl":
+        raise ValueError(f"A packed study ends in .jsonl, {Path(path).name} does not.")
+    (study, found), folder = stored(path), user_path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already: choose another folder.")
+    parts = {"": (study, found), "selection": study.pop("candidates", None)}
+    selection = study.pop("selection", None)
+    for name, (table, trials) in ((name, part) for name, part in parts.items() if part):
+        for one in trials:
+            file = folder / name / "trials" / f"{stem_of(one['trial'])}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, one)
+        write_json(folder / name / "study.json", table)
+    if selection:
         write_json(folder / "selection.json", selection)
-    write_json(folder / "study.json", study)
     return folder
 
 

@@ -81,7 +81,14 @@ if TYPE_CHECKING:
 # %% ../nbs/24_study.ipynb #s-study
 SETTINGS = ("MDG", "SDG", "ID", "validation", "SDG validation", "two out", "oracle")
 _PAPERS = ("digits_dg", "pacs", "core50_hard")  # benchmarks of the SGS paper
-_GIVEN = {"ipc", "seed", "checkpoint", "resume", "only"}  # what the study decides for each trial
+_GIVEN = {
+    "ipc",
+    "seed",
+    "checkpoint",
+    "resume",
+    "share",
+    "only",
+}  # what the study decides for each trial
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ class Study:
         for place, options in {**places, "[distill]": self.distill}.items():
             for name in _GIVEN.intersection(options):
                 text = f"{place} sets {name!r}, which the study decides for each trial"
-                raise ValueError(f"{text}: remove it, and set ipc and seeds at the top.")
+                raise ValueError(f"{text}: remove it, and set ipc, seeds and share at the top.")
 
 # %% ../nbs/24_study.ipynb #s-data
 @lru_cache(maxsize=4)
@@ -408,11 +415,13 @@ def where_it_ran() -> dict[str, str]:
     return {"dgdd_nb": __version__, "device": device, **versions}
 
 
-def keep_newest(folder: Path, count: int) -> None:
-    "Remove all but the newest folders there."
+def shared_folder(folder: Path, count: int = 4) -> Path | None:
+    "A folder for features of real images, only its newest parts kept; None where it cannot be."
     with suppress(OSError):  # another trial does the same
-        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-count]:
+        for old in sorted(try_folder(folder).iterdir(), key=lambda x: x.stat().st_mtime)[:-count]:
             shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):
+        return try_folder(folder)
 
 
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
@@ -427,8 +436,7 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
     with _torch_threads(study.threads):
         work = Work(checkpoint, resume, shared=folder / "shared")
         if study.share:
-            work = replace(work, share=folder / "features")
-            keep_newest(work.share, 4)
+            work = replace(work, share=shared_folder(folder / "features"))
         made = trial.make(task.source, work)
         middle = [clock() for clock in clocks]
         if trial.ipc is not None:
@@ -454,6 +462,7 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
         "data": data_of(study)[1],
         "ran": where_it_ran(),
         "resumed": resumed,
+        **({"share": True} if study.share else {}),
         **({"failed": {name: _words(error) for name, error in failed.items()}} if failed else {}),
     }
 
@@ -493,6 +502,7 @@ class _Record:
     data: str = ""
     fixed: bool = False
     resumed: bool = False
+    share: bool = False
     cpu: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -656,6 +666,7 @@ class _Table:
     trials: int = 0
     selection_seeds: int = 0
     selection: Any = None
+    candidates: Any = None  # of a pack: the study of the candidates, and its trials
     share: bool = False
     select_on: str = "validation"
 
@@ -715,7 +726,7 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
         about |= {"ipc": trial["ipc"], "distillation_seed": trial["seed"]}
         rest = {"kilobytes": one["bytes"] / 1000, "seconds": one["seconds"].get("make", math.nan)}
         rest["cpu_seconds"] = one.get("cpu", {}).get("make", math.nan)
-        if study.get("share"):  # others may have done its work
+        if one.get("share"):  # another trial may have done its work
             rest |= {"seconds": math.nan, "cpu_seconds": math.nan}
         rest |= {name: one.get(name, False) for name in ("resumed", "fixed")}
         rest["chance"] = 100 * (trial["ipc"] or math.nan) / (one.get("images") or math.nan)
@@ -782,9 +793,8 @@ def agreed(
             running = False  # a killed run holds no lock
     if not path.exists() or not (there or running):
         return now
-    before = {"select_on": "validation"} | read_table(path)  # older folders do not say it
-    same = "data domains setting distill evaluations threads selection_seeds select_on"
-    for name in same.split():
+    before = read_table(path)
+    for name in "data domains setting distill evaluations threads selection_seeds".split():
         if (past := before.get(name)) != now[name]:
             text = f"{folder} was made with {name} = {past}, this study has {now[name]}"
             raise ValueError(f"{text}: choose another folder.")
@@ -849,13 +859,9 @@ def candidates(method: Method) -> dict[str, dict[str, Any]]:
     return {f"{method.name}: {text}": one for text, one in zip(words, every)}
 
 
-def selection_study(study: Study, selected: Sequence[dict] = ()) -> Study | None:
-    "All candidates not `selected` among yet, scored without the target (see `Study.select_on`)."
-    known = {(x["method"], x["target"], x["ipc"]): [*x["accuracy"]] for x in selected}
-    every = [*product(study.targets or data_of(study)[0].domain_names, study.ipc)]
-    left = [x for x in study.methods if x.select]
-    left = [x for x in left if any(known.get((x.name, *at)) != [*candidates(x)] for at in every)]
-    tried = [(x, *one) for x in left for one in candidates(x).items()]
+def selection_study(study: Study) -> Study | None:
+    "All candidates on the same data and budget, scored without the target (see `Study.select_on`)."
+    tried = [(x, *one) for x in study.methods if x.select for one in candidates(x).items()]
     rows = tuple(replace(with_options(x, options), name=name) for x, name, options in tried)
     changes = {"seeds": study.selection_seeds, "evaluations": study.evaluations[:1]}
     changes |= {"setting": "SDG validation" if study.setting == "SDG" else study.select_on}
@@ -867,11 +873,11 @@ def select(study: Study, rows: "DataFrame") -> list[dict[str, Any]]:
     "Of each method, target and ipc the best candidate (of equal ones the first), and its lead."
     made, targets = [], study.targets or data_of(study)[0].domain_names
     for ipc, method, target in product(study.ipc, study.methods, targets):
+        if not method.select:
+            continue
         tried = candidates(method)
         mine = networks_of(rows, ipc, study.evaluations[0].name)
         mine = mine[(mine.target == target) & mine.method.isin([*tried])]
-        if mine.empty:  # nothing to choose, or it was chosen before
-            continue
         means = summarise(mine).set_index("method")["mean"].loc[[*tried]]
         ranked = means.sort_values(ascending=False, kind="stable").index
         lead = paired_difference(mine, *ranked[:2]) if len(ranked) > 1 else "no other"
@@ -889,8 +895,8 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
 def missing(study: Study, folder: Path) -> list[Trial]:
     "Trials without a file, candidates first; ValueError where the folder or a trial is not fit."
     look_anew(study)
-    folder, selected = Path(folder), recorded(folder)
-    open_ones = selection_study(study, selected)
+    folder, open_ones = Path(folder), selection_study(study)
+    selected = recorded(folder)
     agreed(study, folder, selected)
     rest = [x for x in trials(study, selected) if not x.done(folder)]
     if rest:
@@ -926,6 +932,8 @@ def forecast(
     jobs = whole_number("jobs", jobs, most=1000)
     todo, known, scores, unknown, total = missing(study, Path(folder)), {}, {}, [], 0.0
     for one in map(read_trial, (Path(folder) / "trials").glob("*.json")):
+        if one.get("share", False) != study.share:
+            continue
         key = one["trial"]["method"]["name"], one["trial"]["ipc"]
         known.setdefault(key, []).append(sum(one["seconds"].values()))
     for trial in todo:
@@ -1079,19 +1087,20 @@ def run_study(
         print(plan, flush=True)
     run = {"backend": backend, "jobs": jobs, "address": address}
     run |= {"resume": resume, "progress": progress}
-    selected = recorded(folder)
+    selected = []
     try:
-        if open_ones := selection_study(study, selected):
+        if open_ones := selection_study(study):
             _run_trials(open_ones, folder / "selection", **run)
-            selected += select(study, tidy(*stored(folder / "selection")))
+            selected = select(study, tidy(*stored(folder / "selection")))
         for one in selected if progress else ():
             print(f"Selected for {one['method']} on {one['target']}: {one['options']}")
         count = _run_trials(study, folder, selected, **run)
     except KeyboardInterrupt as error:
         text = "Stopped: finished trials are kept, and the same call goes on."
         raise Stopped(text, getattr(error, "number", signal.SIGINT)) from None
-    for part in (folder, folder / "selection"):
-        shutil.rmtree(part / "features", ignore_errors=True)
+    finally:
+        for part in (folder, folder / "selection"):
+            shutil.rmtree(part / "features", ignore_errors=True)
     rows = tidy(*stored(folder))
     rows.attrs["trials run"] = count
     return rows

@@ -20,8 +20,11 @@ from dgdd_nb.augment import strategy_for
 from dgdd_nb.data import Normalisation
 from dgdd_nb.distill import begin, describe, distill, estimate, initial_images, pick
 from dgdd_nb.distilled import assign_domains
+from dgdd_nb.attention import DataDAM
 from dgdd_nb.engine import FeatureStore
-from dgdd_nb.matching import DM, Objective
+from dgdd_nb.hyperbolic import HDD
+from dgdd_nb.kernels import M3D, NCFM
+from dgdd_nb.matching import DM
 from dgdd_nb.networks import FreshEncoders
 from dgdd_nb.surgery import SGS, MatchedDM, OwnDomain, Stack
 
@@ -378,26 +381,38 @@ def test_what_the_caller_has_set_in_torch_changes_nothing():
     assert torch.equal(made.images, plain.images) and torch.equal(third.images, plain.images)
 
 
-@pytest.mark.parametrize("name", RUNS)
+SHARED = {
+    **RUNS,
+    "maps": (NCFM(frequencies=16, layers=("pool1",)), SGS(), {"width": 64}),  # channels last
+    "HDD": (HDD(), SGS(), {}),
+    "DataDAM": (DataDAM(), None, {}),
+    "M3D": (M3D(), SGS(), {"width": 64}),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
 def test_features_in_files_change_no_bit(name, tmp_path):
     """Whatever is plugged in; what cannot share them leaves no file."""
-    matcher, surgery, more = RUNS[name]
+    matcher, surgery, more = SHARED[name]
     run = partial(distill, make_source(), matcher, surgery, **{**SMALL, **more})
     plain = run().images
     assert torch.equal(run(share=tmp_path).images, plain)  # leaves them
     files = sorted(tmp_path.rglob("*.safetensors"))
-    shares = isinstance(matcher, Objective) or not isinstance(matcher, General)
-    assert bool(files) == (shares and "encoders" not in more)
+    own = isinstance(matcher, General) or "encoders" in more
+    assert bool(files) != own
     for file in files[:1]:
         file.write_bytes(file.read_bytes()[:50])  # not whole: computed again
     assert torch.equal(run(share=tmp_path).images, plain)  # takes them
 
 
 def test_a_store_of_features_stays_small(tmp_path):
-    run = begin(distill, make_source(), DM(), None, None, {"steps": 3, "ipc": 1, "width": 8})
-    run.engine.store = FeatureStore(tmp_path, most=1)
-    run.step()
-    assert not [*tmp_path.iterdir()]
+    """The bound is that of the folder, not of a run."""
+    for most, there in ((1, 0), (2**20, 3), (1, 3)):
+        run = begin(distill, make_source(), DM(), None, None, {"steps": 3, "ipc": 1, "width": 8})
+        run.engine.store = FeatureStore(tmp_path, most)
+        for _ in range(there or 1):
+            run.step()
+        assert len([*tmp_path.rglob("*.safetensors")]) == there
 
 
 def test_other_images_seeds_or_encoders_share_nothing(tmp_path):
@@ -406,3 +421,17 @@ def test_other_images_seeds_or_encoders_share_nothing(tmp_path):
         distill(make_source(), DM(), share=tmp_path, **SMALL | change)
     distill(make_source(), DM(), share=tmp_path, **SMALL | {"lr": 2.0, "init": "noise"})
     assert len([*tmp_path.iterdir()]) == 5
+
+
+def test_features_of_an_objective_that_only_looks_known_are_not_shared(tmp_path):
+    """A name does not say what a class of one's own keeps of an image, nor what hangs on an object."""
+
+    class Own(DM):
+        def per_image(self, features):
+            return {name: f.abs() for name, f in features.items()}
+
+    patched = DM()
+    object.__setattr__(patched, "per_image", lambda features: {"embed": features["embed"] ** 2})
+    for matcher in (Own(), patched):
+        distill(make_source(), matcher, share=tmp_path, **SMALL)
+    assert not [*tmp_path.iterdir()]

@@ -19,10 +19,11 @@ from fake_trees import grow, picture
 
 import dgdd_nb.study as module
 from dgdd_nb import methods
+from dgdd_nb.cost import front, price_list
 from dgdd_nb.distilled import DistilledSet
 from dgdd_nb.evaluate import evaluate, network_seeds
 from dgdd_nb.files import load_settings, settings_dict, write_json
-from dgdd_nb.results import pack, render, unpack
+from dgdd_nb.results import lines, pack, render, unpack
 from dgdd_nb.study import (
     Evaluation,
     Method,
@@ -440,17 +441,20 @@ def test_a_list_to_select_from_may_grow(tmp_path):
     assert method["options"] == {"lr": 1.0} and method["select"] == {}
 
 
-def test_an_unpacked_study_goes_on_without_selecting_again(tmp_path):
+def test_an_unpacked_study_goes_on_with_what_it_selected(tmp_path):
     study = study_of_rates(1.0, 2.0)
     run(study, tmp_path / "first")
     pack(tmp_path / "first", tmp_path / "packed.jsonl")
     folder = unpack(tmp_path / "packed.jsonl", tmp_path / "second")
-    assert run(study, folder) == 0 and not (folder / "selection").exists()
-    assert run(replace(study, seeds=2), folder) == 1 and not (folder / "selection").exists()
-    assert run(replace(study_of_rates(1.0, 2.0, 1.0 + 1e-9), seeds=2), folder) == 0
-    assert done(folder / "selection") == 3  # other candidates: chosen anew, among all
-    with pytest.raises(ValueError, match="select_on = validation, this study has two out"):
+    files = [sorted((tmp_path / x).glob("**/trials/*.json")) for x in ("first", "second")]
+    assert [x.name for x in files[0]] == [x.name for x in files[1]]
+    assert run(replace(study, seeds=2), folder) == 1 and done(folder / "selection") == 2
+    with pytest.raises(ValueError, match="setting = validation, this study has two out"):
         run(replace(study, select_on="two out"), folder)
+    with pytest.raises(ValueError, match="another folder"):
+        unpack(tmp_path / "packed.jsonl", folder)
+    with pytest.raises(ValueError, match="ends in .jsonl"):
+        unpack(folder, tmp_path / "third")
 
 
 def test_a_selection_that_changes_is_refused_before_it_is_written(tmp_path):
@@ -866,6 +870,17 @@ def test_rows_that_share_features_have_the_same_bits_and_no_price(tmp_path):
     shared = replace(study, share=True)
     rows = run_study(shared, tmp_path / "shared", backend="sequential", progress=False)
     assert rows.accuracy.tolist() == each.accuracy.tolist()
-    assert rows.seconds.isna().all() and each.seconds.notna().all()
     assert "DM+SGS" in render(rows) and "nan" not in render(rows).lower()
-    assert not (tmp_path / "shared" / "features").exists()
+    again = run_study(study, tmp_path / "shared", backend="sequential", progress=False)
+    for made in (rows, again):  # the trials know it, whatever the study says later
+        assert made.seconds.isna().all() and each.seconds.notna().all()
+    with pytest.raises(ValueError, match="share = false"):
+        price_list(rows, "DM")
+    assert front(lines(rows)).empty
+    bad = replace(shared, methods=(Method("DM", options={"width": 0}),))
+    with pytest.raises((RuntimeError, ValueError)):
+        run_study(bad, tmp_path / "bad", backend="sequential", progress=False)
+    for name in ("shared", "bad"):
+        assert not (tmp_path / name / "features").exists()
+    with pytest.raises(ValueError, match="share at the top"):
+        replace(study, distill={"share": "here"})
