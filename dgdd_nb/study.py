@@ -740,7 +740,8 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
             row |= {"class": name[0]} if name else {}
             made.append(about | row | {"accuracy": accuracy} | rest)
     rows = DataFrame(made).astype({"ipc": "Int64"})
-    rows.attrs["study"] = study
+    few = {name: value for name, value in study.items() if name != "candidates"}
+    rows.attrs["study"] = few  # pandas copies it whenever it makes a table of another
     return rows
 
 # %% ../nbs/24_study.ipynb #348a902e

@@ -445,6 +445,7 @@ def test_an_unpacked_study_goes_on_with_what_it_selected(tmp_path):
     study = study_of_rates(1.0, 2.0)
     run(study, tmp_path / "first")
     pack(tmp_path / "first", tmp_path / "packed.jsonl")
+    assert "candidates" not in tidy(*stored(tmp_path / "packed.jsonl")).attrs["study"]
     folder = unpack(tmp_path / "packed.jsonl", tmp_path / "second")
     files = [sorted((tmp_path / x).glob("**/trials/*.json")) for x in ("first", "second")]
     assert [x.name for x in files[0]] == [x.name for x in files[1]]
