@@ -434,17 +434,17 @@ def share_group(args: argparse.Namespace) -> list[dict[str, object]]:
     rows = []
     for case in (replace(case, device=args.device) for case in cases):
         with tempfile.TemporaryDirectory() as folder:
-            store = FeatureStore(Path(folder))
+            store, fresh = FeatureStore(Path(folder, "read")), FeatureStore(Path(folder, "written"))
             first = engine_step(case, pooled=False, store=store)
             for _ in range(args.rounds + 2):  # as many as are measured and warm up
                 first()
-            steps = {}
+            steps = {"DM, first": engine_step(case, pooled=False, store=fresh)}
             for name, sgs in (("DM", False), ("DM+SGS", True)):
                 steps[name] = engine_step(case, sgs, pooled=False)
                 steps[f"{name}, shared"] = engine_step(case, sgs, pooled=False, store=store)
             seconds = measure(steps, args.rounds, args.device)
             for name in steps:
-                rows.append(row("share", case, name, seconds, name.removesuffix(", shared")))
+                rows.append(row("share", case, name, seconds, name.partition(",")[0]))
     return rows
 
 

@@ -887,10 +887,10 @@ def compare_command(
 ) -> None:
     """Does it help on your images? A paired table on the domain that is left out.
 
-    Compared are random real images, DM (distribution matching), DM with the step that SGS takes
-    along it ("matched step"), and DM + SGS (spectral gradient surgery), or what --methods names, such as whole: all
-    real images. DM minus random says what distillation gives, DM + SGS minus the matched step what SGS
-    gives. A trial is one set, made and scored.
+    Compared are random real images, DM (distribution matching), DM that goes as far along its gradient
+    as SGS does ("matched step"), and DM + SGS (spectral gradient surgery), or what --methods names, such
+    as whole: all real images. DM minus random says what distillation gives, DM + SGS minus the matched
+    step what SGS gives. A trial is one set, made and scored.
     """
     say("Loading, a few seconds ...")
     from dgdd_nb.distilled import file_names
@@ -1009,12 +1009,9 @@ def pack_command(results: Path, packed: Path) -> None:
 def unpack_command(packed: Path, out: Path | None) -> None:
     "Make a folder of a pack again: run goes on there, with more seeds or more rows."
     from dgdd_nb.results import unpack
-    from dgdd_nb.study import stored, where_it_ran
 
     folder = unpack(packed, out or Path("results") / packed.stem)
-    other = "   (made with other versions: --resume anyway)"
-    more = other * any(one["ran"] != where_it_ran() for one in stored(folder)[1])
-    typer.echo(f"{folder} written\nNext: dgdd run STUDY --results {folder}{more}")
+    typer.echo(f"{folder} written\nNext: dgdd run STUDY --results {folder}")
 
 
 @command("plot", "results over out", "results/alpha --over surgery.alpha")

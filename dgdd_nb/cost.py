@@ -27,9 +27,9 @@ def front(
     "Rows that beat every cheaper one; of equal prices the better."
     for column in (price, gain):
         number_of("column", column, list(table))
-    rows = table.dropna(subset=[price, gain]).sort_values(
-        [price, gain], ascending=[True, False], kind="stable"
-    )
+    if table[price].isna().any():
+        raise ValueError(f"A row without {price} has no place on a front: leave it out.")
+    rows = table.sort_values([price, gain], ascending=[True, False], kind="stable")
     best = rows[gain].cummax().shift(fill_value=-math.inf)
     return rows[rows[gain] > best]
 
@@ -49,7 +49,7 @@ def price_list(
     sets = rows.drop_duplicates(["method", "target", "distillation_seed"])
     spent = sets.cpu_seconds.fillna(sets.seconds).groupby(sets.method).median()
     if spent.isna().any():
-        raise ValueError("Trials that shared features have no price: run them with share = false.")
+        raise ValueError("A study with share = true has no prices: run it again without.")
     made = found[["method", "accuracy", "seeds", "networks"]].set_index("method")
     made.insert(0, "seconds", spent)
     made.insert(1, "times cheaper", spent[full] / made.seconds)

@@ -219,15 +219,18 @@ class Run:
 
     def share(self, folder: Path) -> None:
         "Take features of real images from there, and leave them; fresh encoders and objectives only."
-        e, s, m = self.engine, self.engine.settings, self.engine.matcher
-        plain = getattr(type(m), "per_image", None) is Objective.per_image
+        e, m, (what, place) = self.engine, self.engine.matcher, self.description()
+        if not isinstance(m, Objective) or e.factory is not FreshEncoders:
+            return
+        plain = type(m).per_image is Objective.per_image
         known = plain or type(m).__module__.startswith("dgdd_nb.")  # its name says what it keeps
-        known = known and isinstance(m, Objective) and "per_image" not in vars(m)
-        if known and e.factory is FreshEncoders and ":" not in s.network:
-            seen = [settings_dict(s), self.settings.seed, fingerprint(e.source), e.layers]
-            seen += [None if plain else describe(m), __version__, torch.__version__]
-            text = json.dumps([*seen, torch.get_num_threads(), platform.machine()], sort_keys=True)
-            e.store = FeatureStore(folder / hashlib.sha256(text.encode()).hexdigest()[:16])
+        if "per_image" in vars(m) or not known or ":" in e.settings.network:
+            return
+        seen = {k: v for k, v in what.items() if k.startswith("engine.") or k in ("seed", "data")}
+        seen |= {"layers": e.layers, "kept": None if plain else what["matcher"], **place}
+        seen |= {"dgdd_nb": __version__, "machine": platform.machine()}
+        text = json.dumps(seen, sort_keys=True)
+        e.store = FeatureStore(folder / hashlib.sha256(text.encode()).hexdigest()[:16])
 
     def description(self) -> tuple[dict, dict]:
         "What must agree for a resume, and what must agree for equal bits."

@@ -114,7 +114,7 @@ class Work:
     moved: Callable[[int, int], None] | None = None  # told of (steps done, all steps)
     device: str = "auto"  # where to compute
     shared: Path | None = None  # folder of what several trials need, such as trained teachers
-    share: Path | None = None  # folder in which runs share features, see `distill`
+    features: Path | None = None  # folder of those of real images, see `distill(share=...)`
     rehearsal: bool = False  # nothing is of interest but whether it runs: teachers take one step
 
     def __post_init__(self) -> None:
@@ -219,7 +219,7 @@ def distilled(
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
     ours = {"device": work.device, "progress": False, "encoders": encoders}
     options = {**BUDGETS[budget], **ours, **options}
-    place = {"checkpoint": work.checkpoint, "resume": work.resume, "share": work.share}
+    place = {"checkpoint": work.checkpoint, "resume": work.resume, "share": work.features}
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place | options)
 
 

@@ -424,14 +424,12 @@ def unpack(
     (study, found), folder = stored(path), user_path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already: choose another folder.")
-    parts = {"": (study, found), "selection": study.pop("candidates", None)}
-    selection = study.pop("selection", None)
-    for name, (table, trials) in ((name, part) for name, part in parts.items() if part):
+    candidates, selection = study.pop("candidates", None), study.pop("selection", None)
+    for place, (table, trials) in {"": (study, found), "selection": candidates or ({}, [])}.items():
         for one in trials:
-            file = folder / name / "trials" / f"{stem_of(one['trial'])}.json"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, one)
-        write_json(folder / name / "study.json", table)
+            write_json(folder / place / "trials" / f"{stem_of(one['trial'])}.json", one)
+        if trials:
+            write_json(folder / place / "study.json", table)
     if selection:
         write_json(folder / "selection.json", selection)
     return folder

@@ -81,14 +81,7 @@ if TYPE_CHECKING:
 # %% ../nbs/24_study.ipynb #s-study
 SETTINGS = ("MDG", "SDG", "ID", "validation", "SDG validation", "two out", "oracle")
 _PAPERS = ("digits_dg", "pacs", "core50_hard")  # benchmarks of the SGS paper
-_GIVEN = {
-    "ipc",
-    "seed",
-    "checkpoint",
-    "resume",
-    "share",
-    "only",
-}  # what the study decides for each trial
+_GIVEN = {*"ipc seed checkpoint resume share only".split()}  # what the study decides for each trial
 
 
 @dataclass(frozen=True)
@@ -293,13 +286,11 @@ def as_stored(study: Study) -> dict[str, Any]:
 
 def stem_of(settings: dict[str, Any]) -> str:
     "Name of the file of a trial, for humans and machines."
-    text = json.dumps(settings, sort_keys=True)
-    names = [
-        re.sub("[^A-Za-z0-9]+", "-", x) for x in (settings["target"], settings["method"]["name"])
-    ]
-    names = [x.strip("-") for x in names]
-    names += [f"ipc{settings['ipc'] or 'all'}", f"seed{settings['seed']}"]
-    return "_".join([*names, hashlib.sha256(text.encode()).hexdigest()[:16]])
+    text, names = json.dumps(settings, sort_keys=True), [settings["target"]]
+    names += [settings["method"]["name"], f"ipc{settings['ipc'] or 'all'}"]
+    names = [re.sub("[^A-Za-z0-9]+", "-", x).strip("-") for x in names]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return "_".join([*names, f"seed{settings['seed']}", digest])
 
 
 @dataclass(frozen=True)
@@ -415,13 +406,12 @@ def where_it_ran() -> dict[str, str]:
     return {"dgdd_nb": __version__, "device": device, **versions}
 
 
-def shared_folder(folder: Path, count: int = 4) -> Path | None:
-    "A folder for features of real images, only its newest parts kept; None where it cannot be."
-    with suppress(OSError):  # another trial does the same
-        for old in sorted(try_folder(folder).iterdir(), key=lambda x: x.stat().st_mtime)[:-count]:
+def keep_newest(folder: Path, count: int) -> Path:
+    "The same folder, without all but the newest folders in it."
+    with suppress(OSError):  # not there yet, or another trial does the same
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-count]:
             shutil.rmtree(old, ignore_errors=True)
-    with suppress(OSError):
-        return try_folder(folder)
+    return folder
 
 
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
@@ -434,9 +424,8 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
     task, checkpoint = task_of(study, trial.target), folder / "work" / f"{trial.stem}.safetensors"
     resumed, rows = checkpoint.exists(), []
     with _torch_threads(study.threads):
-        work = Work(checkpoint, resume, shared=folder / "shared")
-        if study.share:
-            work = replace(work, share=shared_folder(folder / "features"))
+        features = keep_newest(folder / "work" / "features", 4) if study.share else None
+        work = Work(checkpoint, resume, shared=folder / "shared", features=features)
         made = trial.make(task.source, work)
         middle = [clock() for clock in clocks]
         if trial.ipc is not None:
@@ -692,6 +681,10 @@ def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             study, *found = map(json.loads, path.read_text(encoding="utf-8").splitlines())
             load_settings(_Table, study if isinstance(study, dict) else {})
             found = [_checked(one) for one in found]
+            if study.get("candidates"):
+                table, tried = study["candidates"]
+                load_settings(_Table, table)
+                study["candidates"] = table, [_checked(one) for one in tried]
         except (ValueError, TypeError) as error:
             why = str(error).rstrip(".")
             raise ValueError(f"{path} is no packed study ({why}): pack it again.") from None
@@ -726,7 +719,7 @@ def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
         about |= {"ipc": trial["ipc"], "distillation_seed": trial["seed"]}
         rest = {"kilobytes": one["bytes"] / 1000, "seconds": one["seconds"].get("make", math.nan)}
         rest["cpu_seconds"] = one.get("cpu", {}).get("make", math.nan)
-        if one.get("share"):  # another trial may have done its work
+        if one.get("share"):  # what one row has spent, others may have saved
             rest |= {"seconds": math.nan, "cpu_seconds": math.nan}
         rest |= {name: one.get(name, False) for name in ("resumed", "fixed")}
         rest["chance"] = 100 * (trial["ipc"] or math.nan) / (one.get("images") or math.nan)
@@ -1101,7 +1094,7 @@ def run_study(
         raise Stopped(text, getattr(error, "number", signal.SIGINT)) from None
     finally:
         for part in (folder, folder / "selection"):
-            shutil.rmtree(part / "features", ignore_errors=True)
+            shutil.rmtree(part / "work" / "features", ignore_errors=True)
     rows = tidy(*stored(folder))
     rows.attrs["trials run"] = count
     return rows

@@ -16,11 +16,11 @@ from test_engine import C, Dice, General, K, make_source, spread
 
 from torch.utils.data import TensorDataset
 
+from dgdd_nb.attention import DataDAM
 from dgdd_nb.augment import strategy_for
 from dgdd_nb.data import Normalisation
 from dgdd_nb.distill import begin, describe, distill, estimate, initial_images, pick
 from dgdd_nb.distilled import assign_domains
-from dgdd_nb.attention import DataDAM
 from dgdd_nb.engine import FeatureStore
 from dgdd_nb.hyperbolic import HDD
 from dgdd_nb.kernels import M3D, NCFM

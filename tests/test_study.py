@@ -458,6 +458,22 @@ def test_an_unpacked_study_goes_on_with_what_it_selected(tmp_path):
         unpack(folder, tmp_path / "third")
 
 
+@pytest.mark.parametrize("change", [{"seed": "/../../../evil"}, {"seed": None}, None, "x"])
+def test_a_pack_with_odd_candidates_is_refused_at_the_door(change, tmp_path):
+    run(study_of_rates(1.0), tmp_path / "first")
+    path = pack(tmp_path / "first", tmp_path / "packed.jsonl")
+    first, *rest = path.read_text(encoding="utf-8").splitlines()
+    table = json.loads(first)
+    if isinstance(change, dict):
+        table["candidates"][1][0]["trial"] |= change
+    else:
+        table["candidates"] = [change, 1, 2]
+    path.write_text("\n".join([json.dumps(table), *rest]), encoding="utf-8")
+    with pytest.raises(ValueError, match="no packed study"):
+        unpack(path, tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
 def test_a_selection_that_changes_is_refused_before_it_is_written(tmp_path):
     """Else the record would say what no trial was made with."""
     run(study_of_rates(3000.0), tmp_path)
@@ -875,13 +891,13 @@ def test_rows_that_share_features_have_the_same_bits_and_no_price(tmp_path):
     again = run_study(study, tmp_path / "shared", backend="sequential", progress=False)
     for made in (rows, again):  # the trials know it, whatever the study says later
         assert made.seconds.isna().all() and each.seconds.notna().all()
-    with pytest.raises(ValueError, match="share = false"):
-        price_list(rows, "DM")
-    assert front(lines(rows)).empty
+    for refuses in (lambda: price_list(rows, "DM"), lambda: front(lines(rows))):
+        with pytest.raises(ValueError, match="no prices|leave it out"):
+            refuses()
     bad = replace(shared, methods=(Method("DM", options={"width": 0}),))
     with pytest.raises((RuntimeError, ValueError)):
         run_study(bad, tmp_path / "bad", backend="sequential", progress=False)
     for name in ("shared", "bad"):
-        assert not (tmp_path / name / "features").exists()
+        assert not (tmp_path / name / "work" / "features").exists()
     with pytest.raises(ValueError, match="share at the top"):
         replace(study, distill={"share": "here"})
