@@ -882,8 +882,11 @@ def select(study: Study, rows: "DataFrame") -> list[dict[str, Any]]:
 
 def recorded(folder: Path) -> list[dict[str, Any]]:
     "What was selected in a folder: method, target, ipc, options, accuracy of all, lead."
-    path = Path(folder) / "selection.json"
-    return read_json(path) if path.exists() else []
+    path, parts = Path(folder) / "selection.json", {"method", "target", "ipc", "options"}
+    found = read_json(path) if path.exists() else []
+    if not isinstance(found, list) or not all(isinstance(x, dict) and parts <= {*x} for x in found):
+        raise ValueError(f"{path} is damaged: delete it, and the next run selects anew.")
+    return found
 
 
 def missing(study: Study, folder: Path) -> list[Trial]:

@@ -483,6 +483,14 @@ def test_a_selection_that_changes_is_refused_before_it_is_written(tmp_path):
     assert (tmp_path / "selection.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("text", ["{}", "[3]", '[{"method": "DM"}]', "[", '"x"'])
+def test_a_damaged_selection_is_named(tmp_path, text):
+    """By its path, whatever shape it has."""
+    (tmp_path / "selection.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="selection.json is (damaged|not valid JSON)"):
+        module.recorded(tmp_path)
+
+
 def test_selections_of_other_targets_stay(tmp_path):
     first = {"method": "DM", "ipc": 1, "options": {"lr": 1.0}}
     made = [{**first, "target": name} for name in ("street", "print")]
