@@ -24,8 +24,8 @@ def attention_map(
     "Where a layer answers, summed over channels (DataDAM, Sajedi et al., 2023)."
     if p >= 2:  # |F|^p = (F^2)^(p / 2): p = 4 becomes a product and a square root, no power
         features, p = features.square(), p / 2
-    answers = torch.linalg.vector_norm(features, p, dim=1).pow(p)
-    return functional.normalize(answers.flatten(1), dim=1)
+    answers = torch.linalg.vector_norm(features, p, dim=1).pow(p)  # a(u)
+    return functional.normalize(answers.flatten(1), dim=1)  # A
 
 # %% ../nbs/42_attention.ipynb #a-class
 @dataclass(frozen=True)

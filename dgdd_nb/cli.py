@@ -1062,9 +1062,7 @@ def notebooks_command(folder: Path, force: bool) -> None:
         text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
         (folder / path).write_text(text, encoding="utf-8")
     typer.echo(f"{len(inside)} files in {folder}\nNext: jupyter lab {folder / 'index.ipynb'}")
-    typer.echo(
-        "Pages with stored results (24, 25, 31 to 34, benchmarks) want a clone of the repository."
-    )
+    typer.echo("Pages with stored results (24, 25, 31 to 34, 41, 46, 53, benchmarks) want a clone.")
 
 
 def main() -> None:

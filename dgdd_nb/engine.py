@@ -530,7 +530,8 @@ class Engine:
         if not isinstance(plug, Objective):  # the general way: K calls of autograd
             real = Batch(real, source.labels[index], source.domains[index], source.K, source.C)
             fake = replace(batch, images=seen, labels=labels, domains=batch.domains[mine])
-            with watched(plug, self.first, real.images, seen) as made:
+            given = (real.images, seen, *net.parameters())
+            with watched(plug, self.first, *given) as made:
                 found = from_losses(plug, net, real, fake, images, dice, separate)
                 made += [found.losses, found.g_dm, found.g_domain]
             return replace(found, losses=found.losses[:, first:last])

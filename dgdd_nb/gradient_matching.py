@@ -37,7 +37,7 @@ def gradient_distance(
         lengths = a.norm(dim=1) * b.norm(dim=1)
         return (1 - (a * b).sum(1) / (lengths + 1e-6)).sum()
 
-    if distance == "ours":
+    if distance == "ours":  # D of (DC): tensors of more than one axis, a term for each row
         pairs = [(a, b) for a, b in zip(real, synthetic) if a.ndim > 1]
         return sum(turn(a.flatten(1), b.flatten(1)) for a, b in pairs)
     a, b = (torch.cat([x.flatten() for x in h])[None] for h in (real, synthetic))

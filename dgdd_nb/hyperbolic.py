@@ -36,7 +36,7 @@ def exp_origin(
     r = r if cap is None else r.clamp(max=cap)
     space = rho * r.sinh() * u / length
     time = (radius_squared + space.square().sum(-1, keepdim=True)).sqrt()  # back onto the sheet
-    return torch.cat([time, space], -1)
+    return torch.cat([time, space], -1)  # exp_o(u)
 
 # %% ../nbs/43_hyperbolic.ipynb #h-centroid
 def centroid(
@@ -46,7 +46,7 @@ def centroid(
     "The point of the sheet in the direction of the mean (closed form; Law et al., 2019)."
     mean = x.mean(-2)
     size = lorentz(mean, mean).abs().sqrt().clamp(min=1e-8)
-    return radius_squared**0.5 * mean / size[..., None]
+    return radius_squared**0.5 * mean / size[..., None]  # m
 
 
 def distance(
@@ -59,7 +59,7 @@ def distance(
     rho = radius_squared**0.5
     if formula == "arcosh":
         z = -lorentz(x, y) / radius_squared
-        return rho * (z + (z * z - 1).clamp(min=1e-15).sqrt()).log()
+        return rho * (z + (z * z - 1).clamp(min=1e-15).sqrt()).log()  # d(x, y)
     gap = lorentz(x - y, x - y).clamp(min=0)  # 4 rho^2 sinh^2(d / (2 rho))
     return 2 * rho * ((gap + 1e-24).sqrt() / (2 * rho)).asinh()
 

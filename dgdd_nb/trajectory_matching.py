@@ -62,7 +62,7 @@ def trajectory_gradients(
         _, theta, loss, _ = step(n)
         path.append(path[n] - rate * torch.autograd.grad(loss, theta)[0])
     d = (start - targets).square().sum(1)
-    losses = (path[-1] - targets).square().sum(1) / d
+    losses = (path[-1] - targets).square().sum(1) / d  # (MTT)
     if not bool((d > 0).all()):
         raise ValueError("A target is the start itself: make experts that move.")
     adjoint = 2 * (path[-1] - targets) / d[:, None]
@@ -72,7 +72,8 @@ def trajectory_gradients(
         (h,) = torch.autograd.grad(loss, theta, create_graph=True)
         of_rate -= adjoint @ h.detach()
         for r, row in enumerate(adjoint.clone()):
-            g, back = torch.autograd.grad(h, (leaf, theta), row, retain_graph=True)
+            more = r + 1 < len(targets)  # the last one frees the graph
+            g, back = torch.autograd.grad(h, (leaf, theta), row, retain_graph=more)
             pixels[r] -= rate * g
             adjoint[r] -= rate * back
     if not all(bool(x.isfinite().all()) for x in (losses, pixels, of_rate)):

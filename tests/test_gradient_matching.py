@@ -18,7 +18,7 @@ from dgdd_nb.gradient_matching import (
     gradient_distance,
 )
 from dgdd_nb.methods import make_set
-from dgdd_nb.networks import ConvNet, check_encoders
+from dgdd_nb.networks import ConvNet, FreshEncoders, check_encoders
 from dgdd_nb.surgery import SGS
 
 PRECISION = [("f64", torch.float64, 1e-12, 1e-12), ("f32", torch.float32, 2e-6, 2e-5)]
@@ -185,7 +185,7 @@ def test_distance(gm, which):
         assert_near(value, gm[f"distance/{which}/value{end}_f64"], 1e-12)
         golden = gm[f"distance/{which}/grad_syn{end}_f64"]
         for row, wanted in zip(torch.autograd.grad(value, syn)[0], golden, strict=True):
-            assert_near(row, wanted, 1e-9)  # one row is zero: its gradient is -real / eps
+            assert_near(row, wanted, 1e-12)  # one row is zero: its gradient is -real / eps
 
 
 def test_one_iteration_with_a_net_trained_along(gm):
@@ -202,13 +202,13 @@ def test_one_iteration_with_a_net_trained_along(gm):
         found = domain_gradients(
             encoders(step), GradientMatching(), real, replace(synthetic, images=images)
         )
-        assert_near(found.losses[0], gm["iteration/loss_per_class_f32"][step], 5e-6)
+        assert_near(found.losses[0], gm["iteration/loss_per_class_f32"][step], 2e-6)
         images.grad = found.g_dm
         optimiser.step()
         encoders.learn(replace(synthetic, images=images.detach()), step)
-    assert_near(images.view(gm["syn"].shape), gm["iteration/syn_final_f32"], 5e-6)
+    assert_near(images.view(gm["syn"].shape), gm["iteration/syn_final_f32"], 2e-6)
     for name, value in state(gm, "iteration/state_final_f32/").items():
-        assert torch.allclose(encoders.net.state_dict()[name], value, atol=1e-5), name
+        assert_near(encoders.net.state_dict()[name], value, 2e-6)
 
 
 # ---- in a run ----
@@ -263,6 +263,21 @@ def test_run_without_surgery_and_forecast():
     options = {k: v for k, v in SMALL.items() if k != "progress"}
     found = estimate(pictures(True), GradientMatching(), SGS(), **options)
     assert found.seconds > 0 and found.memory > 0
+
+
+class Broken(FreshEncoders):
+    "A network with a weight that is no number."
+
+    def __call__(self, step):
+        net = super().__call__(step)
+        next(net.parameters())[0, 0, 0, 0] = torch.nan
+        return net
+
+
+@pytest.mark.parametrize("name", ["DC", "DC+SGS", "DM+SGS", "DataDAM"])
+def test_a_broken_network_is_named_and_not_the_objective(name):
+    with pytest.raises(ValueError, match="holds NaN or infinity: mend the images, or the encoder"):
+        make_set(name, pictures(), 2, steps=1, encoders=Broken)
 
 
 def test_by_name():

@@ -94,13 +94,15 @@ def unrolled(x, dtype):
     return torch.fft.ifftshift(torch.tensor(x).to(dtype), dim=(0, 1))
 
 
-@pytest.mark.parametrize("name, tolerance", [("f64", 1e-9), ("f32", 1e-5)])
+@pytest.mark.parametrize("name, tolerance", [("f64", 1e-11), ("f32", 1e-5)])
 def test_advfreq_as_published_is_that_of_the_public_code(name, tolerance):
     dtype = torch.float64 if name == "f64" else torch.float32
     images, cost, golden = adversary(dtype)
     start = torch.stack([unrolled(golden[f"uc/dir_{x}0"], dtype) for x in ("mean", "std")])
     assert_near(
-        amplitude_noise(images, cost, start, published=True), golden[f"uc/adv_{name}"], tolerance
+        amplitude_noise(images, cost, start, published=True),
+        golden[f"uc/adv_{name}"],
+        max(tolerance, 1e-9),
     )
     for key, u, threshold in (
         ("thr1.0/adv1", 1, 1.0),
