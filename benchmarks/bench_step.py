@@ -401,22 +401,23 @@ def gradients_group(args: argparse.Namespace) -> list[dict[str, object]]:
         case = replace(case, width=8, real_batch=9, ipc=3, per_class=42)
     steps = {
         "DM": engine_step(case),
+        "DM, one domain": engine_step(replace(case, real_batch=case.real // case.K)),
         "DC": engine_step(case, matcher="GradientMatching"),
         "DC+SGS": engine_step(case, sgs=True, matcher="GradientMatching"),
         "DC+SGS, table": engine_step(case, sgs=True, matcher="bench_step:Table"),
     }
     seconds = measure(steps, args.rounds, args.device)
-    return [row("gradients", case, name, seconds, "DM") for name in steps]
+    return [row("gradients", case, name, seconds, "DM, one domain") for name in steps]
 
 
 def objectives_group(args: argparse.Namespace) -> list[dict[str, object]]:
-    cases = [Case(), Case(real_batch=96)]
+    cases = [Case(size=16, width=32, real_batch=96), Case(real_batch=96), Case()]
     if args.quick:
         cases = [Case(size=16, width=8, real_batch=9, ipc=3, per_class=42)]
     rows = []
     for case in (replace(case, device=args.device) for case in cases):
         steps = {}
-        for name in ("DM", "DataDAM", "HDD"):
+        for name in ("DM", "DataDAM", "HDD", "M3D", "SDD", "NCFM"):
             how = {"matcher": name, "pooled": False}
             steps |= {name: engine_step(case, **how), f"{name}+SGS": engine_step(case, True, **how)}
         seconds = measure(steps, args.rounds, args.device)

@@ -22,9 +22,11 @@ def attention_map(
     p: float = 4.0,  # the larger, the more the strongest answers count; 1 or more
 ) -> Tensor:  # (N, H * W), of length 1 for each image (0 where nothing answers)
     "Where a layer answers, summed over channels (DataDAM, Sajedi et al., 2023)."
-    if p >= 2:  # |F|^p = (F^2)^(p / 2): p = 4 becomes a product and a square root, no power
-        features, p = features.square(), p / 2
-    answers = torch.linalg.vector_norm(features, p, dim=1).pow(p)  # a(u)
+    features, p = (features.square(), p / 2) if p >= 2 else (features.abs(), p)
+    if features.is_contiguous():
+        answers = features.pow(p).sum(1)  # a(u)
+    else:  # channels last: twice as fast so
+        answers = torch.linalg.vector_norm(features, p, dim=1).pow(p)
     return functional.normalize(answers.flatten(1), dim=1)  # A
 
 # %% ../nbs/42_attention.ipynb #a-class

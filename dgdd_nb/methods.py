@@ -33,6 +33,7 @@ from dgdd_nb.distill import (
 from .distilled import DistilledSet
 from .engine import EngineSettings
 from .files import load_tensors, pick_device, save_tensors, user_path
+from .networks import default_width
 from .train import Plug
 
 # %% ../nbs/23_methods.ipynb #m-find
@@ -198,6 +199,7 @@ def distilled(
     surgery: Plug | None = None,
     encoders: Plug | Callable | None = None,
     budget: str = "default",
+    rates: tuple[float, float] | None = None,  # lr where DM has 10: up to 64 channels, and above
     **options: Any,
 ) -> DistilledSet:
     "Distillation by parts with names; options that the surgery has go to it, others to `distill`."
@@ -218,9 +220,12 @@ def distilled(
     if work.moved is not None:
         options["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
     ours = {"device": work.device, "progress": False, "encoders": encoders}
-    options = {**BUDGETS[budget], **ours, **options}
+    chosen = {**BUDGETS[budget], **ours, **options}
+    if rates is not None and "lr" not in options:
+        wide = (chosen.get("width") or default_width(source.size)) > 64
+        chosen["lr"] *= rates[wide] / 10
     place = {"checkpoint": work.checkpoint, "resume": work.resume, "share": work.features}
-    return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place | options)
+    return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place | chosen)
 
 
 def distils(function: Callable) -> bool:
@@ -266,9 +271,12 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
-_RATES = {"M3D": 57.0, "NCFM": 0.68, "SDD": 230.0, "CSDM": 230.0, "DataDAM": 0.8, "HDD": 1.9}
-for objective, lr in _RATES.items():
-    register(objective, distilled, matcher=objective, lr=lr)  # first step as long as DM's at lr 10
+_RATES = {  # first step as long as DM's at lr 10: with 32 channels, and with 128
+    **{"M3D": (57.0, 1600.0), "NCFM": (0.68, 13.0), "SDD": (230.0, 2700.0)},
+    **{"CSDM": (230.0, 2700.0), "DataDAM": (0.8, 5.5), "HDD": (1.9, 55.0)},
+}
+for objective, rates in _RATES.items():
+    register(objective, distilled, matcher=objective, rates=rates)
     register(f"{objective}+SGS", objective, surgery="SGS")
 register("DC", distilled, matcher="GradientMatching", lr=0.3)  # 44 says how it was chosen
 register("DC+SGS", "DC", surgery="SGS")

@@ -6,6 +6,8 @@
 __all__ = ['trajectory_gradients', 'Experts', 'train_experts', 'Students', 'TrajectoryMatching']
 
 # %% ../nbs/45_trajectory_matching.ipynb #45imports
+import hashlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -255,6 +257,19 @@ class TrajectoryMatching(Matcher):
         return DomainGradients(g[:K] if separate else None, g[-1], table)
 
 # %% ../nbs/45_trajectory_matching.ipynb #45mtt
+def _shared_experts(source: MultiDomain, folder: Path, told: dict[str, Any]) -> Experts:
+    "Experts in a file, which the first of several trials writes."
+    from filelock import FileLock
+
+    asked = json.dumps(told | {"data": fingerprint(source)}, sort_keys=True, default=str)
+    path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            train_experts(source, **told).save(path)
+        return Experts.load(path)
+
+
 def mtt(
     source: MultiDomain,
     ipc: int,
@@ -275,9 +290,11 @@ def mtt(
     width: int | None = None,
     **options: Any,
 ) -> DistilledSet:
-    "MTT by name: experts as given, in a file, or made of the source first (`expert`: how)."
+    "MTT by name: experts as given, in a file, or made first (`expert`: how), once for a study."
     if experts is None:
-        experts = train_experts(source, **{"seed": seed, "width": width} | (expert or {}))
+        told = {"seed": seed, "width": width} | (expert or {})
+        shared = work.shared and work.shared / "experts"
+        experts = _shared_experts(source, shared, told) if shared else train_experts(source, **told)
     experts = experts if isinstance(experts, Experts) else Experts.load(experts)
     if experts.data != fingerprint(source):
         raise ValueError("The experts learned from other images: make them of this source.")

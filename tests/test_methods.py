@@ -65,7 +65,11 @@ def test_a_budget_has_a_name_and_what_is_said_beside_it_wins(source):
     asked = {"lr": 1.0, "engine.real_batch": 256, "steps": 0, "engine.width": 8}
     assert {name: made.recipe[name] for name in asked} == asked
     fast = make_set("M3D", source, 1, budget="paper", steps=0, width=8)
-    assert fast.recipe["lr"] == resolve("M3D")[1]["lr"] != 1.0  # the rate suits DM alone
+    assert fast.recipe["lr"] == pytest.approx(resolve("M3D")[1]["rates"][0] / 10)  # as DM's 1 of 10
+    wide = make_set("M3D", source, 1, budget="paper", steps=0)  # 128 channels
+    assert wide.recipe["lr"] == pytest.approx(resolve("M3D")[1]["rates"][1] / 10)
+    assert make_set("M3D", source, 1, steps=0).recipe["lr"] == 57.0  # 32 channels at 16 x 16
+    assert make_set("M3D", source, 1, steps=0, lr=3.0).recipe["lr"] == 3.0
     with pytest.raises(ValueError, match="budget 'papr' .did you mean 'paper'"):
         make_set("DM", source, 1, budget="papr")
 

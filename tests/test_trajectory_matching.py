@@ -4,6 +4,7 @@ import pytest
 import torch
 from shared import assert_near, load
 
+import dgdd_nb.trajectory_matching as module
 from dgdd_nb.augment import crop, cutout
 from dgdd_nb.methods import Work, make_set
 from dgdd_nb.mini_digits import mini_digits
@@ -129,6 +130,20 @@ def test_experts_of_other_images_and_a_matcher_without_experts(source, experts):
         make_set("DM", source, 3, matcher="dgdd_nb.trajectory_matching:TrajectoryMatching", steps=1)
     with pytest.raises(ValueError, match="steps must be a whole number from 1"):
         TrajectoryMatching(0)
+
+
+def test_trials_share_their_experts(source, tmp_path, monkeypatch):
+    "Methods with one seed train them once, with the bits of experts of one's own."
+    short = {"steps": 2, "student_steps": 2, "width": 4, "expert": {"starts": 1, "epochs": 1}}
+    alone = make_set("MTT", source, 3, 0, **short)
+    made, count = module.train_experts, []
+    monkeypatch.setattr(module, "train_experts", lambda *a, **k: count.append(1) or made(*a, **k))
+    work = Work(shared=tmp_path)
+    sets = [make_set(name, source, 3, 0, work, **short) for name in ("MTT", "MTT", "MTT+SGS")]
+    assert torch.equal(sets[0].images, alone.images) and torch.equal(sets[1].images, alone.images)
+    assert len(count) == 1
+    make_set("MTT", source, 3, 1, work, **short)
+    assert len(count) == 2 and len(list(tmp_path.glob("experts/*.safetensors"))) == 2
 
 
 def test_a_study_gives_its_steps():
