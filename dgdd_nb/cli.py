@@ -1062,7 +1062,9 @@ def notebooks_command(folder: Path, force: bool) -> None:
         text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
         (folder / path).write_text(text, encoding="utf-8")
     typer.echo(f"{len(inside)} files in {folder}\nNext: jupyter lab {folder / 'index.ipynb'}")
-    typer.echo("Pages with stored results (24, 25, 31 to 34, 41, 46, 53, benchmarks) want a clone.")
+    typer.echo(
+        "Pages with stored results (24 to 26, 31 to 34, 41, 46, 53, questions, benchmarks) want a clone."
+    )
 
 
 def main() -> None:

@@ -530,7 +530,7 @@ class Engine:
         if not isinstance(plug, Objective):  # the general way: K calls of autograd
             real = Batch(real, source.labels[index], source.domains[index], source.K, source.C)
             fake = replace(batch, images=seen, labels=labels, domains=batch.domains[mine])
-            given = (real.images, seen, *net.parameters())
+            given = (real.images, seen, *(net.parameters() if self.first else ()))
             with watched(plug, self.first, *given) as made:
                 found = from_losses(plug, net, real, fake, images, dice, separate)
                 made += [found.losses, found.g_dm, found.g_domain]

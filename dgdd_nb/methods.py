@@ -7,6 +7,7 @@ __all__ = ['METHODS', 'Work', 'Keeper', 'register', 'make_set', 'check_method']
 
 # %% ../nbs/23_methods.ipynb #m-imports
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
@@ -33,7 +34,7 @@ from dgdd_nb.distill import (
 from .distilled import DistilledSet
 from .engine import EngineSettings
 from .files import load_tensors, pick_device, save_tensors, user_path
-from .networks import default_width
+from .networks import network
 from .train import Plug
 
 # %% ../nbs/23_methods.ipynb #m-find
@@ -189,6 +190,12 @@ def surgery_options(surgery: Plug | None) -> list[str]:
     return [] if name is None else [*inspect.signature(find(name)).parameters]
 
 
+def rate_between(small: float, large: float, numbers: int) -> float:
+    "A learning rate known for 128 and for 2,048 numbers per embedding, for others by a power law."
+    share = math.log(numbers / 128) / math.log(2048 / 128)
+    return small ** (1 - share) * large**share
+
+
 def distilled(
     source: MultiDomain,
     ipc: int,
@@ -199,7 +206,7 @@ def distilled(
     surgery: Plug | None = None,
     encoders: Plug | Callable | None = None,
     budget: str = "default",
-    rates: tuple[float, float] | None = None,  # lr where DM has 10: up to 64 channels, and above
+    rates: tuple[float, float] | None = None,  # lr where DM has 10, see `rate_between`
     **options: Any,
 ) -> DistilledSet:
     "Distillation by parts with names; options that the surgery has go to it, others to `distill`."
@@ -222,8 +229,10 @@ def distilled(
     ours = {"device": work.device, "progress": False, "encoders": encoders}
     chosen = {**BUDGETS[budget], **ours, **options}
     if rates is not None and "lr" not in options:
-        wide = (chosen.get("width") or default_width(source.size)) > 64
-        chosen["lr"] *= rates[wide] / 10
+        name, sizes = chosen.get("network", "convnet"), ("width", "depth")
+        about = {key: chosen.get(key) for key in sizes} | {"size": source.size}
+        net = network(name, classes=source.C, seed=0, **about)
+        chosen["lr"] *= rate_between(*rates, net.embed_size) / 10
     place = {"checkpoint": work.checkpoint, "resume": work.resume, "share": work.features}
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place | chosen)
 
@@ -271,7 +280,7 @@ register("k_center", coreset, rule=partial(by_features, "k-center", spread_out))
 register("DM", distilled)
 register("DM-matched", distilled, surgery="MatchedDM")
 register("DM+SGS", distilled, surgery="SGS")
-_RATES = {  # first step as long as DM's at lr 10: with 32 channels, and with 128
+_RATES = {  # first step as long as DM's at lr 10, for 128 and for 2,048 numbers per embedding
     **{"M3D": (57.0, 1600.0), "NCFM": (0.68, 13.0), "SDD": (230.0, 2700.0)},
     **{"CSDM": (230.0, 2700.0), "DataDAM": (0.8, 5.5), "HDD": (1.9, 55.0)},
 }

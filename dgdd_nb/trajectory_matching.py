@@ -290,9 +290,10 @@ def mtt(
     width: int | None = None,
     **options: Any,
 ) -> DistilledSet:
-    "MTT by name: experts as given, in a file, or made first (`expert`: how), once for a study."
+    "MTT by name: experts as given, in a file, or made first (`expert`: how), once for each seed and source."
     if experts is None:
         told = {"seed": seed, "width": width} | (expert or {})
+        told |= {"starts": 1, "epochs": 1} if work.rehearsal else {}
         shared = work.shared and work.shared / "experts"
         experts = _shared_experts(source, shared, told) if shared else train_experts(source, **told)
     experts = experts if isinstance(experts, Experts) else Experts.load(experts)

@@ -64,12 +64,17 @@ def test_a_budget_has_a_name_and_what_is_said_beside_it_wins(source):
     made = make_set("DM", source, 1, budget="paper", steps=0, width=8)
     asked = {"lr": 1.0, "engine.real_batch": 256, "steps": 0, "engine.width": 8}
     assert {name: made.recipe[name] for name in asked} == asked
-    fast = make_set("M3D", source, 1, budget="paper", steps=0, width=8)
-    assert fast.recipe["lr"] == pytest.approx(resolve("M3D")[1]["rates"][0] / 10)  # as DM's 1 of 10
-    wide = make_set("M3D", source, 1, budget="paper", steps=0)  # 128 channels
-    assert wide.recipe["lr"] == pytest.approx(resolve("M3D")[1]["rates"][1] / 10)
-    assert make_set("M3D", source, 1, steps=0).recipe["lr"] == 57.0  # 32 channels at 16 x 16
-    assert make_set("M3D", source, 1, steps=0, lr=3.0).recipe["lr"] == 3.0
+    few, many = resolve("M3D")[1]["rates"]  # for 128 and for 2,048 numbers in an embedding
+
+    def rate(**options):
+        return make_set("M3D", source, 1, steps=0, **options).recipe["lr"]
+
+    assert rate() == few and rate(lr=3.0) == 3.0
+    assert rate(budget="paper", width=32) == pytest.approx(few / 10)  # as DM's 1 is of 10
+    assert rate(width=128) == pytest.approx((few * many) ** 0.5)  # 512 numbers, half-way
+    assert rate(network="convnet-bn") == few and rate(network="resnet18") > rate(width=128) / 2
+    with pytest.raises((TypeError, ValueError), match="width"):
+        rate(width="8")
     with pytest.raises(ValueError, match="budget 'papr' .did you mean 'paper'"):
         make_set("DM", source, 1, budget="papr")
 
