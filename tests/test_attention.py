@@ -56,7 +56,7 @@ def test_the_union_is_the_mean(net):
 
 def test_surgery_by_name_and_wrong_layers():
     source = mini_digits(16, train=40, test=20).leave_out("street")[0]
-    options = {"steps": 2, "width": 8, "real_batch": 9, "device": "cpu"}
+    options = {"steps": 2, "width": 32, "real_batch": 9, "device": "cpu"}
     made = [make_set(name, source, 3, 0, **options) for name in ("DataDAM", "DataDAM+SGS")]
     assert not torch.equal(made[0].images, made[1].images)
     assert [x.recipe["lr"] for x in made] == [0.8, 0.8]

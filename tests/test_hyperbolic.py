@@ -154,7 +154,7 @@ def lost(build, seed):
 
 def test_names_and_refusals():
     source = mini_digits(16, train=40, test=20).leave_out("street")[0]
-    options = {"steps": 2, "width": 8, "real_batch": 9, "device": "cpu"}
+    options = {"steps": 2, "width": 32, "real_batch": 9, "device": "cpu"}
     made = [make_set(name, source, 3, 0, **options) for name in ("HDD", "HDD+SGS")]
     assert not torch.equal(made[0].images, made[1].images)
     assert [x.recipe["lr"] for x in made] == [1.9, 1.9]

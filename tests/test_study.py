@@ -690,7 +690,7 @@ def test_compare_a_folder_images_in_memory_and_by_name(tmp_path, capsys):
 ON_DISK = set(
     "main_digits_dg main_pacs main_core50_hard pacs_photo_gpu pacs_small digits_small dtl_pacs".split()
 )
-ON_DISK |= {"ablation_digits_dg", "init_digits_dg", "cost_digits"}
+ON_DISK |= {"ablation_digits_dg", "init_digits_dg", "cost_digits", "ID_digits_dg", "sdg_digits_dg"}
 
 
 def ready(name: str) -> Study:
