@@ -8,7 +8,6 @@ __all__ = ['BUDGETS', 'initial_images', 'DistillSettings', 'Run', 'distill', 'es
 # %% ../nbs/16_distill.ipynb #cef76c7d
 import hashlib
 import inspect
-import json
 import multiprocessing
 import platform
 import sys
@@ -32,6 +31,7 @@ from .engine import Engine, EngineSettings, FeatureStore, Forecast, forecast
 from dgdd_nb.files import (
     Stopped,
     did_you_mean,
+    digest,
     generator,
     load_settings,
     load_tensors,
@@ -229,8 +229,7 @@ class Run:
         seen = {k: v for k, v in what.items() if k.startswith("engine.") or k in ("seed", "data")}
         seen |= {"layers": e.layers, "kept": None if plain else what["matcher"], **place}
         seen |= {"dgdd_nb": __version__, "machine": platform.machine()}
-        text = json.dumps(seen, sort_keys=True)
-        e.store = FeatureStore(folder / hashlib.sha256(text.encode()).hexdigest()[:16])
+        e.store = FeatureStore(folder / digest(seen))
 
     def description(self) -> tuple[dict, dict]:
         "What must agree for a resume, and what must agree for equal bits."

@@ -296,6 +296,23 @@ def read_json(path: str | Path) -> Any:  # one that ends in .toml is read as TOM
     except ValueError as error:
         raise ValueError(f"{path} is not valid {kind}: {error}.") from None
 
+# %% ../nbs/02_files.ipynb #f-once
+def digest(facts: Any) -> str:  # any value that `json_ready` knows; the order of keys is no fact
+    "A name for facts: 16 hexadecimal digits."
+    text = json.dumps(json_ready(facts), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def made_once(path: Path, make: Callable[[Path], Any]) -> Path:
+    "The same path, with a file that the first of several processes writes."
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            make(path)
+    return path
+
 # %% ../nbs/02_files.ipynb #e465e5dd
 _WORDS = {"int": "a whole number", "float": "a number", "string": "a text", "bool": "true or false"}
 _WORDS |= {"list": "a list", "tuple": "a list", "too_long": "a shorter list"}

@@ -229,10 +229,9 @@ def distilled(
     ours = {"device": work.device, "progress": False, "encoders": encoders}
     chosen = {**BUDGETS[budget], **ours, **options}
     if rates is not None and "lr" not in options:
-        name, sizes = chosen.get("network", "convnet"), ("width", "depth")
-        about = {key: chosen.get(key) for key in sizes} | {"size": source.size}
-        net = network(name, classes=source.C, seed=0, **about)
-        chosen["lr"] *= rate_between(*rates, net.embed_size) / 10
+        sizes = {"width": chosen.get("width"), "depth": chosen.get("depth"), "size": source.size}
+        net = network(chosen.get("network", "convnet"), classes=source.C, seed=0, **sizes)
+        chosen["lr"] *= rate_between(*rates, net.embed_size) / BUDGETS["default"]["lr"]
     place = {"checkpoint": work.checkpoint, "resume": work.resume, "share": work.features}
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place | chosen)
 

@@ -6,7 +6,6 @@
 __all__ = ['SETTINGS', 'COMPARED', 'Method', 'Evaluation', 'Study', 'StudyForecast', 'forecast', 'run_study', 'compare']
 
 # %% ../nbs/24_study.ipynb #s-imports
-import hashlib
 import html
 import inspect
 import json
@@ -44,6 +43,7 @@ from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, own_ta
 from .evaluate import paired_difference, summarise
 from dgdd_nb.files import (
     Stopped,
+    digest,
     follow_parent,
     generator,
     json_ready,
@@ -286,11 +286,10 @@ def as_stored(study: Study) -> dict[str, Any]:
 
 def stem_of(settings: dict[str, Any]) -> str:
     "Name of the file of a trial, for humans and machines."
-    text, names = json.dumps(settings, sort_keys=True), [settings["target"]]
+    names = [settings["target"]]
     names += [settings["method"]["name"], f"ipc{settings['ipc'] or 'all'}"]
     names = [re.sub("[^A-Za-z0-9]+", "-", x).strip("-") for x in names]
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return "_".join([*names, f"seed{settings['seed']}", digest])
+    return "_".join([*names, f"seed{settings['seed']}", digest(settings)])
 
 
 @dataclass(frozen=True)

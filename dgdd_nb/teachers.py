@@ -7,7 +7,6 @@ __all__ = ['Teacher', 'squeeze', 'random_views', 'Relabel', 'relabel', 'store_la
 
 # %% ../nbs/50_teachers.ipynb #50imports
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +25,8 @@ from .data import real_number, yes_or_no
 from .distill import fingerprint
 from .distilled import DistilledSet
 from .evaluate import transform_of, transfer_parts, with_part
-from .files import json_ready, load_settings, load_tensors, pick_device, save_tensors
-from .files import user_path
+from .files import digest, json_ready, load_settings, load_tensors, made_once
+from .files import pick_device, save_tensors, user_path
 from .methods import Work, make_set, resolve, takes_steps
 from .networks import Backbone, Encoder
 from .networks import network as build_network
@@ -164,8 +163,7 @@ def squeeze(
     facts |= {"width": width, "depth": depth, "domains": list(source.domain_names)}
     facts |= {"pretrained": yes_or_no("pretrained", pretrained), "seed": seed, "held": held}
     facts |= {"recipe": json_ready(recipe), "normalisation": json_ready(see)}
-    asked = json.dumps(facts | {"data": fingerprint(source)}, sort_keys=True)
-    key = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    key = digest(facts | {"data": fingerprint(source)})
 
     def made() -> Teacher:
         net = backbone(network, source.size, classes=source.C, seed=seed, width=width, depth=depth)
@@ -180,25 +178,14 @@ def squeeze(
         known = {"accuracy": None if right is None else 100 * right, "sha256": _hash(net)}
         return Teacher(net.cpu(), facts | known)
 
-    stem, known = folder and user_path(folder) / key, _KEPT.get(key)
-    if known is None or (stem and not stem.with_suffix(".safetensors").exists()):
-        make = made if known is None else lambda: known
-        _KEPT[key] = _shared(stem, make) if stem else make()
+    path, known = folder and user_path(folder) / f"{key}.safetensors", _KEPT.get(key)
+    if path and not (known and path.exists()):
+        _KEPT[key] = Teacher.load(made_once(path, lambda path: (known or made()).save(path)))
+    elif known is None:
+        _KEPT[key] = made()
     for old in list(_KEPT)[:-8]:
         del _KEPT[old]
     return _KEPT[key]
-
-
-def _shared(stem: Path, made: Callable[[], Teacher]) -> Teacher:
-    "A teacher in a file, which the first of several processes writes."
-    from filelock import FileLock
-
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    path = stem.with_suffix(".safetensors")
-    with FileLock(stem.with_suffix(".lock")):
-        if not path.exists():
-            made().save(path)
-        return Teacher.load(path)
 
 # %% ../nbs/50_teachers.ipynb #50views
 def random_views(

@@ -6,8 +6,6 @@
 __all__ = ['trajectory_gradients', 'Experts', 'train_experts', 'Students', 'TrajectoryMatching']
 
 # %% ../nbs/45_trajectory_matching.ipynb #45imports
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,7 +23,8 @@ from .data import Batch, MultiDomain, number_of, real_number, whole_number
 from .distill import distill, fingerprint
 from .distilled import DistilledSet
 from .domain_gradients import DomainGradients
-from .files import derive_seed, generator, load_tensors, save_tensors, user_path
+from .files import derive_seed, digest, generator, load_tensors, made_once, save_tensors
+from .files import user_path
 from .matching import Matcher
 from .methods import Work, build as build_part
 from .networks import Encoder, Encoders, network
@@ -257,19 +256,6 @@ class TrajectoryMatching(Matcher):
         return DomainGradients(g[:K] if separate else None, g[-1], table)
 
 # %% ../nbs/45_trajectory_matching.ipynb #45mtt
-def _shared_experts(source: MultiDomain, folder: Path, told: dict[str, Any]) -> Experts:
-    "Experts in a file, which the first of several trials writes."
-    from filelock import FileLock
-
-    asked = json.dumps(told | {"data": fingerprint(source)}, sort_keys=True, default=str)
-    path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            train_experts(source, **told).save(path)
-        return Experts.load(path)
-
-
 def mtt(
     source: MultiDomain,
     ipc: int,
@@ -290,12 +276,16 @@ def mtt(
     width: int | None = None,
     **options: Any,
 ) -> DistilledSet:
-    "MTT by name: experts as given, in a file, or made first (`expert`: how), once for each seed and source."
+    "MTT by name: experts as given, in a file, or made first, once for each source and seed."
     if experts is None:
         told = {"seed": seed, "width": width} | (expert or {})
         told |= {"starts": 1, "epochs": 1} if work.rehearsal else {}
-        shared = work.shared and work.shared / "experts"
-        experts = _shared_experts(source, shared, told) if shared else train_experts(source, **told)
+        make = partial(train_experts, source, **told)
+        if work.shared is None:
+            experts = make()
+        else:
+            path = work.shared / f"experts-{digest([fingerprint(source), told])}.safetensors"
+            experts = made_once(path, lambda path: make().save(path))
     experts = experts if isinstance(experts, Experts) else Experts.load(experts)
     if experts.data != fingerprint(source):
         raise ValueError("The experts learned from other images: make them of this source.")

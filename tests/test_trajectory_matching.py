@@ -143,7 +143,7 @@ def test_trials_share_their_experts(source, tmp_path, monkeypatch):
     assert torch.equal(sets[0].images, alone.images) and torch.equal(sets[1].images, alone.images)
     assert len(count) == 1
     make_set("MTT", source, 3, 1, work, **short)
-    assert len(count) == 2 and len(list(tmp_path.glob("experts/*.safetensors"))) == 2
+    assert len(count) == 2 and len(list(tmp_path.glob("experts-*.safetensors"))) == 2
 
 
 def test_a_study_gives_its_steps():
