@@ -21,8 +21,8 @@ lowest and the highest. Groups:
   its norm.
 - `objectives`: other objectives against DM, and each with SGS against itself, three domains.
 - `posthoc`: a training of the judge with each method of post-hoc domain generalisation against the plain one.
-- `gradients`: gradient matching (DC) against DM on one domain, alone and with SGS on three domains, and by autograd over the table of
-  losses, without the pass that the domains share.
+- `gradients`: gradient matching (DC) against DM on one domain, alone and with SGS on three domains, and by autograd over the
+  table of losses, without the pass that the domains share.
 - `recover`: steps of SRe2L and of G-VBSM (one teacher), whole, against forward and backward pass of the same teacher alone.
 
 The images are random numbers: the time of a step does not depend on what is on them.

@@ -10,6 +10,7 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 import torch
@@ -63,11 +64,16 @@ AGREEMENTS: dict[str, Callable] = {
 
 # %% ../nbs/14_surgery.ipynb #18087f37
 def agreement_of(agreement: str | float | Callable) -> Callable:
-    "A name in `AGREEMENTS`, one number for all frequencies, or a function of the spectra."
+    "A name in `AGREEMENTS`, one number for all frequencies, or a function (or its module:name)."
     if isinstance(agreement, numbers.Real) and math.isfinite(agreement):
         return lambda G, W, eps, weight, dice: G.real.new_full((1, 1, 1, 1), float(agreement))
     if callable(agreement):
         return agreement
+    if isinstance(agreement, str) and ":" in agreement:  # of one's own, by name
+        try:
+            return resolve_name(agreement)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"agreement {agreement!r} cannot be imported ({error}).") from None
     if not isinstance(agreement, str) or agreement not in AGREEMENTS:
         raise unknown_name("agreement", agreement, list(AGREEMENTS))
     return AGREEMENTS[agreement]
