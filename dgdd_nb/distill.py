@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from dgdd_nb.files import (
     did_you_mean,
     digest,
     generator,
+    imported,
     load_settings,
     load_tensors,
     on_stop,
@@ -59,12 +60,19 @@ def initial_images(
     source: MultiDomain,  # the source domains
     labels: Tensor,  # (N,) class of each synthetic image, sorted
     domains: Tensor,  # (N,) its domain, sorted within a class
-    init: str = "uniform",  # "uniform" over domains, "random" real images, or "noise"
+    init: str = "uniform",  # over domains, "random" real images, "noise", or module:function
     seed: int = 0,  # of the run
     normalisation: Normalisation | None = None,  # None: that of the source
 ) -> Tensor:  # (N, 3, H, W) float32, normalised
     "Start images on the CPU (SGS paper, initialisation study: noise, random, uniform)."
-    number_of("start", init, ("uniform", "random", "noise"))
+    normalise = normalisation or source.normalisation()
+    if isinstance(init, str) and ":" in init:
+        made = imported("start", init)(source, labels, domains, seed, normalise)
+        if tuple(made.shape) != (shape := (len(labels), 3, *source.size)):
+            words = f"of shape {tuple(made.shape)}, not {shape}"
+            raise ValueError(f"The start {init!r} made images {words}: one for each label.")
+        return made.float().cpu()
+    number_of("start", init, ("uniform", "random", "noise", "module:function"))
     dice = generator(seed, "init")
     if init == "noise":
         return torch.randn(len(labels), 3, *source.size, generator=dice)
@@ -87,7 +95,7 @@ def initial_images(
             f"copies: {'; '.join(places[:3])}{more}. Lower ipc, or start with init='noise'.",
             stacklevel=2,
         )
-    normalise, index = normalisation or source.normalisation(), pick(group, wanted, dice)
+    index = pick(group, wanted, dice)
     return normalise(source.images[index.to(source.device)]).cpu()
 
 # %% ../nbs/16_distill.ipynb #15c39c6e
@@ -100,7 +108,7 @@ class DistillSettings:
     seed: int = 0  # same seed: same start, encoders, real images and augmentation
     lr: float = 10.0  # learning rate eta in (11), per pixel in normalised units
     momentum: float = 0.5  # of SGD
-    init: Literal["uniform", "random", "noise"] = "uniform"  # where the images start
+    init: str = "uniform"  # where the images start, see `initial_images`
     start_seed: int | None = None  # of these alone; None: seed
     engine: EngineSettings = field(default_factory=EngineSettings)
 
@@ -425,7 +433,7 @@ def distill(
     seed: int = 0,  # same seed: same start, encoders, real images and augmentation
     lr: float = 10.0,  # learning rate; the public DM code has 1 for 20,000 steps
     momentum: float = 0.5,  # of SGD
-    init: str = "uniform",  # "uniform" over domains, "random" real images, or "noise"
+    init: str = "uniform",  # over domains, "random" real images, "noise", or module:function
     start_seed: int
     | None = None,  # of the start alone, to tell its share of the spread; None: seed
     checkpoint: str | Path | None = None,  # file; if it exists, the run resumes from it

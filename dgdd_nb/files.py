@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, make_dataclass
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, get_args, get_type_hints
 
 try:
@@ -312,6 +313,15 @@ def made_once(path: Path, make: Callable[[Path], Any]) -> Path:
         if not path.exists():
             make(path)
     return path
+
+# %% ../nbs/02_files.ipynb #f-own
+def imported(kind: str, name: str) -> Any:
+    "What `module:name` stands for (ValueError where it cannot be imported)."
+    try:
+        return resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        advice = "check it, and install it where it is to run"
+        raise ValueError(f"The {kind} {name!r} cannot be imported ({error}): {advice}.") from None
 
 # %% ../nbs/02_files.ipynb #e465e5dd
 _WORDS = {"int": "a whole number", "float": "a number", "string": "a text", "bool": "true or false"}

@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ from dgdd_nb.distill import (
 )
 from .distilled import DistilledSet
 from .engine import EngineSettings
-from .files import load_tensors, pick_device, save_tensors, user_path
+from .files import imported, load_tensors, pick_device, save_tensors, user_path
 from .networks import network
 from .train import Plug
 
@@ -68,11 +67,7 @@ def find(name: str) -> Any:
     where = PARTS.get(name, name)
     if ":" not in where:
         raise _none_of("part", name, PARTS)
-    try:
-        return resolve_name(where)
-    except (ImportError, AttributeError) as error:
-        advice = "check it, and install it where it is to run"
-        raise ValueError(f"{name!r} cannot be imported ({error}): {advice}.") from None
+    return imported("part", where)
 
 
 def _none_of(kind: str, name: str, known: dict) -> ValueError:

@@ -10,7 +10,6 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from .data import real_number, tensor_of, unknown_name
 from .domain_gradients import Complaint, DomainGradients, kind_of, watched
+from .files import imported
 from .fourier import column_weight, inverse_spectrum, real_bins, spectrum, spectrum_mean
 from .resultant import consensus, resultant_length
 
@@ -69,11 +69,8 @@ def agreement_of(agreement: str | float | Callable) -> Callable:
         return lambda G, W, eps, weight, dice: G.real.new_full((1, 1, 1, 1), float(agreement))
     if callable(agreement):
         return agreement
-    if isinstance(agreement, str) and ":" in agreement:  # of one's own, by name
-        try:
-            return resolve_name(agreement)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"agreement {agreement!r} cannot be imported ({error}).") from None
+    if isinstance(agreement, str) and ":" in agreement:  # of one's own
+        return imported("agreement", agreement)
     if not isinstance(agreement, str) or agreement not in AGREEMENTS:
         raise unknown_name("agreement", agreement, list(AGREEMENTS))
     return AGREEMENTS[agreement]
