@@ -32,7 +32,6 @@ _SHELL = {  # what the library says -> as one types it here
     "--resume exact goes on",
     r"\bsurgery=None\b": "--method DM",
     r" \(in a study file: size = 64 under \[data\]\)": "",
-    r"(choose|name) another (folder|file)\b(?! with)": "choose another folder with --out",
     r"(name (?:its column|one|another) in (?:image|label|domain)=)\.\.\.": r"read it in Python, and "
     r"\1... of from_dataset",
     r" for instance \(one of ([^)]*)\), or a Normalisation\(mean, std\)": r" for instance (one of \1), "
@@ -49,6 +48,9 @@ def in_shell_words(text: str, names: Iterable[str]) -> str:
         text = re.sub(words, here, text)
     if not names:
         return text
+    if "out" in names:
+        where = r"(choose|name) another (folder|file)\b(?! with| in )"
+        text = re.sub(where, "choose another folder with --out", text)
     text = re.sub(r"\bK=", "pseudo_domains=", text) if "pseudo_domains" in names else text
     value = r"'[^']*'|\"[^\"]*\"|[\[(][^\])]*[\])]|[\w.-]*\w"  # a quoted one, a list, a word
     option = rf"(?<![\w/-])([Rr]aise |[Ll]ower )?({'|'.join(names)})\b(?:=({value}))?"
@@ -381,6 +383,7 @@ def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
     name, _, root = data.partition(":")
     name, size = name.lower().replace("-", "_"), side_of(size)
     plug: dict[str, Any] = {} if size is None else {"size": size}
+    plug |= {} if domains is None else {"domains": listed(domains)}
     if name in ("mini_digits", "digits") and not root:
         if isinstance(size, tuple) or (size or 16) > 256:
             raise ValueError("mini-digits are square, of 8 to 256 pixels: write --size 16.")
@@ -396,8 +399,7 @@ def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
             f"There is no folder {data}: name one, or mini-digits, READER:FOLDER, hf:OWNER/NAME."
         )
     place = pinned(data) if on_hub else str(user_path(data).resolve())
-    plug |= {"name": "from_folder", "root": place, "quiet": True}
-    return plug if domains is None else {**plug, "domains": listed(domains)}
+    return {"name": "from_folder", "root": place, "quiet": True, **plug}
 
 
 @lru_cache(2)
@@ -636,7 +638,7 @@ def origin(folder: Path) -> dict[str, Any]:
     "What is known of a saved set: what dgdd distill wrote beside it, or its trial in a study."
     from dgdd_nb.files import read_json
 
-    trial = folder.absolute().parents[1] / "trials" / f"{folder.name}.json"
+    trial = folder.absolute().parent.parent / "trials" / f"{folder.name}.json"
     if (folder / "distill.json").is_file():
         return read_json(folder / "distill.json")
     if trial.is_file():
@@ -783,7 +785,8 @@ def told(known: dict[str, Any]) -> str | None:
             and ("/" in str(value) or os.sep in str(value))
             and "hf:" not in str(value)
         ):
-            value = Path(value).name
+            reader, colon, path = str(value).rpartition(":")
+            value = f"{reader}{colon}{Path(path).name}"
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{key.replace('_', '-')}", shlex.quote(str(one))]
     return " ".join(words)
@@ -896,16 +899,14 @@ def compare_command(
     from dgdd_nb.distilled import file_names
     from dgdd_nb.study import compare
 
-    asked = data, size, domains, classes
-    images = images_of(*asked)
+    images = images_of(data, size, domains, classes)
     if images.K == 1:  # nothing can be left out: what is held out of it is scored
         target = target or images.domain_names[0]
     target = target or usual_target(data)
     if target in (None, "none"):
         known = ", ".join(images.domain_names)
         raise ValueError(f"A comparison leaves one domain out, with --target: one of {known}.")
-    chosen = classes or (domains and ":" in data)  # by what a plug cannot say
-    source = images if chosen else plug_of(*asked[:3])
+    source = images if classes else plug_of(data, size, domains)  # a plug names no classes
     out = out or Path(f"compare-{file_names([target])[0]}")
     how = with_settings(how) | {"methods": listed(methods)}
     rows = compare(source, target, folder=out, **how)
@@ -1019,8 +1020,9 @@ def plot_command(results: Path, over: str | None, out: Path | None) -> None:
     "Draw the finished trials of a study: all methods, or one option varied."
     from dgdd_nb.results import save_plot
 
-    name = "figure.png" if over is None else f"figure-{over}.png"
-    beside = results.with_suffix(".png") if results.suffix == ".jsonl" else results / name
+    more = "" if over is None else f"-{over}"
+    packed = results.with_name(f"{results.stem}{more}.png")
+    beside = packed if results.suffix == ".jsonl" else results / f"figure{more}.png"
     typer.echo(f"{save_plot(results, over, out or beside)} written")
 
 # %% ../nbs/61_cli.ipynb #a468abf6

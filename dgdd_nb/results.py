@@ -135,6 +135,7 @@ def lines(
                 line |= {f"{key}_{name}": value for name, value in difference.items()}
             line["gap"] = known.get(where, float("nan")) - one.mean
             mine = rows[(rows.method == method) & (rows.ipc.isna() | (rows.ipc == (ipc or 0)))]
+            mine = mine if target == "average" else mine[mine.target == target]
             sets = mine.drop_duplicates(["target", "distillation_seed"])
             whole = sets[~sets.resumed.astype(bool)]  # nothing interrupted them
             line["kilobytes"] = sets.kilobytes.median()
@@ -219,7 +220,9 @@ def render(
 
 def _where(setting: str) -> str:
     "What the target of a line is, see `study.SETTINGS`."
-    return "target" if setting == "MDG" else "source" if "SDG" in setting else "left out"
+    return (
+        "target" if setting in ("MDG", "oracle") else "source" if "SDG" in setting else "left out"
+    )
 
 
 def _difference(line: dict[str, Any], key: str) -> str:
@@ -276,6 +279,8 @@ _AXES = {  # what the numbers of a setting mean
     "MDG": "accuracy on the unseen domain, %",
     "SDG": "accuracy on unseen domains, by source, %",
     "ID": "accuracy on new images of the same domains, %",
+    "two out": "accuracy on the second domain left out, %",
+    "oracle": "accuracy on new images of the target, %",
 }
 _HELD_OUT = "accuracy on held-out source images, %"
 
@@ -398,14 +403,15 @@ def pack(
     path: str | Path,  # ending in .jsonl
 ) -> Path:  # the same path
     "All finished trials of a study, and what it selected from, in one file, written atomically."
-    path, (study, found) = Path(path), stored(folder)
+    path, folder = user_path(path), user_path(folder)
+    study, found = stored(folder)
     if path.suffix != ".jsonl":
         raise ValueError(f"A packed study ends in .jsonl, {path.name} does not.")
     if path.exists():
         stems = {json.dumps(one["trial"], sort_keys=True) for one in found}
         if not {json.dumps(one["trial"], sort_keys=True) for one in stored(path)[1]} <= stems:
             raise ValueError(f"{path} has trials that {folder} has not: choose another file.")
-    selection, tried = Path(folder) / "selection.json", Path(folder) / "selection"
+    selection, tried = folder / "selection.json", folder / "selection"
     study |= {"selection": read_json(selection)} if selection.is_file() else {}
     study |= {"candidates": stored(tried)} if any(tried.glob("trials/*.json")) else {}
     with replace_atomically(path) as temporary:
@@ -445,7 +451,7 @@ def save_plot(
 
     from dgdd_nb.plots import as_text, use_style
 
-    rows, path = read_results(results), Path(path)
+    rows, path = read_results(results), user_path(path)
     titles = [None] if over else list(_tables(rows))
     height = 3.2 if over else len(titles) * (1.1 + 0.4 * rows.method.nunique())
     with plt.rc_context():
@@ -455,7 +461,6 @@ def save_plot(
         for ax, title in zip(axes[:, 0], titles):
             sensitivity_plot(rows, over, ax) if over else method_plot(rows, title, ax)
             ax.set_title(as_text(title) if len(titles) > 1 else "", fontsize=9)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replace_atomically(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:] or "png")
         plt.close(figure)

@@ -925,7 +925,7 @@ def forecast(
     jobs: int = 1,  # trials at the same time
 ) -> StudyForecast:
     "Number, time and memory of the missing trials, from short measurements (seconds to a minute)."
-    jobs = whole_number("jobs", jobs, most=1000)
+    jobs, study = whole_number("jobs", jobs, most=1000), with_revision(study)
     todo, known, scores, unknown, total = missing(study, Path(folder)), {}, {}, [], 0.0
     for one in map(read_trial, (Path(folder) / "trials").glob("*.json")):
         if one.get("share", False) != study.share:
@@ -1175,6 +1175,7 @@ def compare(
         return None
     table = run_study(study, folder, **run)
     found = networks_of(table, study.ipc[0], study.evaluations[0].name)
+    found = found[found.target == target]  # the folder may hold those of another
     about = (
         f"Accuracy in per cent on {target}, chance {100 / data_of(study)[0].C:.1f}; std: over sets"
     )

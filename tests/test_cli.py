@@ -14,7 +14,7 @@ import torch
 from fake_trees import grow
 from typer.testing import CliRunner
 
-from dgdd_nb.cli import app, in_shell_words, told
+from dgdd_nb.cli import app, in_shell_words, origin, plug_of, told
 from dgdd_nb.distilled import DistilledSet
 
 TINY = ("--ipc", 3, "--steps", 2, "--width", 8, "--device", "cpu")
@@ -367,6 +367,7 @@ def test_scores_of_other_networks_stay(tmp_path):
 def test_what_made_a_set_names_zeros_too():
     known = {"data": "mini-digits", "beta": 0.0, "alpha": None, "set": [], "steps": 0, "seed": 0}
     assert told(known) == "dgdd distill --data mini-digits --beta 0.0 --steps 0 --seed 0"
+    assert told({"data": "pacs:/home/x/PACS"}) == "dgdd distill --data pacs:PACS"
 
 
 def test_out_to_the_scripts_of_others_and_back(tmp_path, monkeypatch):
@@ -383,3 +384,29 @@ def test_out_to_the_scripts_of_others_and_back(tmp_path, monkeypatch):
     assert status == 1 and "six numbers such as" in said
     status, said = dgdd("evaluate", "imported", "--data", "mini-digits", "--size", 8)
     assert status == 1 and said.endswith("add --size 16x16.")
+
+
+def test_domains_are_part_of_what_a_study_reads():
+    for data in ("mini-digits", f"pacs:{Path(__file__).parent}", str(Path(__file__).parent)):
+        assert plug_of(data, None, "scan,print")["domains"] == ["scan", "print"], data
+        assert "domains" not in plug_of(data, None)
+
+
+def test_another_folder_is_out_only_where_there_is_out():
+    says = "This is there: choose another folder."
+    assert in_shell_words(says, ["out"]) == "This is there: choose another folder with --out."
+    for text, names in ((says, ["results"]), ("choose another folder in DGDD_CACHE", ["out"])):
+        assert in_shell_words(text, names) == text
+
+
+def test_a_set_below_the_root_has_an_origin():
+    assert origin(Path("/no-such-set")) == {}
+
+
+def test_plots_of_a_pack_have_names_of_their_own(tmp_path):
+    stored = Path(__file__).parents[1] / "benchmarks/results/trial_lr.jsonl"
+    (tmp_path / "x.jsonl").write_bytes(stored.read_bytes())
+    for more in ((), ("--over", "lr")):
+        found = CliRunner().invoke(app, ["plot", str(tmp_path / "x.jsonl"), *more])
+        assert not found.exit_code, found.output
+    assert {x.name for x in tmp_path.glob("*.png")} == {"x.png", "x-lr.png"}

@@ -402,3 +402,19 @@ def test_a_pack_of_other_trials_stays(folder, tmp_path):
         pack(folder, path)
     assert path.read_bytes() == before
     assert pack(folder, tmp_path / "y.jsonl") == pack(folder, tmp_path / "y.jsonl")
+
+
+def test_a_home_folder_is_found(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    packed(tmp_path / "x.jsonl", "MDG", [method("random")], [(0, "a", 0, {"a": [1, 2]})])
+    with pytest.raises(ValueError, match="choose another file"):
+        pack(folder, "~/x.jsonl")
+    assert save_plot(folder, None, "~/p.png") == tmp_path / "p.png"
+    assert (tmp_path / "p.png").exists() and not Path("~").exists()
+
+
+def test_prices_on_a_line_are_those_of_its_target():
+    table = lines(read_results(ROOT / "benchmarks" / "results" / "pacs_small.jsonl"))
+    sizes = table[table.method == "whole"].set_index("target").kilobytes
+    assert sizes["sketch"] < sizes["average"] < sizes["photo"]
