@@ -310,9 +310,7 @@ class ByTheme(TyperCommand):
             "Arguments": arguments,
             **{title: names.split() for title, names in THEMES.items()},
         }
-        known = {"help", *(name for names in themes.values() for name in names)}
-        themes |= {"Others": [name for name in every if name not in known], "Help": ["help"]}
-        for title, names in themes.items():
+        for title, names in {**themes, "Help": ["help"]}.items():
             shown = [every[name].get_help_record(ctx) for name in names if name in every]
             if shown:
                 with formatter.section(title):
@@ -405,24 +403,10 @@ def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
 @lru_cache(2)
 def images_of(data: str, size: Any, domains: str | None, classes: str | None) -> Any:
     "The images, with the domains and classes that were asked for."
-    from dataclasses import replace
-
-    import torch
-
-    from dgdd_nb.data import number_of
     from dgdd_nb.methods import build
 
     made = build(plug_of(data, size, domains))
-    made = made if domains is None else made.only(*listed(domains))
-    if classes is None:
-        return made
-    names = tuple(dict.fromkeys(listed(classes)))
-    if not names:
-        raise ValueError("--classes names no class: write them with commas between.")
-    keep = torch.tensor([number_of("class", name, made.classes) for name in names])
-    made = made.select(torch.isin(made.labels, keep))
-    new = torch.full((made.C,), -1).scatter(0, keep, torch.arange(len(keep)))
-    return replace(made, labels=new[made.labels], classes=names)
+    return made if classes is None else made.of_classes(*listed(classes))
 
 # %% ../nbs/61_cli.ipynb #c7cc65f4
 def usual_target(data: str) -> str | None:
@@ -754,16 +738,10 @@ def evaluate_command(
 @command("show", "made per_class out", "mine --per-class 5")
 def show_command(made: Path, per_class: int, out: Path | None) -> None:
     "Draw a saved set in true colours, and say what it is."
-    from matplotlib.figure import Figure
-
     from dgdd_nb.distilled import DistilledSet
-    from dgdd_nb.files import replace_atomically
 
     known, path, made = origin(made), out or made / "overview.png", DistilledSet.load(made)
-    figure = Figure(figsize=(6.5, min(0.65 * made.C, 200)), layout="constrained")
-    made.show(per_class, figure.add_subplot())
-    with replace_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    made.save_overview(path, per_class)
     known = made.recipe | {key: known[key] for key in ("method", "target") if key in known}
     lines = [f"{key}: {value}" for key, value in known.items() if key not in ("place", "data")]
     typer.echo("\n".join([repr(made), *lines, f"Picture: {path}"]))
@@ -785,8 +763,8 @@ def told(known: dict[str, Any]) -> str | None:
             and ("/" in str(value) or os.sep in str(value))
             and "hf:" not in str(value)
         ):
-            reader, colon, path = str(value).rpartition(":")
-            value = f"{reader}{colon}{Path(path).name}"
+            reader = re.match(r"(\w+:)?", str(value))[0]
+            value = reader + Path(str(value)).name
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{key.replace('_', '-')}", shlex.quote(str(one))]
     return " ".join(words)
@@ -934,7 +912,8 @@ def demo_command(target: str, size: int, train: int, out: Path, **how: Any) -> N
     how = with_settings(how) | {"methods": (Method("whole"), *COMPARED)}
     rows = compare(data, target, folder=out, **how)
     if rows is not None:
-        demo_figure(build(data).leave_out(target)[0], rows[~rows["seen"]], out, how["ipc"])
+        rows = rows[(rows["target"] == target) & ~rows["seen"]]  # `out` may hold another's too
+        demo_figure(build(data).leave_out(target)[0], rows, out, how["ipc"])
         typer.echo(f"Picture: {out}/figure.png; sets: {out}/sets/; all numbers: dgdd table {out}")
 
 
@@ -1021,8 +1000,9 @@ def plot_command(results: Path, over: str | None, out: Path | None) -> None:
     from dgdd_nb.results import save_plot
 
     more = "" if over is None else f"-{over}"
-    packed = results.with_name(f"{results.stem}{more}.png")
-    beside = packed if results.suffix == ".jsonl" else results / f"figure{more}.png"
+    beside = results / f"figure{more}.png"
+    if results.suffix == ".jsonl":
+        beside = results.with_name(f"{results.stem}{more}.png")
     typer.echo(f"{save_plot(results, over, out or beside)} written")
 
 # %% ../nbs/61_cli.ipynb #a468abf6
@@ -1055,14 +1035,7 @@ def notebooks_command(folder: Path, force: bool) -> None:
         raise ValueError(f"{folder / there[0]} exists: name another FOLDER, or add --force.")
     for path in inside:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix != ".ipynb":
-            shutil.copyfile(home / path, folder / path)
-            continue
-        book = json.loads((home / path).read_text(encoding="utf-8"))
-        # the last cell would export modules from the copy
-        book["cells"] = [c for c in book["cells"] if "import nbdev" not in "".join(c["source"])]
-        text = json.dumps(book, indent=1, ensure_ascii=False) + "\n"
-        (folder / path).write_text(text, encoding="utf-8")
+        shutil.copyfile(home / path, folder / path)
     typer.echo(f"{len(inside)} files in {folder}\nNext: jupyter lab {folder / 'index.ipynb'}")
     typer.echo(
         "Pages with stored results (24 to 26, 31 to 34, 41, 46, 53, questions, benchmarks) want a clone."

@@ -423,14 +423,24 @@ class MultiDomain:
 
     def only(self, *names: str) -> MultiDomain:
         "These domains alone, numbered in the order given."
-        names = names_of("The domains to keep", names[0] if len(names) == 1 else names)
-        numbers = [number_of("domain", name, self.domain_names) for name in names]
+        chosen, numbers, names = self._kept("domain", self.domains, self.domain_names, names)
+        return replace(chosen, domains=numbers, domain_names=names)
+
+    def of_classes(self, *names: str) -> MultiDomain:
+        "These classes alone, numbered in the order given."
+        chosen, numbers, names = self._kept("class", self.labels, self.classes, names)
+        return replace(chosen, labels=numbers, classes=names)
+
+    def _kept(self, kind: str, numbers: Tensor, known: Sequence[str], names: Sequence) -> tuple:
+        "The images of these domains or classes, their new numbers, and the names."
+        names = names_of(f"Each {kind} to keep", names[0] if len(names) == 1 else names)
+        old = [number_of(kind, name, known) for name in names]
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"Name each domain to keep once: {', '.join(self.domain_names)}.")
-        new = torch.full((self.K,), -1, device=self.device)
-        new[numbers] = torch.arange(len(names), device=self.device)
-        chosen = self.select(new[self.domains] >= 0)
-        return replace(chosen, domains=new[chosen.domains], domain_names=names)
+            raise ValueError(f"Name each {kind} to keep once: {', '.join(known)}.")
+        new = torch.full((len(known),), -1, device=self.device)
+        new[old] = torch.arange(len(names), device=self.device)
+        new = new[numbers]
+        return self.select(new >= 0), new[new >= 0], names
 
     def leave_out(self, name: str) -> tuple[MultiDomain, MultiDomain]:
         "(source, target): train split of the other domains, test split (else all) of this one."

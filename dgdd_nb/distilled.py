@@ -37,6 +37,7 @@ from dgdd_nb.files import (
     load_settings,
     load_tensors,
     pick_device,
+    replace_atomically,
     save_tensors,
     try_folder,
     user_path,
@@ -336,6 +337,17 @@ class DistilledSet:
             place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": len(seen)}
             ax.legend(seen.values(), map(as_text, seen), **place)
         return ax
+
+    def save_overview(self, path: str | Path, per_class: int = 10) -> Path:
+        "Write what `show` draws as a PNG file."
+        from matplotlib.figure import Figure
+
+        path = user_path(path)
+        figure = Figure(figsize=(6.5, min(0.65 * self.C, 200)), layout="constrained")
+        self.show(per_class, figure.add_subplot())
+        with replace_atomically(path) as temporary:
+            figure.savefig(temporary, dpi=150, format="png")
+        return path
 
     def decoded(self) -> DistilledSet:
         "The set that networks train on: every tile an image of full size."

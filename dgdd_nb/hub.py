@@ -13,14 +13,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .benchmarks import BENCHMARKS, HUB_COPIES, Benchmark
@@ -32,6 +31,7 @@ from dgdd_nb.folders import (
     Row,
     by_number,
     decode_all,
+    fault_of,
     keep_pixels,
     library_form,
     nfc,
@@ -93,17 +93,15 @@ def _group_columns(
     }
     rest = [c for c in able if c not in by_name["domain"]]
     typed = [c for c in rest if kinds[c] == "names"]
-    label = asked["label"] or (by_name["label"] + (typed if len(typed) == 1 else rest))[:1]
-    if not label or (
-        not isinstance(label, str) and not by_name["label"] and len(rest) > 1 != len(typed)
-    ):
+    lone = next((found for found in (typed, rest) if len(found) == 1), [])
+    label = asked["label"] or next(iter(by_name["label"] or lone), None)
+    if label is None:
         many = {
             c: len(set(values[c])) for c in values if kinds[c] == "text" and not _few(values[c])
         }
         told = "".join(f"; {c!r} has {n:,} texts, too many" for c, n in [*many.items()][:1])
         could = f"could be {', '.join(rest)}" if rest else f"is in none of {', '.join(kinds)}"
         raise ValueError(f"The class {could}{told}: name its column in label=...")
-    label = label if isinstance(label, str) else label[0]
     texts = [c for c in rest if c != label and kinds[c] != "number" and len(set(values[c])) <= 50]
     domain = asked["domain"] or next(iter(by_name["domain"]), None)
     return label, domain or (texts[0] if len(texts) == 1 else None)
@@ -138,16 +136,13 @@ def _kind_of_value(value: Any) -> str:
     "The same of a value, where no type was declared."
     if hasattr(value, "getbands") or isinstance(value, bytes):
         return "image"
-    if isinstance(value, dict) and set(value) == {"bytes", "path"}:
-        return "image"
+    if isinstance(value, dict):
+        return "image" if set(value) == {"bytes", "path"} else "other"
     if isinstance(value, str):
         return "text"
     if isinstance(value, (list, tuple)):
         return "nested"
-    shape = np.shape(value) if not isinstance(value, dict) else None
-    return {None: "other", (): "number"}.get(
-        shape, "image" if len(shape or ()) in (2, 3) else "other"
-    )
+    return {0: "number", 2: "image", 3: "image"}.get(np.ndim(value), "other")
 
 # %% ../nbs/17_hub.ipynb #147df212
 def _as_picture(value: Any, name: str) -> Any:
@@ -588,8 +583,14 @@ def fetch(place: str, only: str | None = None) -> Path:
     with on_the_hub(place, _cure(repo)):
         if only:
             return Path(hub.hf_hub_download(repo, only, **options))
+        part = [f"{config}/*", "README.md"]  # of a configuration that is a folder
+
+        def kept(wanted: list[str] | None) -> Path:
+            how = {"allow_patterns": wanted, "local_files_only": True, **options}
+            return Path(hub.snapshot_download(repo, **how))
+
         try:
-            return Path(hub.snapshot_download(repo, local_files_only=True, **options))
+            return kept(part if config and (kept(part) / config).is_dir() else None)
         except OSError:  # not all of it is there
             info = hub.HfApi().dataset_info(repo, revision=revision, files_metadata=True)
         files = {one.rfilename: one.size or 0 for one in info.siblings}
@@ -598,7 +599,7 @@ def fetch(place: str, only: str | None = None) -> Path:
         size = sum((inside or files).values()) / 2**20
         where = f"https://huggingface.co/datasets/{repo}"
         print(f"Fetching {size:,.0f} MiB of {where}, licence: {licence}.", file=sys.stderr)
-        wanted = [*inside, "README.md"] if inside else None
+        wanted = part if inside else None
         return Path(hub.snapshot_download(repo, allow_patterns=wanted, **options))
 
 # %% ../nbs/17_hub.ipynb #hubpagescode
@@ -705,14 +706,7 @@ def read_place(
         alone=_name_of(place),
     )
     data = data if domains is None else data.only(*names_of("The domains", domains))
-    if classes is None:
-        return data
-    keep = torch.tensor(
-        [number_of("class", c, data.classes) for c in names_of("The classes", classes)]
-    )
-    data = data.select(torch.isin(data.labels, keep))
-    new = torch.full((data.C,), -1).scatter(0, keep, torch.arange(len(keep)))
-    return replace(data, labels=new[data.labels], classes=tuple(data.classes[i] for i in keep))
+    return data if classes is None else data.of_classes(*names_of("The classes", classes))
 
 # %% ../nbs/17_hub.ipynb #hubcheckcode
 def check_place(
@@ -738,7 +732,7 @@ def check_place(
             counts = _as_published(table, BENCHMARKS[name])
             advice = "fetch the whole set, or say that yours is only some of it"
             report.problems += [f"{text}; {advice}." for text in counts]
-        pictures = ((str(n), x) for n, x in _pictures(parts, None))
+        held = [_picture_column(part.kinds, None) for part in parts]
     except (ValueError, TypeError) as error:
         report.problems.append(str(error))
         if not quiet:
@@ -755,14 +749,21 @@ def check_place(
     n = min(len(rows), whole_number("most", most, 0))
     chosen = {i * len(rows) // n for i in range(n)}
 
-    def look(source: Any) -> Any:
+    def look(value: Any) -> Any:
+        try:
+            source = _as_picture(value, "It")
+        except (OSError, TypeError) as error:  # of one row: the others are looked at all the same
+            said = str(error).removeprefix("It ").rstrip(".")
+            fault = fault_of(error) if getattr(error, "strerror", None) else said
+            return look_at(b"")._replace(fault=fault)
         if hasattr(source, "getbands"):
             source.save(kept := io.BytesIO(), "PNG")
             source = kept.getvalue()
         return look_at(source)
 
     opened = Parallel(n_jobs=threads(workers), backend="threading")
-    seen = opened(delayed(look)(x) for i, (_, x) in enumerate(pictures) if i in chosen)
+    stored = (row[column] for part, column in zip(parts, held) for row in part.rows([column]))
+    seen = opened(delayed(look)(x) for i, x in enumerate(stored) if i in chosen)
     report.looks = dict(zip([rows[i].path for i in sorted(chosen)], seen))
     if n < len(rows):
         report.notes.append(f"Opened {n:,} of {len(rows):,} pictures; most={len(rows)} opens all.")

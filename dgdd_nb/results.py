@@ -41,7 +41,10 @@ def paired(
 ) -> dict[str, Difference]:  # by target; with several targets also their average
     "Paired differences with Student's 95 % interval over distillation seeds."
     if "seen" in rows:
-        rows = networks_of(rows, *next(iter(_tables(rows).values())))
+        first, *others = _tables(rows).values()
+        if others:
+            raise ValueError("A paired difference wants the rows of one ipc and one evaluation.")
+        rows = networks_of(rows, *first)
     targets = rows.target.unique()
     found = {target: paired_difference(rows, method, baseline, target) for target in targets}
     if len(found) > 1:
@@ -212,7 +215,9 @@ def render(
     text["seen - unseen"], text["kB"] = numbers("gap"), numbers("kilobytes")
     text["s per set"], text["paper %"] = numbers("seconds", ".3g"), numbers("published")
     single = ["table"] if text.table.nunique() == 1 else []
-    text = text.drop(columns=[*single, *(x for x in leave if x in text)])
+    for heading in leave:
+        number_of("heading", heading, list(text))
+    text = text.drop(columns=[*single, *leave])
     text = text.loc[:, (text != "").any()]
     look = {"headers": "keys", "showindex": False, "disable_numparse": True}
     return tabulate(text, tablefmt=_STYLES[form], **look)
@@ -447,21 +452,20 @@ def save_plot(
     path: str | Path,  # ending in .png, .svg or .pdf; its folder is made
 ) -> Path:  # the same path
     "One figure of a study as a file; several tables stand below each other."
-    from matplotlib import pyplot as plt
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     from dgdd_nb.plots import as_text, use_style
 
     rows, path = read_results(results), user_path(path)
     titles = [None] if over else list(_tables(rows))
     height = 3.2 if over else len(titles) * (1.1 + 0.4 * rows.method.nunique())
-    with plt.rc_context():
+    with rc_context():
         use_style(dpi=150)
-        size = {"figsize": (7.5, height), "squeeze": False, "layout": "constrained"}
-        figure, axes = plt.subplots(len(titles), 1, **size)
-        for ax, title in zip(axes[:, 0], titles):
+        figure = Figure(figsize=(7.5, height), layout="constrained")
+        for ax, title in zip(figure.subplots(len(titles), squeeze=False)[:, 0], titles):
             sensitivity_plot(rows, over, ax) if over else method_plot(rows, title, ax)
             ax.set_title(as_text(title) if len(titles) > 1 else "", fontsize=9)
         with replace_atomically(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:] or "png")
-        plt.close(figure)
     return path

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,8 +160,6 @@ def publish(
     folder: str | Path | None = None,  # write what would be sent here, and send nothing
 ) -> str:  # the folder, or the place on the hub
     "Send a set with its table, card and pictures to the Hugging Face hub (or write the folder)."
-    from matplotlib.figure import Figure
-
     of_kind("The set to publish", made, DistilledSet)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(to)):
         raise ValueError(f"A set is published to OWNER/NAME, not {to!r}: name both.")
@@ -169,25 +168,26 @@ def publish(
             "A licence is never guessed: give licence='cc-by-4.0', for instance, or another, as far as "
             "that of the source pictures allows it."
         )
-    hub, table = library("huggingface_hub"), _table_of(made)
-    if folder is None:
-        import tempfile
+    told = _card_text(made, to, scores, command)
+    if folder is not None:
+        return str(_write(made, try_folder(folder), licence, data, told))
+    api = library("huggingface_hub").HfApi()
+    cure = "log in (hf auth login) as somebody who may write there"
+    with TemporaryDirectory() as place:
+        _write(made, Path(place), licence, data, told)
+        with on_the_hub(f"hf:{to}", cure, sending=True):
+            api.create_repo(to, repo_type="dataset", private=private, exist_ok=True)
+            sent = api.upload_folder(repo_id=to, repo_type="dataset", folder_path=place)
+    return f"hf:{to}@{sent.oid}"
 
-        with tempfile.TemporaryDirectory() as place:
-            how = {"data": data, "scores": scores, "command": command}
-            publish(made, to, licence=licence, private=private, folder=place, **how)
-            api, cure = hub.HfApi(), "log in (hf auth login) as somebody who may write there"
-            with on_the_hub(f"hf:{to}", cure, sending=True):
-                api.create_repo(to, repo_type="dataset", private=private, exist_ok=True)
-                sent = api.upload_folder(repo_id=to, repo_type="dataset", folder_path=place)
-        return f"hf:{to}@{sent.oid}"
-    folder = try_folder(folder)
+
+def _write(made: DistilledSet, folder: Path, licence: str, data: str | None, told: str) -> Path:
+    "The folder that is sent: table, exact tensors, picture, and a card with what is `told`."
+    hub, table = library("huggingface_hub"), _table_of(made)
     (folder / "data").mkdir(exist_ok=True)
     table.to_parquet(str(folder / "data" / "train-00000-of-00001.parquet"))
     made.save(folder, pictures=False)
-    figure = Figure(figsize=(6.5, min(0.65 * made.C, 200)), layout="constrained")
-    made.show(ax=figure.add_subplot())
-    figure.savefig(folder / "overview.png", dpi=150)
+    made.save_overview(folder / "overview.png")
     head = hub.DatasetCardData(
         license=licence,
         task_categories=["image-classification"],
@@ -198,9 +198,8 @@ def publish(
             {"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}
         ],
     )
-    text = _card_text(made, to, scores, command)
-    hub.DatasetCard(f"---\n{head.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
-    return str(folder)
+    hub.DatasetCard(f"---\n{head.to_yaml()}\n---\n\n{told}").save(folder / "README.md")
+    return folder
 
 # %% ../nbs/26_sharing.ipynb #shrdccode
 _CONSTANTS = {  # data set: mean, standard deviation, as the code of DC has them
@@ -217,7 +216,7 @@ _NUMPY = "_reconstruct scalar".split()  # what NumPy's numbers and arrays are ma
 
 def _data_set_of(name: str) -> str | None:
     "The data set that the name of a file or a user means."
-    bare = re.sub(r"[\W_]", "", name.lower()).replace("tinyimagenet", "imagenet")
+    bare = re.sub(r"[\W_]", "", name.lower())
     return next((known for known in ("fashionmnist", *_CONSTANTS) if known in bare), None)
 
 
@@ -295,11 +294,16 @@ def _in_normal_units(
     x: Tensor, known: Normalisation | None, values: str | None, path: Path
 ) -> tuple[Tensor, Normalisation]:
     "Images in normalised space, and of which normalisation; what the range contradicts is asked."
+    low, high = (float(v) for v in x.aminmax())
     if not x.is_floating_point():
-        pixels = x.to(torch.uint8) if x.dtype != torch.uint8 else x
+        if low < 0 or high > 255:
+            raise ValueError(
+                f"{path} holds whole numbers from {low:.0f} to {high:.0f}, and pixels go from 0 to 255: "
+                "take the file with the images as they were made."
+            )
+        pixels = x.to(torch.uint8)
         known = known or channel_statistics(pixels)
         return known(pixels), known
-    low, high = (float(v) for v in x.aminmax())
     if not math.isfinite(low) or not math.isfinite(high):
         raise ValueError(f"{path} holds NaN or infinity: the run diverged, take another file.")
     guess = (

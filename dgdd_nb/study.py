@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 # %% ../nbs/24_study.ipynb #s-study
 SETTINGS = ("MDG", "SDG", "ID", "validation", "SDG validation", "two out", "oracle")
 _PAPERS = ("digits_dg", "pacs", "core50_hard")  # benchmarks of the SGS paper
-_GIVEN = {*"ipc seed checkpoint resume share only".split()}  # what the study decides for each trial
+_GIVEN = {*"ipc seed checkpoint resume share".split()}  # what the study decides for each trial
 
 
 @dataclass(frozen=True)
@@ -932,8 +932,9 @@ def forecast(
             continue
         key = one["trial"]["method"]["name"], one["trial"]["ipc"]
         known.setdefault(key, []).append(sum(one["seconds"].values()))
+    row_of = {name: way.name for way in study.methods if way.select for name in candidates(way)}
     for trial in todo:
-        key = trial.method.name.partition(": ")[0], trial.ipc
+        key = row_of.get(trial.method.name, trial.method.name), trial.ipc
         if key not in known:
             known[key] = [_measure(trial, scores)]
             unknown += [] if trial.ours else [trial.method.name]

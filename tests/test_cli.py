@@ -14,7 +14,7 @@ import torch
 from fake_trees import grow
 from typer.testing import CliRunner
 
-from dgdd_nb.cli import app, in_shell_words, origin, plug_of, told
+from dgdd_nb.cli import OPTIONS, THEMES, app, in_shell_words, origin, plug_of, told
 from dgdd_nb.distilled import DistilledSet
 
 TINY = ("--ipc", 3, "--steps", 2, "--width", 8, "--device", "cpu")
@@ -173,13 +173,17 @@ def test_compare_on_a_folder(tmp_path):
     assert status == 0 and "whole" in said and "DM" not in said
 
 
-def test_demo_leaves_sets_a_figure_and_a_table(tmp_path):
+def test_demo_leaves_sets_a_figure_and_a_table(tmp_path, monkeypatch):
     tiny = "--train", 60, "--ipc", 3, "--steps", 1, "--seeds", 1, "--networks", 1, "--jobs", 1
     status, said = dgdd("demo", *tiny, "--out", tmp_path / "demo")
     assert status == 0 and "DM + SGS - DM, matched step:" in said and "whole" in said
     assert (tmp_path / "demo" / "figure.png").stat().st_size > 1000
     sets = list((tmp_path / "demo" / "sets").glob("*"))
     assert len(sets) == 4 and "target: street" in dgdd("show", sets[0])[1]
+    drawn = []
+    monkeypatch.setattr("dgdd_nb.cli.demo_figure", lambda _, rows, *more: drawn.append(rows))
+    assert dgdd("demo", *tiny, "--out", tmp_path / "demo", "--target", "photo")[0] == 0
+    assert set(drawn[0].target) == {"photo"}
 
 
 def test_one_source_domain(tmp_path):
@@ -269,6 +273,7 @@ def test_python_words_become_shell_words(text, here):
         (("run", "nowhere.toml"), "nowhere.toml"),
         (("compare", "nowhere", "--target", "x"), "There is no folder nowhere"),
         (("compare", "mini-digits", "--target", "strret", "--dry-run"), "did you mean 'street'"),
+        (("distill", "--classes", "1,1"), "Name each class to keep once"),
     ],
 )
 def test_one_sentence(words, says, tmp_path, monkeypatch):
@@ -367,7 +372,21 @@ def test_scores_of_other_networks_stay(tmp_path):
 def test_what_made_a_set_names_zeros_too():
     known = {"data": "mini-digits", "beta": 0.0, "alpha": None, "set": [], "steps": 0, "seed": 0}
     assert told(known) == "dgdd distill --data mini-digits --beta 0.0 --steps 0 --seed 0"
-    assert told({"data": "pacs:/home/x/PACS"}) == "dgdd distill --data pacs:PACS"
+    for place in ("pacs:/home/x/PACS", "pacs:/home/x:y/PACS/"):
+        assert told({"data": place}) == "dgdd distill --data pacs:PACS"
+    assert told({"data": "/home/x:y/own"}) == "dgdd distill --data own"
+
+
+def test_every_option_has_a_theme_in_the_help():
+    themed = {name for names in THEMES.values() for name in names.split()}
+    assert themed == {name.split()[-1] for name, one in OPTIONS.items() if one[1] is not ...}
+
+
+def test_notebooks_are_copied_as_they_are(tmp_path):
+    home = Path(__file__).resolve().parents[1] / "nbs"
+    assert dgdd("notebooks", tmp_path)[0] == 0
+    for name in ("61_cli.ipynb", "tutorials/reading_guide.ipynb"):
+        assert (tmp_path / name).read_bytes() == (home / name).read_bytes()
 
 
 def test_out_to_the_scripts_of_others_and_back(tmp_path, monkeypatch):

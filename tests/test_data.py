@@ -90,6 +90,10 @@ def test_select_only_and_split() -> None:
     assert data.counts().tolist() == [[1, 2], [2, 1], [1, 0]] and not data.present[2, 1]
     assert data.only("sand", "sea").domains.tolist() == [1, 0, 1, 1]
     assert torch.equal(data.only(["sand", "sea"]).images, data.only("sand", "sea").images)
+    assert data.of_classes("1", "0").labels.tolist() == [1, 1, 1, 0, 0, 1, 0]
+    assert data.of_classes(["1"]).classes == ("1",) and len(data.of_classes("1")) == 3
+    with pytest.raises(ValueError, match="Name each class to keep once"):
+        data.of_classes("1", "1")
     assert data.select([6, 0]).labels.tolist() == [1, 0]
     assert data.select(data.labels == 1).labels.tolist() == [1, 1, 1]
     assert data.split("train").split_names == ("train",) and len(data.to("cpu")) == 7

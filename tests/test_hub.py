@@ -19,6 +19,7 @@ from dgdd_nb.check import check
 from dgdd_nb.folders import from_folder, library_form
 from dgdd_nb.hub import check_place, from_dataset, pinned, read_place
 from dgdd_nb.methods import build
+from dgdd_nb.study import Evaluation, Study, forecast, run_study
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed (extra hub)")
 library = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
@@ -259,6 +260,15 @@ def test_a_place_on_the_hub_is_pinned_to_its_hash(cached, tmp_path):
     assert status == 1 and "Unknown configuration 'large'" in said
 
 
+def test_a_study_on_the_hub_that_ran_is_forecast(cached, tmp_path):
+    cached("me/toy", pq)
+    way = Evaluation(networks=1, width=4, recipe={"name": "quick", "epochs": 1})
+    data = {"name": "from_folder", "root": "hf:me/toy", "size": 8, "quiet": True}
+    study = Study(("random",), data=data, ipc=1, seeds=1, evaluations=way)
+    run_study(study, tmp_path / "r", backend="sequential", progress=False)
+    assert str(forecast(study, tmp_path / "r")) == "Nothing is missing."
+
+
 def pacs_like(folder):
     "The columns of the copy of PACS on the hub, with other spellings of names, in another order."
     names = list(reversed(benchmarks.BENCHMARKS["pacs"].classes))
@@ -295,6 +305,19 @@ def read_place_of(made, folder):
     folder.mkdir()
     made.to_parquet(str(folder / "train.parquet"))
     return benchmarks.pacs(folder, 8, quiet=True)
+
+
+def test_a_configuration_in_a_folder_needs_no_network_once_it_is_there(cached, monkeypatch):
+    tree = pytest.importorskip("huggingface_hub._tree_cache", reason="an older huggingface_hub")
+    folder = cached("me/two", lambda folder: pq(folder / "small") and folder)
+    (folder / "README.md").write_text("one of two")
+    names = "README.md", "small/data/train-00000-of-00001.parquet", "large/data/x.parquet"
+    entries = {name: tree.TreeCacheEntry(1, "x", None, None, None) for name in names}
+    tree.write_tree_cache(str(folder.parent.parent), HASH, entries)
+    assert hub.fetch(f"hf:me/two:small@{HASH}") == folder
+    for missing in ("hf:me/two", "hf:me/two:large"):
+        with pytest.raises(ConnectionError, match="no copy of me/two here"):
+            hub.fetch(f"{missing}@{HASH}")
 
 
 def response(status: int):
@@ -410,11 +433,13 @@ def test_bad_input_is_one_sentence(case):
 
 
 def test_check_names_rows_and_pictures_in_two_splits(tmp_path):
-    halves = datasets.DatasetDict(train=table(broken()), test=table(rows(6, 3)))
+    empty = {**rows(1)[0], "image": None}
+    halves = datasets.DatasetDict(train=table([*broken(), empty]), test=table(rows(6, 3)))
     halves.save_to_disk(tmp_path / "set")
     report = check_place(tmp_path / "set", quiet=True)
     found = " ".join(report.problems)
     assert "train/row 4" in found and "cannot be read" in found
+    assert "(train/row 5) has no picture; leave the row out." in found
     assert "1 picture in 2 splits, as train/row 3 and test/row 0" in found
     hidden = table([{**r, "label": -1} for r in rows()])
     hidden.save_to_disk(tmp_path / "hidden")

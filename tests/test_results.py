@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import statistics
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot
 from typer.testing import CliRunner
 
 from dgdd_nb.cli import app
@@ -85,8 +87,10 @@ def test_a_pack_is_read_like_its_folder(folder, tmp_path):
     assert read_results(path).equals(read_results(folder))
     for form in ("markdown", "csv", "latex"):
         assert render(path, form) == render(folder, form) == render(read_results(folder), form)
+    pyplot.close("all")
     assert save_plot(path, "alpha", tmp_path / "a.png").stat().st_size > 5000
     assert save_plot(folder, None, tmp_path / "new" / "b.png").stat().st_size > 5000
+    assert not pyplot.get_fignums()
 
 
 @pytest.mark.parametrize(
@@ -95,6 +99,7 @@ def test_a_pack_is_read_like_its_folder(folder, tmp_path):
         (lambda x: render(x, "latecks"), "did you mean 'latex'"),
         (lambda x: render(x, baseline="radnom"), "did you mean 'random'"),
         (lambda x: render(x, targets=["prnt"]), "no line for prnt"),
+        (lambda x: render(x, leave=["kb"]), "Unknown heading 'kb'; choose from .* kB"),
         (lambda x: sensitivity_plot(x, "surgery.gamma"), "surgery.gamma"),
         (lambda x: pack(x, "table.txt"), ".jsonl"),
         (lambda x: read_results(x / "nowhere"), "run the study first"),
@@ -257,6 +262,8 @@ def test_several_tables_and_shared_networks(tmp_path):
     text = render(path)
     assert "shared networks (5 pairs)" in text and "better" not in text
     assert lines(path).table.unique().tolist() == ["convnet", "big"]
+    with pytest.raises(ValueError, match="one ipc and one evaluation"):
+        paired(read_results(path), "new", "DM")
 
 
 def test_heading_counts_what_is_stored(tmp_path):
@@ -277,6 +284,22 @@ def test_price_leaves_out_what_was_interrupted(tmp_path):
     assert lines(rows)[["kilobytes", "seconds"]].iloc[0].tolist() == [1.0, 3.0]
     rows["resumed"] = True
     assert lines(rows).seconds.iloc[0] == 2.0
+
+
+@pytest.mark.parametrize(
+    "setting, target, where, axis",
+    [
+        ("oracle", "a", "target", "accuracy on new images of the target, %"),
+        ("two out", "a + b", "left out", "accuracy on the second domain left out, %"),
+        ("validation", "a", "left out", "accuracy on held-out source images, %"),
+    ],
+)
+def test_what_the_numbers_of_a_setting_mean(setting, target, where, axis, tmp_path):
+    found = [(0, target, 0, {name: [10, 20] for name in target.split(" + ")})]
+    path = packed(tmp_path / "one.jsonl", setting, [method("random")], found)
+    drawn = method_plot(path)
+    assert drawn.get_xlabel() == axis and drawn.get_legend().get_title().get_text() == where
+    assert f"| {where} " in render(path).splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -412,6 +435,10 @@ def test_a_home_folder_is_found(folder, tmp_path, monkeypatch):
         pack(folder, "~/x.jsonl")
     assert save_plot(folder, None, "~/p.png") == tmp_path / "p.png"
     assert (tmp_path / "p.png").exists() and not Path("~").exists()
+    shutil.copytree(folder, tmp_path / "own")
+    (tmp_path / "own" / "selection.json").write_text('["chosen"]', encoding="utf-8")
+    first, *_ = pack("~/own", "~/own.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(first)["selection"] == ["chosen"]
 
 
 def test_prices_on_a_line_are_those_of_its_target():

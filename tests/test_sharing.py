@@ -184,6 +184,7 @@ FILES = {
     "nothing known": ({"weights": 1}, "none of the known layouts"),
     "shapes": ([GOOD.images[:2], GOOD.labels], r"images \(2, 3, 8, 8\) and labels \(6,\)"),
     "lists": ([{"a": 1}, GOOD.labels], "a dict where the images should be"),
+    "whole numbers": ([GOOD.pictures().int() + 1, GOOD.labels], "whole numbers from 1 to 256"),
     "hidden": ([GOOD.images, GOOD.labels - 1], "label of -1"),
     "diverged": ([GOOD.images * float("nan"), GOOD.labels], "NaN or infinity"),
     "whitened": ([GOOD.images * 50, GOOD.labels], "fit no usual normalisation"),

@@ -392,7 +392,7 @@ def test_mistakes_of_a_study_itself():
         ({"methods": (Method("x", select={"ipc": [1]}),)}, "which the study decides"),
         *(
             ({"distill": {name: 1}}, f"sets '{name}', which the study decides")
-            for name in ("ipc", "seed", "only")
+            for name in ("ipc", "seed", "share")
         ),
     ):
         with pytest.raises(ValueError, match=says):
@@ -643,6 +643,24 @@ def test_forecast_counts_what_is_missing(tmp_path):
     assert forecast(study_of_rates(1.0, 2.0), tmp_path / "none").trials == 3
     measured = [sum(x["seconds"].values()) for x in stored(tmp_path)[1]]
     assert forecast(replace(TINY, seeds=3), tmp_path).seconds <= max(measured)
+
+
+def test_forecast_measures_each_row_once_and_candidates_as_their_row(monkeypatch, tmp_path):
+    timed = []
+    monkeypatch.setattr(module, "_measure", lambda trial, _: timed.append(trial.method.name) or 1.0)
+    rows = [Method("DM: a", "DM"), Method("DM: b", "DM", {"lr": 2.0})]
+    rows += [Method("DM", select={"lr": [1.0, 2.0]})]
+    assert forecast(replace(ONE, methods=rows, selection_seeds=1), tmp_path).trials == 5
+    assert timed == ["DM: lr 1.0", "DM: a", "DM: b"]
+
+
+def test_compare_shows_its_own_target_where_a_folder_holds_two(tmp_path, capsys):
+    how = {"folder": tmp_path, "methods": ("random",), "backend": "sequential", "progress": False}
+    how |= {"ipc": 1, "seeds": 1, "networks": 1, "recipe": {"name": "quick", "epochs": 1}}
+    for target in TINY.targets:
+        rows = compare(TINY.data, target, **how)
+        assert capsys.readouterr().out.count("| random ") == 1
+    assert set(rows.target) == {"street", "print"}
 
 
 def test_compare_gives_alpha_to_those_that_have_one(tmp_path):
