@@ -9,6 +9,7 @@ __all__ = []
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from .data import Batch, MultiDomain, number_of
 from .distill import initial_images
 from .engine import Engine
 from .files import derive_seed
-from .fourier import column_weight
+from .fourier import radial_frequency, radial_profile
 from .matching import DM, Matcher
 from .resultant import consensus
 
@@ -27,14 +28,11 @@ def of_rings(
     G: Tensor, W: int, eps: float, weight: Tensor | None, dice: torch.Generator | None
 ) -> Tensor:
     "R of rings of equal frequency, one per image, channel and ring, shape (N, 3, H, W//2+1)."
-    rows = torch.fft.fftfreq(G.shape[-2], 1 / G.shape[-2])
-    ring = torch.hypot(rows[:, None], torch.arange(G.shape[-1]).float()).round().long()
-    ring = ring.flatten().to(G.device)
+    H, bins = G.shape[-2], 3 * min(G.shape[-2], W) // 4  # frequency zero is a ring of its own
     lengths = torch.stack([consensus(G, weight).abs(), consensus(G.abs(), weight)])
-    each = (lengths * column_weight(W, lengths)).flatten(-2)
-    sums = each.new_zeros(*each.shape[:-1], int(ring.max()) + 1).index_add(-1, ring, each)
-    R = sums[0] / (sums[1] + eps)
-    return R[..., ring].reshape(lengths.shape[1:])
+    above, below = radial_profile(lengths, W, bins)[1]
+    ring = (radial_frequency(H, W) / (0.5**0.5 + 1e-9) * bins).long()
+    return (above / (below + eps))[..., ring.to(G.device)]
 
 # %% ../nbs/47_candidates.ipynb #c-means
 def cell_means(features: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
@@ -165,32 +163,27 @@ class AlikeDomains:
         )
 
 # %% ../nbs/47_candidates.ipynb #c-startcode
-def _nearest(source: MultiDomain, labels: Tensor, domains: Tensor, seed: int, others: bool):
-    "Index (N,) of the real images of each cell that are nearest to a class mean, best first."
-    far, engine = 0.0, Engine(source, DM(), seed=seed)
+def _typical(
+    source: MultiDomain,
+    labels: Tensor,
+    domains: Tensor,
+    seed: int,
+    normalise: Callable,
+    elsewhere: bool,
+) -> Tensor:
+    "Start images (N, 3, H, W): of each cell the real ones nearest to a class mean, best first."
+    source, engine, far = source.to("cpu"), Engine(source, DM(), seed=seed), 0.0
     for f in engine.embeddings(engine.source.images, derive_seed(seed, "typical"), 5):
         mu, there = cell_means(f.cpu(), source)
-        if others:
+        if elsewhere:  # of the other domains
             mu = (mu.sum(0) - mu) / (there.sum(0) - there.int()).clamp(min=1)[..., None]
         distance = (f.cpu() - mu[source.domains, source.labels]).square().sum(1)
         far = far + distance / distance.mean()
     order, cell = far.argsort(), source.labels * source.K + source.domains
     cells, counts = (labels * source.K + domains).unique(return_counts=True)
     nearest = [order[cell[order] == one][:n] for one, n in zip(cells, counts.tolist())]
-    return torch.cat(nearest)
+    return normalise(source.images[torch.cat(nearest)])
 
 
-def typical_elsewhere(
-    source: MultiDomain, labels: Tensor, domains: Tensor, seed: int, normalise: Callable
-) -> Tensor:
-    "Start images (N, 3, H, W): real ones nearest to the class means of the other domains."
-    source = source.to("cpu")
-    return normalise(source.images[_nearest(source, labels, domains, seed, True)])
-
-
-def typical_at_home(
-    source: MultiDomain, labels: Tensor, domains: Tensor, seed: int, normalise: Callable
-) -> Tensor:
-    "Start images (N, 3, H, W): real ones nearest to the class means of their own domain."
-    source = source.to("cpu")
-    return normalise(source.images[_nearest(source, labels, domains, seed, False)])
+typical_elsewhere = partial(_typical, elsewhere=True)
+typical_at_home = partial(_typical, elsewhere=False)

@@ -8,7 +8,6 @@ __all__ = ['ConvNet', 'network', 'Encoders', 'FreshEncoders', 'check_encoders']
 # %% ../nbs/03_networks.ipynb #41110166
 import functools
 import math
-import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data import SEEDS, Batch, did_you_mean, height_width, unknown_name, whole_number
-from .files import derive_seed
+from .files import derive_seed, imported
 
 # %% ../nbs/03_networks.ipynb #ba1bc830
 class Encoder(nn.Module):
@@ -384,10 +383,7 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
         options = {"img_size": height_width(size)} if fixed else {}
         return functools.partial(timm.create_model, rest, num_classes=classes, **options)
     if rest:
-        try:
-            function = pkgutil.resolve_name(name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"No function {name!r} ({error}); write module:function.") from error
+        function = imported("network", name)
         return functools.partial(function, classes=classes, size=height_width(size))
     known = models.list_models(module=models)
     if name not in known:
