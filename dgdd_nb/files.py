@@ -320,7 +320,7 @@ def imported(kind: str, name: str) -> Any:
     try:
         return resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        advice = "check it, and install it where it is to run"
+        advice = "write module:function, and install it where it is to run"
         raise ValueError(f"The {kind} {name!r} cannot be imported ({error}): {advice}.") from None
 
 # %% ../nbs/02_files.ipynb #e465e5dd
