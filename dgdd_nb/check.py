@@ -201,7 +201,8 @@ def _about_files(report: Report) -> None:
         )
     for domain in report.domains:
         rows = (r for r in report.listing.rows if r.domain == domain)
-        seen = [r.path for r in rows if r.path in report.looks]
+        looks = {r.path: report.looks[r.path] for r in rows if r.path in report.looks}
+        seen = [path for path, look in looks.items() if not look.fault and not look.flat]
         here = [path for path in seen if path in grey]
         if here and len(here) == len(seen):
             notes.append(f"All images of {domain} are grey; nothing to do, they are read as RGB.")

@@ -372,32 +372,16 @@ def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
 # %% ../nbs/61_cli.ipynb #0bcc65aa
 def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
     "What `--data` means, as a plug of a study."
-    from dgdd_nb.benchmarks import HUB_COPIES
-    from dgdd_nb.files import user_path
-    from dgdd_nb.folders import library_form
-    from dgdd_nb.hub import pinned
-    from dgdd_nb.methods import PARTS
+    from dgdd_nb.study import data_plug
 
-    name, _, root = data.partition(":")
-    name, size = name.lower().replace("-", "_"), side_of(size)
-    plug: dict[str, Any] = {} if size is None else {"size": size}
+    size = side_of(size)
+    plug = data_plug(data, **({} if size is None else {"size": size}))
     plug |= {} if domains is None else {"domains": listed(domains)}
-    if name in ("mini_digits", "digits") and not root:
-        if isinstance(size, tuple) or (size or 16) > 256:
-            raise ValueError("mini-digits are square, of 8 to 256 pixels: write --size 16.")
-        return {"name": "mini_digits", "size": 16, **plug}
-    if name in HUB_COPIES and not root and not user_path(data).exists():  # "pacs" alone
-        root = f"hf:{HUB_COPIES[name]}"
-    if root and name in PARTS:
-        place = pinned(root) if library_form(root) else str(user_path(root).resolve())
-        return {"name": name, "root": place, **plug}
-    on_hub = library_form(data) in ("hf", "parquet")
-    if not data.strip() or not (on_hub or user_path(data).is_dir()):
-        raise FileNotFoundError(
-            f"There is no folder {data}: name one, or mini-digits, READER:FOLDER, hf:OWNER/NAME."
-        )
-    place = pinned(data) if on_hub else str(user_path(data).resolve())
-    return {"name": "from_folder", "root": place, "quiet": True, **plug}
+    if plug["name"] != "mini_digits":
+        return plug
+    if isinstance(size, tuple) or (size or 16) > 256:
+        raise ValueError("mini-digits are square, of 8 to 256 pixels: write --size 16.")
+    return {"size": 16, **plug}
 
 
 @lru_cache(2)

@@ -129,6 +129,10 @@ def test_a_grey_domain_is_normal(tmp_path):
         Image.open(path).convert("L").save(path)
     report, _, notes = told(root)
     assert report.ok and report.notes[1].startswith("All images of drawing are grey; nothing to do")
+    Image.new("L", (6, 6)).save(root / "drawing/cup/0.png")
+    (root / "drawing/dog/0.png").write_bytes(b"damaged")  # nothing is known of these two
+    report, problems, notes = told(root)
+    assert len(report.problems) == 2 and "All images of drawing are grey; nothing to do" in notes
 
 
 @pytest.mark.parametrize(

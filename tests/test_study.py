@@ -32,6 +32,7 @@ from dgdd_nb.study import (
     claim,
     compare,
     data_of,
+    data_plug,
     forecast,
     missing,
     prepared,
@@ -674,6 +675,22 @@ def test_compare_gives_alpha_to_those_that_have_one(tmp_path):
     own = [x["options"] for x in study["methods"]]
     assert own == [{}, {"alpha": 2.0}, {"alpha": 2.0, "beta": 0.1}]
     assert study["distill"] == {"steps": 1, "width": 8}
+
+
+def test_data_in_a_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = {"root": str(tmp_path / "pics")}
+    assert data_plug("mini-digits", size=8) == {"name": "mini_digits", "size": 8}
+    assert data_plug("PACS:pics", size=8) == {"name": "pacs", **place, "size": 8}
+    assert data_plug("mine.digits:load") == {"name": "mine.digits:load"}
+    for text in ("pics", "", "pasc:/data", "C:\\pictures", "vlcs"):
+        with pytest.raises(FileNotFoundError, match="READER:FOLDER"):
+            data_plug(text)
+    for folder in (tmp_path / "pics", tmp_path / "mini-digits"):
+        folder.mkdir()
+    assert data_plug("pics") == {"name": "from_folder", **place, "quiet": True}
+    assert data_plug("mini-digits") == {"name": "mini_digits"}  # a folder of that name: ./...
+    assert data_plug("./mini-digits")["name"] == "from_folder"
 
 
 def test_compare_a_folder_images_in_memory_and_by_name(tmp_path, capsys):
