@@ -29,7 +29,9 @@ def from_root(text: str) -> str:
 
     def one(found: re.Match) -> str:
         before, target, after = [part for part in found.groups() if part is not None]
-        if re.match(r"[a-z]+:|#|/", target):
+        if target.startswith("#"):  # unlike Jupyter, a README has them without capitals and punctuation
+            return before + re.sub(r"[^\w#-]", "", target).lower() + after
+        if re.match(r"[a-z]+:|/", target):
             return before + target + after
         return before + posixpath.normpath(posixpath.join(NBS.name, target)) + after
 

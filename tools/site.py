@@ -283,8 +283,8 @@ def linked(
         address += f"#{anchor}" if anchor else ""
         return f"[{found.group(0)}]({address})" if address else found.group(0)
 
-    # Jupyter keeps capitals in anchors
-    text = ANCHOR.sub(lambda found: found.group(1) + found.group(2).lower(), text)
+    # Jupyter keeps capitals and punctuation in anchors
+    text = ANCHOR.sub(lambda x: x.group(1) + re.sub(r"[^\w.-]", "", x.group(2)).lower(), text)
     parts = UNTOUCHED.split(text)
     parts[::2] = [CODE_NAME.sub(one, part) for part in parts[::2]]
     return "".join(parts)
