@@ -50,7 +50,7 @@ const CSS = `
   & .bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: 5px 8px; align-items: center; margin: 6px 0; }
   & .bars b { height: 12px; background: var(--track); border-radius: 3px; overflow: hidden; }
   & .bars i { display: block; height: 100%; background: var(--role); }
-  & .ends { display: flex; justify-content: space-between; font-size: .76rem; color: var(--quiet); }
+  & .ends { display: flex; justify-content: space-between; position: relative; font-size: .76rem; color: var(--quiet); }
   & summary { cursor: pointer; font-size: .88rem; }
   & .drag { cursor: grab; touch-action: none; }
   & .beside { display: none; }
@@ -397,7 +397,8 @@ function exploreView(desk) {
     agreement.words.textContent = `Mean ${R.toFixed(2)}; noise: ${noise.toFixed(2)}. Bright: waves that lie alike in all domains.`;
     [[-limit / unit, 0, limit / unit], [10 ** (top - 3) / flat, 10 ** top / flat], [0, noise, 1]].forEach((marks, i) => {
       ends[i][1].replaceChildren();
-      marks.forEach((x) => make('span', ends[i][1], i === 2 && x === noise ? `noise ${noise.toFixed(2)}` : short(x)));
+      const texts = marks.map((x) => make('span', ends[i][1], i === 2 && x === noise ? `noise ${noise.toFixed(2)}` : short(x)));
+      if (i === 2) Object.assign(texts[1].style, { position: 'absolute', left: `${100 * noise}%`, transform: 'translateX(-50%)' });
       say(ends[i][0], `Colour scale from ${short(marks[0])} to ${short(marks[marks.length - 1])}.`);
     });
     const lengths = { g_dm: length(parts.g_dm), 'alpha g_cls': Math.abs(alpha) * length(parts.g_cls), 'beta g_dom': Math.abs(beta) * length(parts.g_dom[now.domain]), direction: length(d) };

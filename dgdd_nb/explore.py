@@ -68,7 +68,8 @@ class Scene:
 
     def parts(self, K: int | None = None, reading: str = "a", agreement: str = "spectral") -> Parts:
         "What (7) to (10) make of the first K domains (None: all), without the axis of images."
-        K = len(self.domain_names) if K is None else K
+        most = len(self.domain_names)
+        K = most if K is None else whole_number("K", K, 2, most)
         how = {"reading": reading, "agreement": agreement, "dice": generator(0, "shuffled")}
         found = decompose(self.g_domain[:K, None], **how)
         return Parts(found.g_mean[0], found.g_cls[0], found.g_dom[:, 0], found.R[0])
@@ -78,7 +79,8 @@ class Scene:
     ) -> Tensor:
         "The direction of (11), (3, H, W), without learning rate; how: K, reading, agreement."
         parts = self.parts(**how)
-        domain = self.domain if domain is None else domain
+        own = self.domain if self.domain < len(parts.g_dom) else 0
+        domain = own if domain is None else domain
         return self.g_dm[len(parts.g_dom) - 2] + alpha * parts.g_cls + beta * parts.g_dom[domain]
 
     def step(self, alpha: float, beta: float, lr: float | None = None, **how: Any) -> Tensor:
@@ -313,6 +315,8 @@ def _gallery(
     else:
         many = source if isinstance(source, Sequence) else [source]
         scenes = [of_kind("A source that is no MultiDomain", one, Scene) for one in many]
+        if {*options} > {"label", "image"} or options.get("label") or options.get("image"):
+            raise ValueError("Scenes are ready: give class, image and the rest to scene(...).")
     if len({(s.domain_names, s.classes, s.image.shape) for s in scenes}) != 1:
         raise ValueError(
             "An explorer needs at least one scene, and all of the same domains, classes and size."
@@ -367,20 +371,21 @@ def explore(
     *,
     image: int = 0,  # synthetic image of that class to begin with
     alpha: float = SGS.alpha,  # at the start
-    beta: float = SGS.beta,  # at the start
+    beta: float | None = None,  # at the start; None: that of SGS, 0 without its control
     controls: Sequence[str] | None = None,  # those to show, of `CONTROLS`; None: all
     title: str = "alpha and beta explorer",  # above it
     **options: Any,  # of `scene`: distilled, matcher, ipc, per_domain, shown, seed
 ) -> AnyWidget:  # with .state, .save(path), .html()
     "Move alpha and beta of (11) and see gradients, spectra, R and the image after the step."
-    alpha, beta = (
-        real_number(name, value, " from -100 to 100", lambda x: -100 <= x <= 100)
-        for name, value in (("alpha", alpha), ("beta", beta))
-    )
     for name in controls or ():
         number_of("control", name, CONTROLS)
     wide = controls is None or "beta" in controls
-    presets = [["default", SGS.alpha, SGS.beta], ["DM", 0, 0], ["alpha = 2", 2, 0]]
+    usual = SGS.beta if wide else 0.0
+    alpha, beta = (
+        real_number(name, value, " from -100 to 100", lambda x: -100 <= x <= 100)
+        for name, value in (("alpha", alpha), ("beta", usual if beta is None else beta))
+    )
+    presets = [["default", SGS.alpha, usual], ["DM", 0, 0], ["alpha = 2", 2, 0]]
     return _gallery(
         "explore",
         " ".join(_LOOK[: 3 if controls is None or "K" in controls else 1 + wide]),
@@ -488,6 +493,7 @@ def play(
     for number, (name, run) in enumerate(runs.items()):
         labels = run.hard_labels.cpu()
         c = number_of("class", label, run.classes) if isinstance(label, str) else label
+        c = c if c is None else whole_number("label", c, 0, run.C - 1)
         every = labels.unique()[:10] if c is None else [c]
         groups = [(labels == k).nonzero()[:10, 0] for k in every]
         index, row = torch.cat(groups), len(groups[0])
@@ -514,5 +520,5 @@ def play(
         steps=steps,
         size=list(run.size),
         what="Images" if c is None else f"Images of class {run.classes[c]}",
-        interval=interval,
+        interval=whole_number("interval", interval),
     )

@@ -35,7 +35,8 @@ def colour_of(name: str, position: int = 0) -> str:
     """The house colour of a role or a method, else the spare one of a position."""
     key = name.lower()
     rules = {"whole": "real", "real": "real", "random": "null", "chance": "null"}
-    rules |= {"matched": "matched", "sgs": "combined", "cls": "g_cls", "g_dom": "g_dom"}
+    rules |= {"matched": "matched", "sgs": "combined", "cls + g_dom": "combined"}
+    rules |= {"cls": "g_cls", "g_dom": "g_dom"}
     role = key if key in COLOURS else next((rules[part] for part in rules if part in key), "")
     if not role and key.startswith("dm"):
         role = "g_dm"
@@ -372,7 +373,10 @@ def difference_plot(
     """Paired differences, name -> (per seed, low, high): dots, the mean, its interval beside zero."""
     ax = _axes(ax, 6.5, 0.9 + 0.4 * len(differences))
     for y, (name, (values, low, high)) in enumerate(differences.items()):
-        values, colour = _array(values).astype(float), colour_of(name.split(" ")[0], y)
+        values, colour = (
+            _array(values).astype(float),
+            colour_of(re.split(" - | minus ", name)[0], y),
+        )
         ax.plot(values, np.full(len(values), y - 0.15), "o", color=colour, alpha=0.5, markersize=4)
         ax.plot([low, high], [y + 0.15, y + 0.15], color=colour, linewidth=3)
         ax.plot(values.mean(), y + 0.15, "D", color=colour, markersize=6)

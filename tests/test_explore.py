@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html import unescape
 from importlib import import_module
 from pathlib import Path
@@ -59,6 +60,20 @@ def test_a_scene_recombines_to_what_the_surgery_makes(digit, K, reading, domain,
     assert torch.equal(digit.direction(0, 0, **how), digit.g_dm[K - 2])
     step = digit.step(0.7, 0.2, lr=3, **how)
     assert torch.allclose(step, digit.image - 3 * fast, atol=1e-6)
+
+
+def test_fewer_domains_than_there_are(digit):
+    other = replace(digit, domain=2)  # of the two that are left the first takes its place
+    assert torch.equal(other.direction(0, 1, K=2), digit.direction(0, 1, K=2, domain=0))
+    for K in (1, 9):
+        with pytest.raises(ValueError, match="K must be a whole number from 2"):
+            digit.direction(0, 1, K=K)
+
+
+def test_what_has_no_control_is_off(digit):
+    for controls, beta in ((["alpha"], 0), (["alpha", "beta"], 0.01)):
+        found = explore(digit, controls=controls).data
+        assert found["presets"][0][2] == found["start"]["beta"] == beta
 
 
 def test_a_scene_is_what_it_says(source, digit):
@@ -126,8 +141,6 @@ def test_a_page_holds_what_the_widget_holds(source, digit, tmp_path):
 
 
 def test_a_large_page_stays_out_of_the_notebook(digit):
-    from dataclasses import replace
-
     large = replace(digit, real=digit.real.repeat(1, 40, 1, 1, 1))
     assert "text/html" not in explore(large)._repr_mimebundle_()[0]
 
@@ -139,6 +152,9 @@ def test_player(runs, source):
     assert len(found["runs"][0]["loss"]) == 3
     one = play(runs, label="3").data["runs"][0]
     assert len(one["pictures"]) == 4 * 3 * 16 * 16  # 4 steps, 1 image
+    for label in (-1, 99):
+        with pytest.raises(ValueError, match="label must be a whole number from 0"):
+            play(runs, label=label)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +166,8 @@ def test_player(runs, source):
         (lambda s: explore(s, beta=float("inf")), "beta must be a finite number from -100 to 100"),
         (lambda s: explore(s, controls=["alpa"]), "did you mean 'alpha'"),
         (lambda s: explore([]), "at least one"),
+        (lambda s: explore(scene(s, 3), "5"), "Scenes are ready"),
+        (lambda s: explore(scene(s, 3), ipc=3), "Scenes are ready"),
         (lambda s: peel(s.only("scan")), "two or more"),
         (lambda s: peel(s, threshold=2), "threshold must be a finite number from 0 to 1"),
         (lambda s: arrows(1), "K must be a whole number from 2"),
