@@ -115,10 +115,11 @@ def buy(
     network_seconds: float,  # to train and score one network
     seconds: float = 3600.0,  # to spend
 ) -> dict[str, float]:  # sets, networks for each, standard error of the mean in points
-    "The best split of a budget between sets and networks."
+    "The best split of a budget between sets and networks; ValueError where it buys none."
     if min(network_variance, set_seconds, network_seconds, seconds) <= 0:
         raise ValueError("Give a variance of networks, and seconds, above 0.")
-    ratio = network_variance / max(set_variance, 1e-9) * set_seconds / network_seconds
+    if seconds < (least := set_seconds + network_seconds):
+        raise ValueError(f"{seconds:g} seconds do not buy a set and a network: give {least:g}.")
 
     def error(n: int) -> tuple[float, int]:
         sets = int(seconds / (set_seconds + n * network_seconds))
@@ -126,6 +127,5 @@ def buy(
         return (spread / sets) ** 0.5 if sets else math.inf, sets
 
     most = max(1, int((seconds - set_seconds) / network_seconds))
-    about = min(most, max(1, math.floor(ratio**0.5)))
-    best = min((about, min(most, about + 1)), key=lambda n: error(n)[0])
+    best = min(range(1, most + 1), key=lambda n: error(n)[0])
     return {"sets": error(best)[1], "networks": best, "error": float(error(best)[0])}

@@ -143,6 +143,9 @@ def describe(thing: Any) -> Any:
         return {"name": type(thing).__name__, **values}
     if getattr(thing, "ndim", None) == 0:  # a number of numpy or torch
         return thing.item()
+    if isinstance(thing, Tensor):
+        data = thing.detach().cpu().contiguous().view(torch.uint8).numpy()
+        return {"shape": list(thing.shape), "sha256": hashlib.sha256(data).hexdigest()}
     thing = getattr(thing, "function", thing)
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     return {"name": f"{getattr(thing, '__module__', '')}.{name}"}
@@ -209,6 +212,7 @@ class Run:
         self.optimiser = torch.optim.SGD([self.synthetic], **rates)
         self.losses = torch.zeros(settings.steps, engine.source.K, device=engine.device)
         self.kept: dict[int, Tensor] = {}  # steps done -> the images (N, 3, H, W) then
+        self.file: str | Path | None = None  # that holds the state it last saved or loaded
         edges = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
         self.far = float(engine.normalise(edges).abs().max()) + 50  # no picture is near
 
@@ -261,6 +265,7 @@ class Run:
         tensors |= {"images": self.synthetic, "losses": self.losses[: self.at]}
         meta = {"kind": _CHECKPOINT, "step": self.at, "run": what, "place": place}
         save_tensors(path, tensors, meta)
+        self.file = path
 
     def load(self, path: str | Path, resume: str = "exact") -> None:
         "Go on where a checkpoint stopped (`ValueError`: damaged, or another run's)."
@@ -276,12 +281,14 @@ class Run:
         losses = tensors["losses"].to(self.losses)
         self.losses = self.losses[:, : losses.shape[1]].clone()
         self.losses[: self.at] = losses
+        self.file = path
 
     def result(self) -> DistilledSet:
         "The distilled set as it is now, with its recipe and history."
         source, (what, place) = self.engine.source, self.description()
         counts = dict(zip(source.domain_names, source.counts().sum(1).tolist()))
         recipe = {"method": "distill", "steps": self.at, **what, "place": place, "source": counts}
+        recipe |= getattr(self.engine.encoders, "learned", {})  # besides the images
         history = {"losses": self.losses[: self.at].cpu(), "kept_at": sorted(self.kept)}
         if self.kept:
             history["kept"] = torch.stack([self.kept[at] for at in sorted(self.kept)])
@@ -364,12 +371,11 @@ def run_loop(
             if quick or run.at % 10 == 0 or run.at >= steps:
                 most = float(run.synthetic.detach().abs().max())
             if not most <= 100 * run.far:
-                kept = checkpoint and checkpoint.exists()
-                kept = f"; {checkpoint} holds the last good state" if kept else ""
-                words = f"The images left every picture behind at step {run.at}, with values of "
-                words += f"{most:.3g} standard deviations"
-                words = f"The images became NaN at step {run.at}" if most != most else words
-                raise ValueError(f"{words}: lower lr, now {run.settings.lr}{kept}.")
+                far = "" if most != most else f", with values of {most:.3g} standard deviations"
+                what = "left every picture behind" if far else "became NaN"
+                words = f"The images {what} at step {run.at}{far}: lower lr, now {run.settings.lr}"
+                kept = f"; {run.file} holds the last good state" if run.file else ""
+                raise ValueError(f"{words}{kept}.")
             if most > run.far and not warned:
                 warned = True
                 warnings.warn(

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .data import names_of, number_of, real_number
+from .data import number_of
+from .kernels import settle
 from .matching import Objective
 
 # %% ../nbs/43_hyperbolic.ipynb #h-map
@@ -79,11 +80,7 @@ class HDD(Objective):
     union_in_span = property(lambda self: len(self.layers) == 1)  # layers have weights of their own
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", names_of("layers", self.layers))
-        for name in ("radius_squared", "cap", "factor", "scale"):
-            if (value := getattr(self, name)) is not None or name != "cap":
-                value = real_number(name, value, " above 0", lambda x: x > 0)
-                object.__setattr__(self, name, value)
+        settle(self, above="radius_squared cap factor scale")
         number_of("formula", self.formula, ("arcosh", "arsinh"))
 
     def per_image(self, features: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .data import MultiDomain, Normalisation, real_number, whole_number
-from .distill import memory_of, remember, under
+from .data import MultiDomain, Normalisation, number_of, real_number, whole_number
+from .distill import memory_of, own_options, remember, under
 from .distilled import DistilledSet, assign_domains
 from .files import derive_seed, generator, pick_device
-from .methods import Keeper, Work, bound
+from .methods import Keeper, Work
 from .networks import has_batch_norm
 from .teachers import Teacher, known_by, random_views, relabel, teachers_for
 from .train import PLUGS
@@ -188,7 +188,7 @@ def recover(
     weight: float = 0.01,  # r of the statistics; 0: cross-entropy alone
     jitter: int | None = None,  # most pixels of a roll; None: a seventh of the side
     crop: Sequence[float] | None = None,  # areas of random crops; None: none, as for small images
-    flip: bool = False,  # mirror every second crop
+    flip: bool = False,  # mirror every second image
     dense: float = 0.0,  # weight of densification
     relative: bool = False,  # see `densification`
     batch: int = 100,  # images at a time
@@ -207,7 +207,13 @@ def recover(
     nets, (_, H, W) = [t.net.to(where) for t in teachers], teachers[0].net.input_shape
     parts, many = _batches(labels, batch, together), int(labels.max()) + 1
     _check(teachers, labels, parts, weight, dense)
+    whole_number("steps", steps, 0)
     real_number("lr", lr, " above 0", lambda x: x > 0)
+    real_number("first", first, " from 0", lambda x: x >= 0)
+    for name, share in {"momentum": momentum, "drop": drop}.items():
+        real_number(name, share, " from 0 to less than 1", lambda x: 0 <= x < 1)
+    if crop is not None and not (len(crop) == 2 and 0 < crop[0] <= crop[1] <= 1):
+        raise ValueError(f"crop is two areas from above 0 to 1, not {crop!r}.")
     jitter = min(H, W) // 7 if jitter is None else whole_number("jitter", jitter, 0)
     ends = torch.tensor([0, 255]).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     black, white = normalisation(ends).to(where)
@@ -227,10 +233,8 @@ def recover(
         return now | past | memory_of(adam, "adam")
 
     with keeper.begin() as begun, ExitStack() as later:
-        known = [
-            real if real is None else real_statistics(net, real, normalisation) for net in nets
-        ]
-        for net, found in zip(nets, known) if weight else ():
+        for net in nets if weight else ():
+            found = None if real is None else real_statistics(net, real, normalisation)
             eyes.append(Watch(net, found, first, momentum, zero_start, drop, dice=dice))
             later.callback(eyes[-1].remove)
         record = [*begun.get("losses", torch.empty(0)).to(where)]
@@ -250,6 +254,9 @@ def recover(
             adam.param_groups[0]["lr"] = float(fall[step])
             shift = torch.randint(jitter + 1, (2,), generator=dice).tolist()
             seen = x if crop is None else random_views(x, y, y, dice, many, crop, flip, mix=0)[0]
+            if flip and crop is None:
+                mirrored = torch.rand(len(x), 1, 1, 1, generator=dice) < 0.5
+                seen = torch.where(mirrored.to(where), x.flip(3), x)
             turn = step % len(nets)
             logits = nets[turn](seen.roll(shift, (2, 3)))
             losses = [functional.cross_entropy(logits, y)]
@@ -271,12 +278,15 @@ def recover(
 
 def _batches(labels: Tensor, batch: int, together: bool) -> list[Tensor]:
     "Which images are made at a time: one of each class after the other, or whole classes."
-    rank = torch.zeros_like(labels)
+    rank, sizes, batch = torch.zeros_like(labels), [], whole_number("batch", batch)
     for c in labels.unique():
-        rank[labels == c] = torch.arange(int((labels == c).sum()))
-    order, most = (labels if together else rank).argsort(stable=True), int(rank.max()) + 1
-    batch = whole_number("batch", batch)
-    return list(order.split(max(1, batch // most) * most if together else batch))
+        rank[labels == c] = torch.arange(n := int((labels == c).sum()))
+        if sizes and sizes[-1] + n <= batch:
+            sizes[-1] += n
+        else:
+            sizes.append(n)
+    order = (labels if together else rank).argsort(stable=True)
+    return list(order.split(sizes if together else batch))
 
 
 def _check(teachers: Sequence, labels: Tensor, parts: list, weight: float, dense: float) -> None:
@@ -294,9 +304,11 @@ def _check(teachers: Sequence, labels: Tensor, parts: list, weight: float, dense
             )
     lone = [c for part in parts for c, n in enumerate(labels[part].bincount()) if n == 1]
     if dense and lone:
+        more = "raise ipc to 2 (with per_domain, to 2 for each domain)"
+        more = more if (labels == lone[0]).sum() == 1 else "take together=True"
         raise ValueError(
             f"Densification compares images of a class, and a batch holds only one of class "
-            f"{lone[0]}: raise ipc to 2, take together=True, or set dense=0."
+            f"{lone[0]}: {more}, or set dense=0."
         )
 
 # %% ../nbs/51_inversion.ipynb #51methods
@@ -314,13 +326,17 @@ def sre2l(
     **options: Any,
 ) -> DistilledSet:
     "SRe2L by name, and G-VBSM with other options: those of `recover`."
+    kind = "G-VBSM" if convolutions else f"SRe2L{' per domain' * per_domain}"
+    free = [
+        x for x in own_options(recover) if x not in ("steps", "real", "seed", "device", "keeper")
+    ]
+    for name in options:
+        number_of(f"option of {kind}", name, own_options(sre2l) + free)
     labels, domains = assign_domains(ipc, source.present, source.classes)
     domains = domains if per_domain else torch.full_like(domains, -1)
     teachers = teachers_for(source, work, teacher, per_domain)
     see, images, history = source.normalisation(), torch.zeros(len(labels), 3, *source.size), {}
-    kind = "G-VBSM" if convolutions else f"SRe2L{' per domain' * per_domain}"
     recipe = {"method": kind, "seed": seed, "steps": steps, **options}
-    bound(recover, "SRe2L", teachers, labels, see, **options)
     turns, run = domains.unique().tolist(), {**recipe, "ipc": ipc, "data": source}
     keeper = Keeper(work, run, known_by(teachers), len(turns))
     recipe |= {"teachers": [t.facts for t in teachers]}
@@ -332,10 +348,7 @@ def sre2l(
         real = source.only(name) if name else source
         how = {"steps": steps, "real": real.images if convolutions else None, "keeper": keeper}
         how |= {"seed": derive_seed(seed, "domain", k + 1), "device": work.device}
-        given = own, labels[mine], see
-        images[mine], history[name or "losses"] = bound(
-            recover, "SRe2L", *given, **options, **how
-        )()
+        images[mine], history[name or "losses"] = recover(own, labels[mine], see, **options, **how)
     history = {f"{n}/{loss}": x for n, each in history.items() for loss, x in each.items()}
     names = source.classes, source.domain_names
     made = DistilledSet(images, labels, domains, *names, see, recipe, history=history)

@@ -19,7 +19,6 @@ from torch.nn.functional import leaky_relu, normalize
 
 from .augment import strategy_for
 from dgdd_nb.data import (
-    Batch,
     MultiDomain,
     names_of,
     number_of,
@@ -66,12 +65,12 @@ KERNELS: dict[str, Callable[[Tensor, Any], Tensor]] = {  # (rows, b) -> (N, N)
 
 # %% ../nbs/40_kernels.ipynb #40door
 def settle(objective: Objective, above: str = "", from_0: str = "", whole: str = "") -> None:
-    "Layers as names; these fields above 0, from 0, or whole numbers; None stays (ValueError)."
+    "Layers as names; these fields above 0 (bandwidth and cap: or None), from 0, or whole (ValueError)."
     object.__setattr__(objective, "layers", names_of("layers", objective.layers))
     for name in (given := vars(objective)):
         if name in whole.split():
             whole_number(name, given[name], 1, 10**6)
-        if name in above.split() and given[name] is not None:
+        if name in above.split() and (given[name] is not None or name not in ("bandwidth", "cap")):
             real_number(name, given[name], " above 0", lambda x: x > 0)
         if name in from_0.split():
             real_number(name, given[name], " from 0", lambda x: x >= 0)
@@ -115,11 +114,13 @@ def modulus(re: Tensor, im: Tensor) -> Tensor:
     return (re.square() + im.square()).clamp(min=TINY).sqrt()
 
 
-def split(a: Tensor, b: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    "Amplitude and phase part of |phi_a - phi_b|^2 at each frequency, (M,) each."
+def split(a: Tensor, b: Tensor, t: Tensor, freed: Callable | None = None) -> tuple[Tensor, Tensor]:
+    "Amplitude and phase of |phi_a - phi_b|^2 at each frequency, (M,) each; `freed` mends |phi_a|."
     (p, q), (r, s) = characteristic(a, t), characteristic(b, t)
-    A, B = modulus(p, q), modulus(r, s)
-    return (A - B).square(), 2 * (A * B - p * r - q * s)  # 2 A B (1 - cos of the angle between)
+    seen, B = modulus(p, q), modulus(r, s)
+    A = freed(seen) if freed else seen
+    double = 2 * A / seen if freed else 2
+    return (A - B).square(), double * (seen * B - p * r - q * s)  # 2 A B (1 - cos of the angle)
 
 # %% ../nbs/40_kernels.ipynb #40spectra
 def _cauchy(z: Tensor, dice: torch.Generator) -> Tensor:

@@ -89,9 +89,14 @@ def bound(made: Callable, name: str, *values: Any, **options: Any) -> partial:
     return partial(made, *values, **options)
 
 
+def as_table(plug: Plug) -> dict[str, Any]:
+    "A plug as a table, a copy."
+    return dict(plug) if isinstance(plug, dict) else {"name": plug}
+
+
 def later(plug: Plug, *values: Any, **more: Any) -> partial:
     "The call of a plug, not yet made, with the arguments of its table, which win over `more`."
-    options = dict(plug) if isinstance(plug, dict) else {"name": plug}
+    options = as_table(plug)
     if not isinstance(name := options.pop("name", None), str):
         raise ValueError(f'The table {plug} needs a name: add name = "...".')
     return bound(find(name), name, *values, **more | options)
@@ -175,14 +180,10 @@ class Keeper:
             self.stop()
 
 # %% ../nbs/23_methods.ipynb #m-distilled
-def _as_table(plug: Plug) -> dict[str, Any]:
-    return dict(plug) if isinstance(plug, dict) else {"name": plug}
-
-
 def surgery_options(surgery: Plug | None) -> list[str]:
     "Names of the options that a surgery has; none: there is no surgery."
-    name = None if surgery is None else _as_table(surgery).get("name")
-    return [] if name is None else [*inspect.signature(find(name)).parameters]
+    name = None if surgery is None else as_table(surgery).get("name")
+    return [*inspect.signature(find(name)).parameters] if isinstance(name, str) else []
 
 
 def rate_between(small: float, large: float, numbers: int) -> float:
@@ -209,7 +210,7 @@ def distilled(
     known = [x.name for x in own if x.kind is x.KEYWORD_ONLY]
     known += [x.name for x in fields(EngineSettings)]
     if surgery is not None:
-        plug, of_it = _as_table(surgery), surgery_options(surgery)
+        plug, of_it = as_table(surgery), surgery_options(surgery)
         surgery = build({**plug, **{key: options.pop(key) for key in of_it if key in options}})
         known += of_it
     for key in options:

@@ -171,7 +171,7 @@ def rded(
     recipe = {"method": "RDED", **how, "balanced": alone, "seed": seed}
     names = source.classes, source.domain_names
     made = DistilledSet(images, labels, domains, *names, see, recipe, history={"tiles": tiles})
-    area = {"scale": (1 / factor if factor > 1 else 0.08, 1.0)}
+    area = {"scale": (1 / factor, 1.0)}
     if factor > 1:
         made = with_part(made, "shuffle patches", {"factor": torch.tensor(factor)})
     if soft is False:

@@ -23,10 +23,10 @@ from .data import Batch, MultiDomain, number_of, real_number, whole_number
 from .distill import distill, fingerprint
 from .distilled import DistilledSet
 from .domain_gradients import DomainGradients
-from .files import derive_seed, digest, generator, load_tensors, made_once, save_tensors
-from .files import user_path
+from .files import derive_seed, digest, generator, load_tensors, made_once, pick_device
+from .files import save_tensors, user_path
 from .matching import Matcher
-from .methods import Work, build as build_part
+from .methods import Work, as_table, bound, build as build_part, surgery_options
 from .networks import Encoder, Encoders, network
 from .train import Plug, Recipe, train
 
@@ -119,6 +119,7 @@ def train_experts(
     augment: str = "auto",  # DSA strategy of the training images
     width: int | None = None,  # of the ConvNet; None: by image size
     seed: int = 0,  # of everything random
+    device: str = "auto",  # where to train; the trajectories are on the CPU
 ) -> Experts:
     "Trajectories on all images, and a branch for each domain from every start (by 20_train)."
     for name, n in {"experts": experts, "starts": starts, "epochs": epochs}.items():
@@ -126,14 +127,16 @@ def train_experts(
     plain = {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
     augment, normalise = strategy_for(augment, source.classes), source.normalisation()
     recipe = Recipe("expert", starts - 1 + epochs, lr, batch, augment=augment, **plain)
+    source = source.to(where := pick_device(device))
     parts = [source.only(name) for name in source.domain_names]
     if source.K < 2:
         parts = []  # one domain: its branch is the expert itself
-    flat = lambda net: torch.cat([w.detach().flatten() for w in net.parameters()])  # noqa: E731
+    flat = lambda net: nn.utils.parameters_to_vector(net.parameters()).detach().cpu()  # noqa: E731
     found: list[tuple[Tensor, Tensor]] = []
     for e in range(experts):
         dice = derive_seed(seed, "expert", e)
         net = network("convnet", classes=source.C, size=source.size, width=width, seed=dice)
+        net = net.to(where)
         path, per_epoch = [flat(net)], math.ceil(len(source) / batch)
 
         def keep(net: nn.Module, step: int) -> None:
@@ -144,7 +147,7 @@ def train_experts(
         for t in range(starts):
             ends = []
             for k, part in enumerate(parts):
-                nn.utils.vector_to_parameters(path[t].clone(), net.parameters())
+                nn.utils.vector_to_parameters(path[t].to(where, copy=True), net.parameters())
                 mine = derive_seed(dice, f"branch {t}", k)
                 train(net, part, replace(recipe, epochs=epochs), mine, normalise=normalise)
                 ends.append(flat(net))
@@ -197,6 +200,11 @@ class Students(Encoders):
                 f"The student's rate diverged to {float(self.log_rate.exp()):.1e} at step {step}: "
                 f"lower lr_rate, now {self.lr_rate}."
             )
+
+    @property
+    def learned(self) -> dict[str, dict[str, float]]:
+        "What the recipe of a set tells: the rate as it is now."
+        return {"student": {"rate": float(self.log_rate.exp())}}
 
     def state(self) -> dict[str, Tensor]:
         "Rate and momentum; starts are a function of (seed, step)."
@@ -270,8 +278,6 @@ def mtt(
     expert: dict[str, Any] | None = None,
     surgery: Plug | None = None,
     augment: str = "auto",
-    alpha: float | None = None,
-    beta: float | None = None,
     lr: float = 100.0,
     width: int | None = None,
     **options: Any,
@@ -280,7 +286,7 @@ def mtt(
     if experts is None:
         told = {"seed": seed, "width": width} | (expert or {})
         told |= {"starts": 1, "epochs": 1} if work.rehearsal else {}
-        make = partial(train_experts, source, **told)
+        make = bound(train_experts, "expert", source, **{"device": work.device} | told)
         if work.shared is None:
             experts = make()
         else:
@@ -290,22 +296,16 @@ def mtt(
     if experts.data != fingerprint(source):
         raise ValueError("The experts learned from other images: make them of this source.")
     if surgery is not None:
-        more = {k: v for k, v in {"alpha": alpha, "beta": beta}.items() if v is not None}
-        surgery = build_part(surgery, **more)
+        own = {k: options.pop(k) for k in surgery_options(surgery) if k in options}
+        surgery = build_part(as_table(surgery) | own)
     matcher = TrajectoryMatching(student_steps, union, strategy_for(augment, source.classes))
-    students, last = partial(Students, experts=experts, rate=rate, lr_rate=lr_rate), {}
-
-    def note(run: Any, found: DomainGradients) -> None:
-        last["rate"] = float(run.engine.encoders.log_rate.exp())
-        if work.moved is not None:
-            work.moved(run.at, run.settings.steps)
-
+    students = partial(Students, experts=experts, rate=rate, lr_rate=lr_rate)
     how = {"real_batch": 1, "augment": "none", "device": work.device, "progress": False} | options
     how |= {"checkpoint": work.checkpoint, "resume": work.resume, "encoders": students}
-    made = distill(
-        source, matcher, surgery, ipc=ipc, seed=seed, lr=lr, width=width, callback=note, **how
-    )
-    return replace(made, recipe=made.recipe | {"method": "MTT", "student": last})
+    if work.moved is not None:
+        how["callback"] = lambda run, found: work.moved(run.at, run.settings.steps)
+    made = distill(source, matcher, surgery, ipc=ipc, seed=seed, lr=lr, width=width, **how)
+    return replace(made, recipe=made.recipe | {"method": "MTT"})
 
 
 mtt.distils = True  # it takes the options of `distill`, such as steps

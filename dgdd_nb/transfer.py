@@ -6,7 +6,7 @@
 __all__ = ['TransferNet', 'DTL', 'Restyle']
 
 # %% ../nbs/53_transfer.ipynb #53imports
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -333,6 +333,8 @@ def dtl(
         real_number(name, rate, " above 0", lambda x: x > 0)
     number_of("start", start, ("noise", "real"))
     number_of("styles", styles, _STYLES)
+    if styles == "plain" and (alpha, share) != (0.1, 1.0):
+        raise ValueError("alpha and share are of restyled images: take styles='mixed' or 'pure'.")
     if jitter is not None:
         whole_number("jitter", jitter, 0)
     rules, see = load_settings(DTL, dict(losses or {})), source.normalisation()

@@ -64,15 +64,18 @@ def test_a_sum_of_rows_and_columns_leaves_no_rest():
         crossed(rows.iloc[1:], "start", "run")
 
 
+@pytest.mark.parametrize("budget", [100, 7200])
 @pytest.mark.parametrize("sets, network, seconds", [(0.7, 13.0, 30), (4.0, 1.0, 5), (0.0, 9.0, 60)])
-def test_no_other_number_of_networks_is_better_by_much(sets, network, seconds):
-    found, budget = buy(sets, network, seconds, 3.0, 7200), 7200
+def test_no_other_number_of_networks_is_better(sets, network, seconds, budget):
+    found = buy(sets, network, seconds, 3.0, budget)
     errors = []
-    for n in range(1, 400):
+    for n in range(1, 2400):
         count = int(budget / (seconds + 3 * n))
         errors.append(((sets + network / n) / count) ** 0.5 if count else math.inf)
-    assert found["error"] <= min(errors) * 1.1  # whole sets
+    assert found["error"] == min(errors)
     assert found["sets"] * (seconds + 3 * found["networks"]) <= budget
+    with pytest.raises(ValueError, match="do not buy a set and a network: give"):
+        buy(sets, network, seconds, 3.0, seconds)
 
 
 def test_a_price_list_says_what_the_paired_differences_say():

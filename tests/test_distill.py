@@ -129,6 +129,21 @@ def test_a_checkpoint_resumes_its_own_run_alone(tmp_path):
         distill(source, DM(), None, **run)
 
 
+def test_only_a_file_of_this_run_is_called_its_last_good_state(tmp_path):
+    source, file = make_source(), tmp_path / "run.safetensors"
+    rest = SMALL | {"checkpoint": file, "checkpoint_every": 3}
+    distill(source, DM(), **rest)
+    with pytest.raises(ValueError, match=r"lower lr, now 1e\+30\.$"):
+        distill(source, DM(), **rest | {"resume": "never", "lr": 1e30})
+
+    def spoil(run, found):
+        if run.at == 4:
+            run.synthetic.data.fill_(torch.nan)
+
+    with pytest.raises(ValueError, match=r"NaN at step 5: .* holds the last good state\.$"):
+        distill(source, DM(), **rest | {"resume": "never"}, callback=spoil)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT")
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     def interrupt(run, found):
@@ -219,6 +234,8 @@ def test_starts():
 def test_descriptions():
     assert describe(DM()) == {"name": "DM", "layers": ["embed"]}
     assert describe(spread)["name"].endswith("spread") and describe(None) is None
+    one, two, three = (describe(x) for x in (torch.ones(4), torch.zeros(4), torch.ones(2, 2)))
+    assert one == describe(torch.ones(4)) and one != two and one != three
     made = describe(Stack((SGS(), OwnDomain(0.3))))
     assert [one["name"] for one in made["surgeries"]] == ["SGS", "OwnDomain"]
     recipe = distill(make_source(), spread, **SMALL | {"steps": 0}).recipe

@@ -158,9 +158,10 @@ def test_names_and_refusals():
     made = [make_set(name, source, 3, 0, **options) for name in ("HDD", "HDD+SGS")]
     assert not torch.equal(made[0].images, made[1].images)
     assert [x.recipe["lr"] for x in made] == [1.9, 1.9]
-    for name, value in {"cap": 0, "radius_squared": -1, "scale": math.nan, "factor": 0}.items():
+    for name, value in {"cap": 0, "radius_squared": -1, "scale": math.nan, "factor": None}.items():
         with pytest.raises(ValueError, match=f"{name} must be a finite number above 0"):
             HDD(**{name: value})
+    assert HDD(cap=None).cap is None
     with pytest.raises(ValueError, match="did you mean 'arsinh'"):
         HDD(formula="arsin")
     with pytest.raises(ValueError, match="What HDD is to compare holds NaN or infinity"):

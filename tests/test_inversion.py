@@ -9,6 +9,7 @@ from shared import assert_near, load
 from dgdd_nb.data import Normalisation
 from dgdd_nb.inversion import (
     Watch,
+    _batches,
     densification,
     moments,
     real_statistics,
@@ -154,6 +155,36 @@ def test_recovery_keeps_its_promises(source, teacher, how):
     assert not any(m._forward_pre_hooks for m in teacher.net.modules())
 
 
+def test_flip_mirrors_whole_images(source, teacher):
+    how = {"steps": 1, "jitter": 0, "weight": 0.0, "device": "cpu"}
+    given = [teacher], torch.arange(10), source.normalisation()
+    plain, turned = (recover(*given, **how, flip=flip)[0] for flip in (False, True))
+    same = (plain == turned).flatten(1).all(1)
+    assert 0 < same.sum() < 10
+
+
+def test_real_images_are_looked_at_for_statistics_alone(source, teacher, monkeypatch):
+    monkeypatch.setattr("dgdd_nb.inversion.real_statistics", lambda *given: 1 / 0)
+    given = [teacher], torch.arange(10), source.normalisation()
+    recover(*given, steps=1, weight=0.0, real=source.images, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "sizes, batch, parts",
+    [
+        ([3] * 10, 8, [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]),
+        ([2, 1, 1], 2, [[0], [1, 2]]),
+        ([3, 1, 3], 3, [[0], [1], [2]]),
+        ([5, 1], 3, [[0], [1]]),
+    ],
+)
+def test_batches_of_whole_classes(sizes, batch, parts):
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).flip(0)
+    found = [labels[part] for part in _batches(labels, batch, together=True)]
+    assert [part.unique().tolist() for part in found] == parts
+    assert torch.equal(torch.cat(found).bincount(), torch.tensor(sizes))
+
+
 def test_the_statistics_pull_towards_the_real_images(source, teacher):
     see, labels, far = source.normalisation(), torch.arange(10), {}
     for weight in (0.0, 0.05):
@@ -197,11 +228,23 @@ def test_densification_acts_when_it_is_relative(source):
     [
         ("SRe2L", {"teacher": TINY | {"network": "convnet"}}, "has no batch norm"),
         ("G-VBSM", {"teacher": TINY}, "raise ipc to 2"),
-        ("SRe2L", {"teacher": TINY, "wieght": 1.0}, "did you mean 'weight'"),
+        ("G-VBSM", {"teacher": TINY, "ipc": 4, "together": False, "batch": 10}, "together=True"),
+        (
+            "SRe2L",
+            {"teacher": TINY, "wieght": 1.0},
+            "option of SRe2L 'wieght' .did you mean 'weight'",
+        ),
+        ("G-VBSM", {"teacher": TINY, "keeper": None}, "option of G-VBSM 'keeper'; .* soft, lr"),
+        ("SRe2L", {"teacher": TINY, "steps": 2.5}, "steps must be a whole number from 0"),
+        ("SRe2L", {"teacher": TINY, "first": -3}, "first must be"),
+        ("SRe2L", {"teacher": TINY, "momentum": 1.5}, "momentum must be"),
+        ("SRe2L", {"teacher": TINY, "drop": 3}, "drop must be"),
+        ("SRe2L", {"teacher": TINY, "crop": (0.5,)}, "crop is two areas from above 0 to 1"),
+        ("SRe2L", {"teacher": TINY, "crop": (2.0, 3.0)}, "crop is two areas from above 0 to 1"),
         ("SRe2L", {"teacher": TINY, "lr": 0.0}, "lr must be"),
         ("SRe2L", {"teacher": TINY, "soft": {"temprature": 2.0}}, "temprature"),
     ],
 )
 def test_what_is_refused(source, method, options, says):
     with pytest.raises((ValueError, TypeError), match=says):
-        make_set(method, source, 1, **{"steps": 1} | options)
+        make_set(method, source, **{"ipc": 1, "steps": 1} | options)

@@ -121,6 +121,8 @@ def test_seed_and_storage(source, teacher, tmp_path):
         seen.append(transform_of(made)(batch, teacher.net, generator(0, "view")))
     hard = make_set("RDED", source, 2, 0, teacher=teacher, factor=2, soft=False)
     assert torch.equal(hard.images, first.images) and hard.transfer_name == "shuffle patches"
+    views = [first, make_set("RDED", source, 2, teacher=teacher, factor=1)]
+    assert [x.recipe["transfer"]["relabel"]["scale"][0] for x in views] == [0.5, 1.0]
     assert torch.equal(seen[0].images, seen[1].images)
     assert torch.equal(seen[0].labels, seen[1].labels)
 

@@ -1,5 +1,7 @@
 """Trajectory matching against golden values and unrolling; a run, its resume, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from shared import assert_near, load
@@ -101,9 +103,12 @@ def test_run_and_resume(source, experts, name, union, tmp_path):
     make_set(name, source, 3, work=work, **options, steps=1)
     resumed = make_set(name, source, 3, work=work, **options, steps=3)
     assert torch.equal(made.images, resumed.images)
-    assert (
-        made.recipe["student"] == resumed.recipe["student"] and made.recipe["student"]["rate"] > 0
-    )
+    again = make_set(name, source, 3, work=work, **options, steps=3)  # has nothing left to do
+    assert made.recipe["student"] == resumed.recipe["student"] == again.recipe["student"]
+    assert made.recipe["student"]["rate"] not in (0, 0.01)
+    other = replace(experts, targets=experts.targets + 1)
+    with pytest.raises(ValueError, match="belongs to another run .encoders"):
+        make_set(name, source, 3, work=work, **options | {"experts": other}, steps=3)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +120,21 @@ def test_run_and_resume(source, experts, name, union, tmp_path):
         ({"rate": -1.0}, ValueError, "rate must be a finite number above 0"),
         ({"lr_rate": 1e6}, ValueError, "The student's rate diverged to .* lower lr_rate"),
         ({"union": "all"}, ValueError, "Unknown union 'all'"),
+        ({"alpha": 9.0}, ValueError, "no option 'alpha'"),
+        ({"experts": None, "expert": {"startz": 1}}, ValueError, "did you mean 'starts'"),
     ],
 )
 def test_refusals(source, experts, options, error, words):
     given = {"experts": experts, "student_steps": 2, "width": 8, "steps": 2} | options
     with pytest.raises(error, match=words):
         make_set("MTT", source, 3, **given)
+
+
+def test_the_surgery_gets_its_options(source, experts):
+    given = {"experts": experts, "student_steps": 1, "width": 8, "steps": 1}
+    table = {"name": "SGS", "beta": 0.3}
+    made = make_set("MTT", source, 3, **given, surgery=table, reading="b", alpha=0.5)
+    assert made.recipe["surgery"].items() >= {"alpha": 0.5, "beta": 0.3, "reading": "b"}.items()
 
 
 def test_experts_of_other_images_and_a_matcher_without_experts(source, experts):
@@ -137,11 +151,14 @@ def test_trials_share_their_experts(source, tmp_path, monkeypatch):
     short = {"steps": 2, "student_steps": 2, "width": 4, "expert": {"starts": 1, "epochs": 1}}
     alone = make_set("MTT", source, 3, 0, **short)
     made, count = module.train_experts, []
-    monkeypatch.setattr(module, "train_experts", lambda *a, **k: count.append(1) or made(*a, **k))
-    work = Work(shared=tmp_path)
+    monkeypatch.setattr(
+        module, "train_experts", lambda *a, **k: count.append(k["device"]) or made(*a, **k)
+    )
+    work = Work(shared=tmp_path, device="cpu")
     sets = [make_set(name, source, 3, 0, work, **short) for name in ("MTT", "MTT", "MTT+SGS")]
     assert torch.equal(sets[0].images, alone.images) and torch.equal(sets[1].images, alone.images)
-    assert len(count) == 1
+    make_set("MTT", source, 3, 0, Work(shared=tmp_path), **short)
+    assert count == ["cpu"]
     make_set("MTT", source, 3, 1, work, **short)
     assert len(count) == 2 and len(list(tmp_path.glob("experts-*.safetensors"))) == 2
 

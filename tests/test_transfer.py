@@ -279,6 +279,7 @@ REFUSALS = [
     ({"start": "black"}, "Unknown start 'black'"),
     ({"visit": 0}, "visit must be a whole number from 1"),
     ({"lr": 0}, "lr must be a finite number above 0"),
+    ({"share": 0.5}, "take styles='mixed' or 'pure'"),
     ({"styles": "mixed", "share": 2}, "share must be a finite number from 0 to 1"),
     ({"styles": "mixed", "alpha": 0}, "alpha must be a finite number above 0"),
     ({"teacher": TINY | {"network": "convnet"}, "steps": 0}, "The teacher has no batch norm"),
