@@ -710,13 +710,16 @@ def evaluate_command(
     rows = pd.concat(found)
     typer.echo(f"Accuracy in per cent, recipe {in_words}, chance {100 / made.C:.1f}.")
     typer.echo(as_markdown(summarise(rows).round(1)))
-    first, *others = rows["method"].unique()
-    for other in others:
-        typer.echo(str(paired_difference(rows, other, first)))
     if place is None:
         say(f"Note: the scores were not stored; name a folder with --out. {closed}")
     else:
         add_scores(place / "scores.csv", rows, how)
+    first, *others = rows["method"].unique()
+    for other in others:
+        try:
+            typer.echo(str(paired_difference(rows, other, first)))
+        except ValueError as error:  # the scores are there all the same
+            say(f"Note: {error}")
 
 # %% ../nbs/61_cli.ipynb #155a1de8
 @command("show", "made per_class out", "mine --per-class 5")
@@ -1022,7 +1025,8 @@ def notebooks_command(folder: Path, force: bool) -> None:
         shutil.copyfile(home / path, folder / path)
     typer.echo(f"{len(inside)} files in {folder}\nNext: jupyter lab {folder / 'index.ipynb'}")
     typer.echo(
-        "Pages with stored results (24 to 26, 31 to 34, 41, 46, 53, questions, benchmarks) want a clone."
+        "Pages with stored results want a clone: 24 to 26, 31 to 34, 41, 46, 47, 53, questions, "
+        "benchmarks."
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .data import MultiDomain, tensor_of, whole_number, yes_or_no
 from .distilled import DistilledSet, assign_domains, images_per_class, source_of
 from .files import derive_seed, generator
-from .networks import network, plain_torch
+from .networks import evaluating, network, plain_torch
 from .train import train
 
 # %% auto #0
@@ -132,10 +132,8 @@ def find_features(
         train(features, source, "quick", seed, normalise=normalise)
     if isinstance(features, type) or not hasattr(features, "embed"):
         raise ValueError("Features must be None, 'pixels', a network with embed(), or a tensor.")
-    training = features.training
-    with torch.no_grad():
-        found = [features.eval().embed(normalise(part)) for part in source.images.split(256)]
-    features.train(training)
+    with torch.no_grad(), evaluating(features):
+        found = [features.embed(normalise(part)) for part in source.images.split(256)]
     return torch.cat(found), name
 
 # %% ../nbs/22_coresets.ipynb #20a94901

@@ -130,7 +130,10 @@ class Normalisation:
             object.__setattr__(self, name, numbers)
 
     def __call__(self, images: Tensor) -> Tensor:
-        "From pixels, uint8 (N, 3, H, W), to network input, float32 of the same shape."
+        "From pixels, uint8 (N, 3, H, W), to network input, float32 alike (TypeError: floats)."
+        if images.is_floating_point():
+            words = f"takes uint8 pixels, not {images.dtype}: leave out what is normalised already"
+            raise TypeError(f"A normalisation {words}.")
         return (images.float() / 255 - self._of("mean", images)) / self._of("std", images)
 
     def inverse(self, x: Tensor) -> Tensor:
@@ -299,7 +302,11 @@ def _codes(
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"The {kind} name {twice!r} is given twice: give every {kind} its own.")
     if used[0] < 0 or used[-1] >= len(names):
-        cure = "subtract 1" if used[0] == 1 else "renumber them, or give a name for each image"
+        cure = (
+            "subtract 1"
+            if (used[0], used[-1]) == (1, len(names))
+            else "renumber them, or give a name for each image"
+        )
         raise ValueError(
             f"The {kind} numbers go from {used[0]} to {used[-1]}, but must go from 0 to "
             f"{len(names) - 1}: {cure}."

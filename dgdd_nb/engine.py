@@ -120,14 +120,15 @@ def extract_all(
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 # %% ../nbs/15_engine.ipynb #0403cf6a
-def freeze_statistics(net: Encoder, images: Tensor, micro_batch: int) -> None:
-    "Set the running statistics of batch norm to those of the images, and stop updating them."
+@torch.no_grad()
+def freeze_statistics(net: Encoder, images: Tensor) -> None:
+    "Set the running statistics of batch norm to those of all the images, and stop updating them."
     for m in net.modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
             m.reset_running_stats()
-            m.momentum = None  # a plain average over the micro-batches
+            m.momentum = None  # those of the next pass alone
     net.train()
-    extract_all(net, images, ("embed",), micro_batch)
+    net.embed(images)
     net.eval()
 
 # %% ../nbs/15_engine.ipynb #0cc0d2bb
@@ -483,7 +484,7 @@ class Engine:
         if fresh and self.settings.batch_norm == "frozen" and has_batch_norm(net):
             images = self.normalise(source.images[self.drawn.index])
             images = images.contiguous(memory_format=self.form)
-            freeze_statistics(net, images, self.settings.micro_batch)
+            freeze_statistics(net, images)
         domains = torch.full_like(labels, -1) if domains is None else domains
         sheets, tiles = synthetic.detach().requires_grad_(), self.settings.decode_factor**2
         with torch.enable_grad():
@@ -641,7 +642,9 @@ def forecast(
         + 4 * K * all_ * pixels  # for each domain gradients and spectra, and as much for scratch
         + 6 * all_ * pixels  # images, momentum, directions, and as much for scratch
     )
-    seen = fake + min(engine.settings.micro_batch, real)
+    frozen = engine.settings.batch_norm == "frozen" and has_batch_norm(net)
+    whole = sum(map(sum, engine.real.counts)) if frozen else 0  # at once, for the statistics
+    seen = fake + max(min(engine.settings.micro_batch, real), whole)
     if not isinstance(engine.matcher, Objective):  # may differentiate twice, on both sides
         seen = 2 * (fake + real)
     memory = source.images.nbytes + 4 * floats + graph_bytes(net, layers, few) // few * seen

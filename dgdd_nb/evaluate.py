@@ -11,6 +11,7 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,13 @@ from dgdd_nb.data import (
     whole_number,
     yes_or_no,
 )
+from .distill import describe
 from .distilled import DistilledSet, source_of
 from .files import derive_seed, follow_parent, pick_device, start_workers
 from .networks import chosen_size, plain_torch
 from .networks import network as build_network
 from .train import PLUGS, Chain, Diverged, Recipe, get_recipe, make_plug, parts_of, predict
-from .train import train, with_plugs
+from .train import train, transfer_parts, transform_of, with_plugs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -81,18 +83,6 @@ class Scores:
     __repr__ = __str__
 
 # %% ../nbs/21_evaluate.ipynb #chainparts
-def transfer_parts(made: DistilledSet) -> dict[str, dict[str, Tensor]]:
-    "The states of the transforms that a set brings along, by name; several names are joined by +."
-    names = made.transfer_name.split("+") if made.transfer else []
-    if len(names) < 2:
-        return {name: dict(made.transfer or {}) for name in names}
-    found: dict[str, dict] = {name: {} for name in names}
-    for key, x in (made.transfer or {}).items():
-        name, _, rest = key.partition("/")
-        found.setdefault(name, {})[rest] = x
-    return found
-
-
 def with_part(made: DistilledSet, name: str, state: Mapping, **options: Any) -> DistilledSet:
     "The set with one more transform at the end of its chain, in the place of one of this name."
     parts = {k: v for k, v in transfer_parts(made).items() if k != name} | {name: dict(state)}
@@ -101,19 +91,6 @@ def with_part(made: DistilledSet, name: str, state: Mapping, **options: Any) -> 
     settings = {k: v for k, v in made.recipe.get("transfer", {}).items() if k in parts}
     recipe = made.recipe | {"transfer": settings | {name: options}}
     return replace(made, transfer=flat, transfer_name="+".join(parts), recipe=recipe)
-
-
-def transform_of(made: DistilledSet) -> Chain:
-    "The transforms that a set brings along, with the settings that its recipe keeps for them."
-    made_of, settings = [], made.recipe.get("transfer", {})
-    for name, state in transfer_parts(made).items():
-        if name not in PLUGS["transform"]:  # a file must not choose what is imported
-            words = f"needs the transform {name!r}: import what adds it to PLUGS"
-            raise ValueError(f"The set {words}.")
-        made_of.append(
-            make_plug("transform", {**settings.get(name, {}), "name": name, "state": state})
-        )
-    return Chain(*made_of)
 
 # %% ../nbs/21_evaluate.ipynb #8e3ab876
 def _seeds(given: Any) -> tuple[int, ...]:
@@ -167,6 +144,8 @@ def evaluate(
             raise ValueError(f"Training images are {size}, target {part.size}; resize one of them.")
     if not isinstance(network, str) and not callable(network):
         raise TypeError(f"network is a name, a module or a function of a seed, not {network!r}.")
+    if not isinstance(network, str) and (width, depth) != (None, None):
+        raise ValueError("width and depth belong to a network by name: leave them out here.")
     seeds = _seeds(seeds)
     workers = min(whole_number("workers", workers), len(seeds))
     if together is not None and yes_or_no("together", together) and workers > 1:
@@ -195,7 +174,8 @@ def evaluate(
     def job(group: Sequence[int]) -> list[tuple[float, list[torch.Tensor], str]]:
         "For each network: accuracy in training, by target which answers are right, what went wrong."
         follow_parent()
-        torch.set_num_threads(threads)
+        if workers > 1:  # in a process of its own
+            torch.set_num_threads(threads)
         nets = [build(seed).to(where) for seed in group]
         try:
             history = train(nets, data, ready, group, normalise=None if distilled else see)
@@ -233,7 +213,9 @@ def evaluate(
     kind = network if isinstance(network, str) else type(network).__name__
     if isinstance(network, str):
         sizes |= chosen_size(network, train_set.size, width, depth)
-    used = asdict(recipe) | {"network": {"name": kind, **sizes}}
+    given = {"loss": loss, "transform": transform, "hooks": ready.hooks if hooks else None}
+    used = asdict(recipe) | {k: describe(x) for k, x in given.items() if x is not None}
+    used |= {"network": {"name": kind, **sizes}}
     learned, scores = np.array([accuracy for accuracy, *_ in found]), {}
     for t, (name, part) in enumerate(targets.items()):
         right = torch.stack([answers[t].double() for _, answers, _ in found])  # (S, N)
@@ -278,24 +260,28 @@ def summarise(
     rows: DataFrame,  # method, target, distillation_seed, network_seed, accuracy
     baseline: str | None = None,  # a method: adds the paired difference to it, and the verdict
 ) -> DataFrame:  # a line per target and method, and the average where there are several targets
-    "Mean, spread over distillation seeds and over networks; an average takes whole seeds only."
+    "Mean, spread over distillation seeds and over networks; an average takes seeds with every target."
     import pandas as pd
 
     lines, targets = [], list(_scored(rows)["target"].unique())
     if baseline is not None and len(rows):
         number_of("method", baseline, list(rows["method"].unique()))
     for target in [*targets, None] if len(targets) > 1 else targets:
-        methods = rows["method"][rows["target"].isin(targets if target is None else [target])]
-        for method in methods.unique():
+        wanted = sorted(targets) if target is None else [target]
+        mine = rows[rows["target"].isin(wanted)].groupby("method", sort=False)["target"].nunique()
+        for method, there in mine.items():
             cells = _cells(rows, method, target)
-            means = cells["mean"].unstack("target").dropna().mean(axis=1)  # by seed
+            means = cells["mean"].unstack("target").reindex(columns=wanted)
+            means = means.dropna().mean(axis=1)  # by seed; of a method that lacks a target none
             cells = cells.loc[means.index]
             line = {"method": method, "target": target or "average", "mean": means.mean()}
             line |= {"std_seeds": means.std(), "std_networks": cells["var"].mean() ** 0.5}
             line |= {"seeds": len(means), "networks": cells["count"].min() if len(cells) else 0}
-            if baseline != method and baseline in methods.values:
-                d = paired_difference(rows, method, baseline, target)
-                line |= {"difference": d.mean, "low": d.low, "high": d.high, "verdict": d.verdict}
+            if baseline != method and mine.get(baseline) == there == len(wanted):
+                with suppress(ValueError):  # they share no seed
+                    d = paired_difference(rows, method, baseline, target)
+                    line |= {"difference": d.mean, "low": d.low, "high": d.high}
+                    line |= {"verdict": d.verdict}
             lines.append(line)
     return pd.DataFrame(lines)
 
@@ -371,9 +357,10 @@ def paired_difference(
     level = real_number("level", level, " between 0 and 1", lambda x: 0 < x < 1)
     first, second = (_cells(_scored(rows), name, target) for name in (a, b))
     both = (first["mean"] - second["mean"]).dropna()
-    if both.empty:
-        raise ValueError(f"{a} and {b} share no distillation seed and target; run both alike.")
     values = both.unstack("target").dropna().mean(axis=1)  # by seed
+    if values.empty:
+        words = "that has all targets that both have" if len(both) else "and target"
+        raise ValueError(f"{a} and {b} share no distillation seed {words}; run both alike.")
     counts = np.minimum(first["count"], second["count"])[both.index].loc[values.index]
     used = rows[rows["method"].isin([a, b]) & rows["distillation_seed"].isin(values.index)]
     used = used[["distillation_seed", "network_seed"]].drop_duplicates()

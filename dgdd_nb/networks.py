@@ -7,6 +7,7 @@ __all__ = ['ConvNet', 'network', 'Encoders', 'FreshEncoders', 'check_encoders']
 
 # %% ../nbs/03_networks.ipynb #41110166
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -262,6 +263,17 @@ def plain_torch() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[nn.Module]:
+    """The network in evaluation mode; each of its modules then goes back to the mode it had."""
+    before = [(module, module.training) for module in net.modules()]
+    try:
+        yield net.eval()
+    finally:
+        for module, training in before:
+            module.training = training
+
+
 def chosen_size(
     name: str, size: tuple[int, int], width: int | None, depth: int | None
 ) -> dict[str, int | None]:
@@ -319,10 +331,11 @@ class Backbone(Encoder):
         classes: int,  # number of classes C
         size: int | tuple[int, int],  # one side, or (height, width), of the images
         seed: int,  # of the weights
+        net: nn.Module | None = None,  # what it makes of the seed, if that is there already
     ):
         super().__init__()
         self.build, self.input_shape = build, (3, *height_width(size))
-        self.net, calls = _build_quietly(build, seed), {}
+        self.net, calls = net or _build_quietly(build, seed), {}
 
         def note(name: str, *call: Any) -> None:
             calls.setdefault(name, []).append(call)
@@ -384,6 +397,11 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
         return functools.partial(timm.create_model, rest, num_classes=classes, **options)
     if rest:
         function = imported("network", name)
+        try:
+            inspect.signature(function).bind(classes=classes, size=size)
+        except TypeError as error:
+            words = f"must be a function of classes and size ({error})"
+            raise ValueError(f"The network {name!r} {words}: give it these two.") from None
         return functools.partial(function, classes=classes, size=height_width(size))
     known = models.list_models(module=models)
     if name not in known:
@@ -427,9 +445,10 @@ def network(
     if (width, depth) != (None, None):
         raise ValueError(f"width and depth belong to ConvNets; leave them out for {name!r}.")
     try:
-        if ":" in name and isinstance(made := _build_quietly(build, seed), Encoder):
+        made = _build_quietly(build, seed)
+        if isinstance(made, Encoder):
             return made
-        return Backbone(build, classes=classes, size=size, seed=seed)
+        return Backbone(build, classes=classes, size=size, seed=seed, net=made)
     except (RuntimeError, ValueError, AssertionError) as error:
         height, wide = height_width(size)
         raise ValueError(

@@ -21,7 +21,7 @@ from .data import MultiDomain, Normalisation, names_of, number_of, tensor_of, wh
 from .distilled import source_of
 from .engine import default_real_batch
 from .files import pick_device
-from .networks import Encoder, network, plain_torch
+from .networks import Encoder, evaluating, network, plain_torch
 
 # %% auto #0
 __all__ = ['style_statistics', 'pseudo_domains', 'cluster_report']
@@ -53,13 +53,15 @@ def style_statistics(
     for name in layers:
         number_of("layer", name, ("input", *(n for n in net.layer_names if n not in flat)))
     where, normalise = pick_device(device), normalise or dataset.normalisation()
-    training, net, rows = net.training, net.eval().to(where), []
-    inner = tuple(name for name in layers if name != "input")
-    for x in (normalise(images.to(where)) for images in dataset.images.split(256)):
-        maps = {"input": x} | (net.extract(x, inner) if inner else {})
-        pairs = [torch.std_mean(maps[n].float(), (2, 3), correction=0) for n in layers]
-        rows.append(torch.cat([part for std, mean in pairs for part in (mean, std)], 1).cpu())
-    net.train(training)
+    inner, rows = tuple(name for name in layers if name != "input"), []
+    with evaluating(net.to(where)):
+        for x in (normalise(images.to(where)) for images in dataset.images.split(256)):
+            maps = {"input": x} | (net.extract(x, inner) if inner else {})
+            for name, seen in maps.items():
+                if seen.ndim != 4:
+                    raise ValueError(f"Layer {name!r} has no pixels: name one with maps before it.")
+            pairs = [torch.std_mean(maps[n].float(), (2, 3), correction=0) for n in layers]
+            rows.append(torch.cat([part for std, mean in pairs for part in (mean, std)], 1).cpu())
     return torch.cat(rows)
 
 # %% ../nbs/32_pseudo_domains.ipynb #f4aec644

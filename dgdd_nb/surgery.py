@@ -271,6 +271,11 @@ class OwnDomain:
 class PartsAlone(SGS):
     "Ablation: alpha * g_cls + beta * g_dom of (10), without the gradient of the matcher."
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.rescale:
+            raise ValueError("PartsAlone has no g_dm to rescale to: leave rescale out.")
+
     def __call__(
         self,
         gradients: DomainGradients,  # of this step; g_dm is left out

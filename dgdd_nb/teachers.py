@@ -342,6 +342,16 @@ def relabel(
     pool = [teachers] if isinstance(teachers, Teacher) else list(teachers)
     names = "network classes size width depth domains accuracy sha256".split()
     known = [{key: of_kind("A teacher", t, Teacher).facts[key] for key in names} for t in pool]
+    if not pool:
+        raise ValueError("There is no teacher: give one, or several.")
+    own = {"classes": made.C, "size": made.size, "normalisation": made.normalisation}
+    for facts in (teacher.facts for teacher in pool):
+        see = Normalisation(**facts["normalisation"])
+        theirs = {"classes": facts["classes"], "size": tuple(facts["size"]), "normalisation": see}
+        for name in own:
+            if theirs[name] != own[name]:
+                words = f"must be the set's, {own[name]}, not {theirs[name]}"
+                raise ValueError(f"The {name} of a teacher {words}: squeeze one for it.")
     options = {"flip": "flip" in strategy_for("auto", made.classes).split("_")} | options
     if options.get("pool") == "domain":
         alone = {facts["domains"][0]: facts for facts in known if len(facts["domains"]) == 1}

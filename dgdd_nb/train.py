@@ -26,7 +26,7 @@ from .augment import apply, draw, strategy_for
 from .data import Batch, MultiDomain, of_kind, unknown_name, whole_number
 from .distilled import DistilledSet
 from .files import derive_seed, generator, global_dice, keep_memory, load_settings
-from .networks import ConvNet, block_tail, has_batch_norm, plain_torch
+from .networks import ConvNet, block_tail, evaluating, has_batch_norm, plain_torch
 
 # %% auto #0
 __all__ = ['RECIPES', 'PLUGS', 'Recipe', 'get_recipe', 'Diverged', 'train', 'predict', 'check_training']
@@ -117,6 +117,8 @@ def make_plug(kind: str, plug: Plug | Callable | None) -> Any:
     found = PLUGS[kind].get(name, name)
     if isinstance(found, str) and ":" not in found:
         raise unknown_name(kind, name, [*PLUGS[kind], "module:name"])
+    if kind == "optimiser" and "lr" in options:
+        raise ValueError("The rate is the recipe's lr: take lr out of the optimiser's table.")
     try:
         found = pkgutil.resolve_name(found) if isinstance(found, str) else found
         inspect.signature(found).bind_partial(**options)
@@ -154,7 +156,10 @@ def learning_rates(recipe: Recipe, per_epoch: int) -> tuple[np.ndarray, int | No
             f"A recipe has at most {_MOST_STEPS:,} steps, not {steps:,}: lower epochs."
         )
     factors, restart = make_plug("schedule", recipe.schedule)(steps, per_epoch)
-    return recipe.lr * factors, restart
+    if np.shape(factors) != (steps,):
+        seen = f"factors of shape {np.shape(factors)} for {steps} steps"
+        raise ValueError(f"The schedule gives {seen}: give one number for each step.")
+    return recipe.lr * np.asarray(factors), restart
 
 # %% ../nbs/20_train.ipynb #d4f3bab4
 def get_recipe(
@@ -183,7 +188,8 @@ def _batch_sizes(images: int, batch: int, net: nn.Module) -> list[int]:
     sizes = [min(batch, images - start) for start in range(0, images, batch)]
     if has_batch_norm(net) and sizes[-1] == 1:
         if sizes[0] == 1:
-            raise ValueError("Batch norm cannot learn from one image: raise the recipe's batch.")
+            cure = "raise the recipe's batch" if images > 1 else "take a network without, or more"
+            raise ValueError(f"Batch norm cannot learn from one image: {cure}.")
         sizes[-2:] = [batch + 1]
     return sizes
 
@@ -244,6 +250,31 @@ def parts_of(transform: Callable | None) -> list[Callable]:
         return transform.parts
     return [] if transform is None else [transform]
 
+
+def transfer_parts(made: DistilledSet) -> dict[str, dict[str, Tensor]]:
+    "The states of the transforms that a set brings along, by name; several names are joined by +."
+    names = made.transfer_name.split("+") if made.transfer else []
+    if len(names) < 2:
+        return {name: dict(made.transfer or {}) for name in names}
+    found: dict[str, dict] = {name: {} for name in names}
+    for key, x in (made.transfer or {}).items():
+        name, _, rest = key.partition("/")
+        found.setdefault(name, {})[rest] = x
+    return found
+
+
+def transform_of(made: DistilledSet) -> Chain:
+    "The transforms that a set brings along, with the settings that its recipe keeps for them."
+    made_of, settings = [], made.recipe.get("transfer", {})
+    for name, state in transfer_parts(made).items():
+        if name not in PLUGS["transform"]:  # a file must not choose what is imported
+            words = f"needs the transform {name!r}: import what adds it to PLUGS"
+            raise ValueError(f"The set {words}.")
+        made_of.append(
+            make_plug("transform", {**settings.get(name, {}), "name": name, "state": state})
+        )
+    return Chain(*made_of)
+
 # %% ../nbs/20_train.ipynb #c5e4606f
 def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]:
     "Stacked parameters, `forward` (S, B, 3, H, W) -> (S, B, C), and `unstack` to write back."
@@ -256,6 +287,7 @@ def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]
         return list(net.parameters()), look, lambda: None
     parameters, buffers = torch.func.stack_module_state(list(nets))
     skeleton = copy.deepcopy(nets[0]).to("meta")
+    skeleton.tail = None  # of a training alone, see above; vmap cannot take it
 
     def one(parameters: dict, buffers: dict, x: Tensor) -> Tensor:
         return torch.func.functional_call(skeleton, (parameters, buffers), (x,))
@@ -264,7 +296,8 @@ def _stack(nets: Sequence[nn.Module]) -> tuple[list[Tensor], Callable, Callable]
         for s, net in enumerate(nets):
             net.load_state_dict({k: v[s].detach() for k, v in (parameters | buffers).items()})
 
-    return list(parameters.values()), lambda x: torch.vmap(one)(parameters, buffers, x), unstack
+    each = torch.vmap(one, randomness="different")  # of dropout
+    return list(parameters.values()), lambda x: each(parameters, buffers, x), unstack
 
 
 def _loss_looked_at(value: Any, what: str = "The loss") -> Tensor:
@@ -281,9 +314,9 @@ def _loss_looked_at(value: Any, what: str = "The loss") -> Tensor:
 def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, restart) -> Tensor:
     "The same lines for one network and for several; loss, right and all: (steps, 3, S)."
     parameters, forward, unstack = _stack([net.train() for net in nets])
-    options, record = {"weight_decay": recipe.weight_decay}, []
-    if "momentum" in inspect.signature(recipe.optimiser).parameters:
-        options["momentum"] = recipe.momentum
+    takes, record = inspect.signature(recipe.optimiser).parameters, []
+    options = {k: getattr(recipe, k) for k in ("weight_decay", "momentum") if k in takes}
+    options |= getattr(recipe.optimiser, "keywords", {})  # of its own table, which goes before
     for step, (rate, batches) in enumerate(zip(rates.tolist(), zip(*feeds))):
         if step in (0, restart):
             optimiser = recipe.optimiser(parameters, lr=rate, **options)
@@ -330,12 +363,17 @@ def train(
     *,
     normalise: Callable | None = None,  # uint8 batch -> normalised float batch
     loss: Callable | None = None,  # (logits, targets) -> scalar; None: the recipe's
-    transform: Callable | None = None,  # (batch, net, dice) -> batch; None: the recipe's
+    transform: Callable | None = None,  # (batch, net, dice) -> batch; None: set's and recipe's
     hooks: Sequence[Callable] = (),  # (net, step) after each step, beside the recipe's
 ) -> dict:  # "loss", "accuracy" (%) and "lr" per epoch; with several networks a list per epoch
     "Train by the recipe to its last epoch; the seed decides all, no global generator moves."
     keep_memory()
-    recipe = _with_own_parts(with_plugs(get_recipe(recipe), loss, transform, hooks))
+    of_kind("data", data, Batch, DistilledSet, MultiDomain)
+    recipe = with_plugs(get_recipe(recipe), loss, transform, hooks)
+    if transform is None and isinstance(data, DistilledSet) and data.transfer:
+        chain = (transform_of(data), *parts_of(recipe.transform))
+        recipe = replace(recipe, transform=Chain(*chain))
+    recipe = _with_own_parts(recipe)
     several = isinstance(net, Sequence)
     nets = [of_kind("What is trained", one, nn.Module) for one in (net if several else [net])]
     seeds = [whole_number("seed", s, None) for s in (seed if np.ndim(seed) else [seed])]
@@ -343,7 +381,6 @@ def train(
         raise ValueError(
             f"There are {len(seeds)} seeds for {len(nets)} networks: give each its own."
         )
-    of_kind("data", data, Batch, DistilledSet, MultiDomain)
     classes = getattr(data, "classes", ())  # a batch has none: "auto" then flips
     recipe = replace(recipe, augment=strategy_for(recipe.augment, classes))
     data = data.decoded() if isinstance(data, DistilledSet) else data  # tiles of sheets
@@ -353,7 +390,7 @@ def train(
         raise TypeError(f"Images of type {data.images.dtype} {words}, not {normalise!r}.")
     sizes, found = _batch_sizes(len(data), recipe.batch, nets[0]), []
     rates, restart = learning_rates(recipe, len(sizes))
-    alone = recipe.transform is not None or recipe.hooks  # they may look into the network
+    alone = recipe.transform is not None or recipe.hooks or len(set(map(repr, nets))) > 1  # unlike
     for i in range(0, len(nets), at_once := 1 if alone else len(nets)):
         group, dice = nets[i : i + at_once], seeds[i : i + at_once]
         feeds = [_batches(data, sizes, recipe, s, normalise, n) for s, n in zip(dice, group)]
@@ -381,12 +418,11 @@ def predict(
     images: Tensor,  # (N, 3, H, W), uint8 with `normalise`, or normalised float
     normalise: Callable | None = None,  # the normalisation of the *training* set
 ) -> Tensor:  # predicted class of every image, int64 (N,), on the CPU
-    "Predicted classes, 256 images at a time, in evaluation mode; the network's mode is restored."
-    training, device = net.training, next(net.parameters()).device
-    net.eval()
+    "Predicted classes, 256 images at a time, in evaluation mode; all modes are restored."
+    device = next(net.parameters()).device
     parts = (part.to(device) for part in images.split(256))
-    found = [net(x if normalise is None else normalise(x)).argmax(1).cpu() for x in parts]
-    net.train(training)
+    with evaluating(net):
+        found = [net(x if normalise is None else normalise(x)).argmax(1).cpu() for x in parts]
     return torch.cat(found)
 
 # %% ../nbs/20_train.ipynb #b6dfbbba

@@ -142,6 +142,10 @@ def test_sets_of_one_method_are_its_seeds(tmp_path):
     rows = pd.read_csv(tmp_path / "scores.csv")
     assert rows.groupby(["method", "distillation_seed"]).size().tolist() == [2, 2, 2, 2]
     assert sorted(rows.network_seed.unique()) == [0, 1, 1000, 1001]
+    apart = "--set", "epochs=1", "--out", tmp_path / "apart"  # no seed in common
+    status, said = dgdd("evaluate", sets[0], sets[3], *options, *apart)
+    assert status == 0 and "share no distillation seed" in said
+    assert len(pd.read_csv(tmp_path / "apart" / "scores.csv")) == 4
     status, said = dgdd("show", sets[3])
     assert status == 0 and "method: DM-matched" in said and "target: street" in said
     assert (sets[3] / "overview.png").exists()

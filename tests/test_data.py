@@ -142,6 +142,7 @@ def test_pictures_and_single_names_in_place_of_arrays() -> None:
     [
         ([1, 2, 1, 2], None, "go from 1 to 2, but must go from 0 to 1: subtract 1"),
         ([1, 2, 1, 2], ["a", "b"], "subtract 1"),
+        ([1, 5, 1, 5], None, "go from 1 to 5, but must go from 0 to 1: renumber them"),
         ([0, 10**9, 0, 0], None, "renumber them"),
         ([0, -1, 0, 0], None, "go from -1 to 0"),
         ([0, 5, 0, 5], None, "go from 0 to 5, but must go from 0 to 1"),
@@ -177,6 +178,12 @@ def test_labels_that_are_refused(labels: list, names: list | None, sentence: str
 def test_images_that_are_refused(change: callable, sentence: str) -> None:
     with pytest.raises((ValueError, TypeError), match=sentence):
         MultiDomain.from_arrays(change(noise(4)), [0, 1, 0, 1], [0, 0, 1, 1])
+
+
+def test_what_is_normalised_is_not_normalised_again() -> None:
+    look = channel_statistics(noise(4))
+    with pytest.raises(TypeError, match="leave out what is normalised already"):
+        look(look(noise(4)))
 
 
 def test_of_a_large_file_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,7 @@ CASES = [
     {"batched_vjp": True},
     {"channels_last": True, "micro_batch_synthetic": 3},
     {"network": "convnet-bn", "batch_norm": "frozen", "micro_batch_synthetic": 6},
+    {"network": "convnet-bn", "batch_norm": "frozen", "micro_batch": 7},
     {"decode_factor": 2, "micro_batch_synthetic": 30},
 ]
 

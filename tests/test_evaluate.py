@@ -1,6 +1,7 @@
 """What `evaluate` promises and a notebook has no time for: worker processes, other networks, batch norm in one loop."""
 
 import math
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -25,7 +26,7 @@ from dgdd_nb.evaluate import (
 )
 from dgdd_nb.files import derive_seed
 from dgdd_nb.networks import network as build
-from dgdd_nb.train import PLUGS, get_recipe
+from dgdd_nb.train import EMA, KL, PLUGS, get_recipe, train
 
 
 def toy(n: int, size: int = 16) -> MultiDomain:
@@ -177,6 +178,24 @@ def test_an_average_takes_seeds_with_every_target():
     assert (average["target"], average["mean"], average["seeds"]) == ("average", 35, 2)
 
 
+def test_a_method_that_lacks_a_target_has_no_average():
+    rows = table({"a": {"x": [[50]], "y": [[10]]}, "b": {"x": [[60]]}})
+    a, b = summarise(rows, baseline="b").iloc[-2:].itertuples()
+    assert (a.mean, a.seeds, b.seeds) == (30, 1, 0) and math.isnan(b.mean)
+    assert math.isnan(a.difference)  # from what?
+    assert summarise(rows.query("method == 'b'")).iloc[-1]["mean"] == 60
+
+
+def test_without_a_common_seed_there_is_no_difference():
+    rows = table({"a": {"x": [[50]], "y": [[50], [50]]}, "b": {"x": [[40]], "y": [[40], [40]]}})
+    rows = rows[(rows["target"] == "x") | (rows["distillation_seed"] == 1)]  # no seed has both
+    with pytest.raises(ValueError, match="no distillation seed that has all targets"):
+        paired_difference(rows, "a", "b")
+    found = summarise(rows, baseline="b").set_index(["method", "target"])
+    assert found.loc[("a", "x"), "difference"] == 10
+    assert math.isnan(found.loc[("a", "average"), "difference"])
+
+
 def test_paired_difference_by_hand():
     rows = table(
         {"a": {"x": [[50, 52], [46, 48], [53, 53]]}, "b": {"x": [[49, 49], [46, 44], [49, 51]]}}
@@ -241,6 +260,10 @@ def test_the_judge_honours_a_transfer_network(monkeypatch):
     by_hand = evaluate(made, target, transform=partial(shift, state={"shift": 5.0}), **options)
     assert np.array_equal(moved.values, by_hand.values)
     assert rich.bytes == made.bytes + 4
+    nets = [build(classes=10, size=16, seed=0, width=8) for _ in range(2)]
+    ours = train(nets[0], rich, SHORT)
+    hand = train(nets[1], made, SHORT, transform=partial(shift, state={"shift": 5.0}))
+    assert ours == hand
 
 
 QUICK = {"recipe": get_recipe("quick", epochs=1), "width": 4, "device": "cpu"}
@@ -271,7 +294,8 @@ def test_natural_types_give_the_same_scores(given, plain):
         ({"seeds": -1}, "seeds must be a whole number from 1"),
         ({"workers": -1}, "workers must be a whole number from 1"),
         ({"network": 3}, "a name, a module or a function"),
-        ({"network": lambda seed: build("convnet", classes=5, size=16, seed=0)}, "5 outputs for 2"),
+        ({"network": lambda seed: build(classes=5, size=16, seed=0), "width": None}, "5 outputs"),
+        ({"network": lambda seed: build(classes=2, size=16, seed=0)}, "width and depth belong"),
         ({"width": 0}, "width must be"),
         ({"depth": 50}, "lower the depth"),
         ({"recipe": None}, "A recipe is a name"),
@@ -315,3 +339,12 @@ def test_the_recipe_without_augmentation_has_a_name():
     used = evaluate(toy(8), toy(8), seeds=1, recipe="quick-plain", width=4).recipe
     assert (used["name"], used["augment"]) == ("quick-plain", "none")
     assert used["network"]["width"] == 4 and used["network"]["depth"] == 3
+
+
+def test_the_recipe_names_what_was_given_and_threads_stay(one_thread):
+    torch.set_num_threads(1 + (os.cpu_count() or 1))
+    before = torch.get_num_threads()
+    used = evaluate(toy(8), toy(8), seeds=1, loss=KL(3.0), hooks=[EMA()], **QUICK).recipe
+    assert torch.get_num_threads() == before
+    assert used["loss"]["name"].endswith("KL") and used["hooks"][0]["name"].endswith("EMA")
+    assert used["transform"] is None

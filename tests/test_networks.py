@@ -154,10 +154,16 @@ def test_hooks_follow_weights_that_are_put_in():
 
 def test_ones_own_by_module_and_function(monkeypatch):
     module = types.ModuleType("my_networks")
-    module.little, module.conv = little, lambda classes, size: ConvNet(classes, size, width=4)
+    made = []
+    module.little = lambda classes, size: (made.append(1), little(classes, size))[1]
+    module.conv = lambda classes, size: ConvNet(classes, size, width=4)
     monkeypatch.setitem(sys.modules, "my_networks", module)
     net = network("my_networks:little", classes=5, size=8, seed=0)
-    assert isinstance(net, Backbone) and net.layer_names[-3:] == ("embed", "5", "logits")
+    assert (
+        len(made) == 1
+        and isinstance(net, Backbone)
+        and net.layer_names[-3:] == ("embed", "5", "logits")
+    )
     x = X[..., :8, :8]
     assert torch.equal(net(x), net(x)) and torch.equal(
         net.extract(x, "0 1".split())["0"], net.net[0](x)
@@ -167,6 +173,8 @@ def test_ones_own_by_module_and_function(monkeypatch):
     assert isinstance(conv, ConvNet) and same(conv, ConvNet(5, 8, width=4, seed=3))
     with pytest.raises(ValueError, match="write module:function"):
         network("my_networks:big", classes=5, size=8, seed=0)
+    with pytest.raises(ValueError, match="must be a function of classes and size"):
+        network("math:sqrt", classes=5, size=8, seed=0)
 
 
 def test_timm_by_name():

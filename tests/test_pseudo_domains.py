@@ -189,6 +189,7 @@ def test_bad_input_is_refused_in_a_sentence(digits):
     lone = one.select(
         torch.cat([torch.arange(200)[one.labels != 3], (one.labels == 3).nonzero().flatten()[:2]])
     )
+    resnet = network("resnet18", classes=10, size=16, seed=0)
     refused = {
         r"K=1 divides nothing.*surgery=None": lambda: pseudo_domains(one, 1),
         r"200 training images cannot have K=201": lambda: pseudo_domains(one, 201, per_class=False),
@@ -209,6 +210,7 @@ def test_bad_input_is_refused_in_a_sentence(digits):
             one, 3, layers=("con1",)
         ),
         r"Unknown layer 'embed'": lambda: style_statistics(one, ("embed",)),
+        r"Layer 'fc' has no pixels": lambda: style_statistics(one, ("fc",), encoder=resnet),
         r"tuple of one name or more, such as \('conv1',\), not \(\)": lambda: style_statistics(
             one, ()
         ),

@@ -360,6 +360,8 @@ def test_refused():
     for settings in ({"alpha": math.nan}, {"eps": 0}, {"reading": "c"}, {"agreement": "spektral"}):
         with pytest.raises(ValueError):
             SGS(**settings)
+    with pytest.raises(ValueError, match="leave rescale out"):
+        PartsAlone(rescale=True)
 
 
 @pytest.mark.parametrize("value", [None, True, "1", float("nan"), float("inf"), [1.0]], ids=str)

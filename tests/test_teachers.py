@@ -176,7 +176,9 @@ def test_half_cosine_ends_at_half_the_rate():
 def test_what_is_refused(digits, soft, teacher):
     source, target = digits
     made = random(source, 3, seed=0)
-    each = [squeeze(source.only(n), width=8, recipe=SHORT) for n in source.domain_names]
+    known = {"width": 8, "recipe": SHORT, "normalisation": source.normalisation()}
+    each = [squeeze(source.only(n), **known) for n in source.domain_names]
+    few, large = source.of_classes("0", "1"), mini_digits(32, train=40, test=20)
     apart = relabel(made, each, pool="domain")
     gone = {k: x for k, x in soft.transfer.items() if "classifier" not in k}
     foreign = replace(
@@ -194,6 +196,13 @@ def test_what_is_refused(digits, soft, teacher):
         ),
         (lambda: relabel(made, each[:2], pool="domain"), "No teacher learned from domain"),
         (lambda: relabel(made, teacher, scale=(0.0, 1.0)), "scale is two areas"),
+        (lambda: relabel(made, []), "There is no teacher"),
+        (lambda: relabel(made, squeeze(few, **known)), "classes of a teacher must be"),
+        (lambda: relabel(made, squeeze(large, **known)), r"the set's, \(16, 16\), not \(32, 32\)"),
+        (
+            lambda: relabel(made, squeeze(source.only("scan"), width=8, recipe=SHORT)),
+            "normalisation of a teacher",
+        ),
         (lambda: evaluate(stored, target, **JUDGE), "asks for more"),
         (
             lambda: evaluate(

@@ -1,11 +1,14 @@
 """The training loop: bounds in steps, lone images, plugs by name, hooks, and the checker's sentences."""
 
+import copy
 import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from dgdd_nb.data import Batch
@@ -65,6 +68,8 @@ def test_a_lone_last_image_does_not_stop_batch_norm(n):
     assert math.isfinite(found["loss"][0])
     with pytest.raises(ValueError, match="raise the recipe's batch"):
         train(net, toy(n, 32), get_recipe(SHORT, batch=1))
+    with pytest.raises(ValueError, match="take a network without"):
+        train(net, toy(1, 32), SHORT)
 
 
 def test_equal_seeds_give_equal_bits_and_global_dice_stay():
@@ -83,6 +88,31 @@ def test_several_networks_with_a_transform_are_trained_as_alone():
     alone = train(lone, toy(24), SHORT, 6, transform=halve)
     assert [row[1] for row in both["loss"]] == alone["loss"]
     assert all(map(torch.equal, nets[1].parameters(), lone.parameters()))
+
+
+def test_several_networks_may_be_of_any_kind():
+    wide = [network(classes=2, size=16, width=64, seed=s) for s in range(2)]
+    train(wide[0], toy(8), SHORT)  # alone, and then
+    train(wide, toy(8), SHORT, (0, 1))
+    both, lone = [small_net(1), network(classes=2, size=16, width=4, seed=0)], small_net(1)
+    train(both, toy(8), SHORT, (5, 6))
+    train(lone, toy(8), SHORT, 5)
+    assert all(map(torch.equal, both[0].parameters(), lone.parameters()))
+    layers = [nn.Flatten(), nn.Dropout(), nn.Linear(768, 2)]
+    twins = [nn.Sequential(*copy.deepcopy(layers)) for _ in range(2)]
+    train(twins, toy(8), SHORT, (0, 1))
+    assert not torch.equal(twins[0][2].weight, twins[1][2].weight)
+
+
+def test_settings_of_an_optimiser_go_before_those_of_the_recipe():
+    def weights(**changes):
+        net = small_net()
+        train(net, toy(24), get_recipe(SHORT, **changes))
+        return net.classifier.weight
+
+    mine = {"momentum": 0.0, "weight_decay": 0.1}
+    assert torch.equal(weights(optimiser={"name": "sgd", **mine}), weights(**mine))
+    assert weights(optimiser="torch.optim:Rprop").isfinite().all()  # it takes neither
 
 
 def test_every_plug_can_be_named():
@@ -133,6 +163,10 @@ REFUSED = {
     "nothere": lambda: get_recipe("quick", transform="nothere:halve"),
     "is positive": lambda: get_recipe("quick", loss={"name": "kl", "temperature": 0.0}),
     "hook": lambda: get_recipe("quick", hooks=("emma",)),
+    "take lr out": lambda: get_recipe("quick", optimiser={"name": "sgd", "lr": 0.1}),
+    r"shape \(3,\) for 60 steps": lambda: learning_rates(
+        replace(RECIPES["quick"], schedule=lambda steps, _: (np.ones(3), None)), 1
+    ),
 }
 
 
@@ -228,6 +262,9 @@ def test_ema_averages_and_starts_anew():
 def test_predict_restores_the_mode():
     net = small_net().train()
     assert predict(net, toy(300).images).shape == (300,) and net.training
+    net.features[0].eval()  # frozen
+    predict(net, toy(3).images)
+    assert net.training and not net.features[0].training
     assert predict(net.eval(), toy(3).images).dtype == torch.int64 and not net.training
 
 
