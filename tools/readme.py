@@ -29,7 +29,7 @@ def from_root(text: str) -> str:
 
     def one(found: re.Match) -> str:
         before, target, after = [part for part in found.groups() if part is not None]
-        if target.startswith("#"):  # unlike Jupyter, a README has them without capitals and punctuation
+        if target.startswith("#"):  # a README has no capitals and punctuation there, Jupyter has
             return before + re.sub(r"[^\w#-]", "", target).lower() + after
         if re.match(r"[a-z]+:|/", target):
             return before + target + after

@@ -159,10 +159,11 @@ def with_toys(cells: list[dict], toys: dict[str, list[dict]]) -> list[dict]:
     for cell in cells:
         made.append(cell)
         found = TOY.fullmatch(joined(cell["source"]).strip())
-        if found and cell["cell_type"] == "markdown" and toys.get(found[1]):
-            frame = {"cell_type": "code", "id": f"toy-{found[1]}", "metadata": {}}
+        name = found[1].lower() if found else ""
+        if cell["cell_type"] == "markdown" and toys.get(name):
+            frame = {"cell_type": "code", "id": f"toy-{name}", "metadata": {}}
             frame |= {"source": "#| echo: false\ntoy", "execution_count": None}
-            made.append(frame | {"outputs": toys[found[1]]})
+            made.append(frame | {"outputs": toys[name]})
     return made
 
 
