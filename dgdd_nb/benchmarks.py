@@ -172,7 +172,7 @@ def list_benchmark(
         _compare_counts(benchmark, listing)
     return listing
 
-
+# %% ../nbs/08_benchmarks.ipynb #c41e3c7a
 def _compare_counts(benchmark: Benchmark, listing: Listing) -> None:
     "Note where the number of images is not the published one."
     found = Counter(row.domain for row in listing.rows)
@@ -264,7 +264,7 @@ def _read_list(path: Path, classes: Sequence[str] = _PACS) -> tuple[list[str], i
         paths.append(name)
     return paths, 1 if first is None else first
 
-
+# %% ../nbs/08_benchmarks.ipynb #dd7bf135
 def _apply_lists(listing: Listing, lists: bool | None) -> None:
     "Give each image of PACS the split that the lists beside it say."
     base = listing.root
@@ -359,7 +359,7 @@ def _originals(name: str, root: Path, download: bool) -> tuple[np.ndarray, np.nd
             "files, or delete what is there and pass download=True where there is a network."
         ) from error
 
-
+# %% ../nbs/08_benchmarks.ipynb #19a006d7
 def _draw(
     name: str, root: Path, download: bool, per_class: int, skip: int, size: int, seed: int
 ) -> tuple[Tensor, Tensor]:

@@ -199,10 +199,9 @@ def _about_files(report: Report) -> None:
             f"Images have {len(report.sizes)} sizes from {low} to {high}; pass size=64, for "
             "instance, when reading (in a study file: size = 64 under [data])."
         )
+    known = {*report.looks} - {*report.broken, *report.flat}
     for domain in report.domains:
-        rows = (r for r in report.listing.rows if r.domain == domain)
-        looks = {r.path: report.looks[r.path] for r in rows if r.path in report.looks}
-        seen = [path for path, look in looks.items() if not look.fault and not look.flat]
+        seen = [r.path for r in report.listing.rows if r.domain == domain and r.path in known]
         here = [path for path in seen if path in grey]
         if here and len(here) == len(seen):
             notes.append(f"All images of {domain} are grey; nothing to do, they are read as RGB.")
@@ -210,7 +209,7 @@ def _about_files(report: Report) -> None:
             text = f"among {len(seen):,} of {domain}; look at them if you expect colours"
             report.tell(notes, here, text, "grey image")
 
-
+# %% ../nbs/09_check.ipynb #b4f22eda
 _COPIES = {  # copies that differ in a column: the word, and what to do
     "label": ("classes", "at most one label is right, so keep one of each and move the rest away"),
     "split": ("splits", "held-out images would be known, so keep each in one split"),
@@ -276,7 +275,7 @@ def _about_names(report: Report, most: int = 8) -> None:
                 "programs that sort by text number them otherwise."
             )
 
-
+# %% ../nbs/09_check.ipynb #363ecbd4
 def _about_strays(report: Report) -> None:
     "Images outside the layout, files that are no images, and a domain that stands alone."
     listing, notes = report.listing, report.notes

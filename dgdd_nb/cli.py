@@ -494,7 +494,7 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, whole: shown.update(done / max(whole, 1) - shown.n)
         shown.update(1.0 - shown.n)  # of a method that counts no steps
 
-
+# %% ../nbs/61_cli.ipynb #bec41067
 @command(
     "distill",
     "data size domains classes target source pseudo_domains method ipc budget steps lr momentum init "
@@ -624,7 +624,7 @@ def by_shown_name(targets: dict[str, Any], learned: set[str]) -> dict[str, Any]:
         found[name + mark * (name in learned)] = part
     return found
 
-
+# %% ../nbs/61_cli.ipynb #0fed746e
 @command(
     "evaluate",
     "sets data size target networks recipe set augment network width depth workers device out config",
@@ -786,7 +786,7 @@ def publish_command(
     )
     typer.echo(f"Nothing was sent; it is all in {where}" if dry_run else f"Published: {where}")
 
-
+# %% ../nbs/61_cli.ipynb #f6dc8262
 @command(
     "import", "released labels normalisation values classes out", "res_DM_CIFAR10_ConvNet_10ipc.pt"
 )

@@ -41,7 +41,7 @@ def number_of(kind: str, name: str, names: Sequence[str]) -> int:  # where `name
         raise unknown_name(kind, name, names)
     return list(names).index(name)
 
-
+# %% ../nbs/00_data.ipynb #61fd12b9
 SEEDS = (-(2**63), 2**63 - 1)  # what torch takes
 
 
@@ -235,7 +235,7 @@ def _tensor(x: np.ndarray) -> Tensor:
         f"Images must be uint8 (0 to 255), not {x.dtype} from {low:.4g} to {high:.4g}: {how}."
     )
 
-
+# %% ../nbs/00_data.ipynb #30d009a9
 def _images(x: Any) -> Tensor:
     "Images as uint8 (N, 3, H, W), or one sentence."
     if not isinstance(x, Tensor):
@@ -302,11 +302,8 @@ def _codes(
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"The {kind} name {twice!r} is given twice: give every {kind} its own.")
     if used[0] < 0 or used[-1] >= len(names):
-        cure = (
-            "subtract 1"
-            if (used[0], used[-1]) == (1, len(names))
-            else "renumber them, or give a name for each image"
-        )
+        from_1 = (used[0], used[-1]) == (1, len(names))
+        cure = "subtract 1" if from_1 else "renumber them, or give a name for each image"
         raise ValueError(
             f"The {kind} numbers go from {used[0]} to {used[-1]}, but must go from 0 to "
             f"{len(names) - 1}: {cure}."

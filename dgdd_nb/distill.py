@@ -288,7 +288,7 @@ class Run:
         source, (what, place) = self.engine.source, self.description()
         counts = dict(zip(source.domain_names, source.counts().sum(1).tolist()))
         recipe = {"method": "distill", "steps": self.at, **what, "place": place, "source": counts}
-        recipe |= getattr(self.engine.encoders, "learned", {})  # besides the images
+        recipe |= self.engine.encoders.learned
         history = {"losses": self.losses[: self.at].cpu(), "kept_at": sorted(self.kept)}
         if self.kept:
             history["kept"] = torch.stack([self.kept[at] for at in sorted(self.kept)])

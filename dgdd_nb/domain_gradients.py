@@ -363,7 +363,7 @@ def check_matcher(
             return [f"It says {name}, and it is not: leave that at False."]
     return []
 
-
+# %% ../nbs/11_domain_gradients.ipynb #12968ecf
 def _check_shortcut(
     matcher: Matcher, net: nn.Module, real: Batch, synthetic: Batch, found: DomainGradients
 ) -> None:

@@ -397,10 +397,12 @@ function exploreView(desk) {
     agreement.words.textContent = `Mean ${R.toFixed(2)}; noise: ${noise.toFixed(2)}. Bright: waves that lie alike in all domains.`;
     [[-limit / unit, 0, limit / unit], [10 ** (top - 3) / flat, 10 ** top / flat], [0, noise, 1]].forEach((marks, i) => {
       ends[i][1].replaceChildren();
-      const texts = marks.map((x) => make('span', ends[i][1], i === 2 && x === noise ? `noise ${noise.toFixed(2)}` : short(x)));
-      if (i === 2) Object.assign(texts[1].style, { position: 'absolute', left: `${100 * noise}%`, transform: 'translateX(-50%)' });
+      marks.forEach((x) => make('span', ends[i][1], short(x)));
       say(ends[i][0], `Colour scale from ${short(marks[0])} to ${short(marks[marks.length - 1])}.`);
     });
+    const mark = ends[2][1].children[1];
+    mark.textContent = `noise ${noise.toFixed(2)}`;
+    mark.style.cssText = `position: absolute; left: ${100 * noise}%; transform: translateX(-50%)`;
     const lengths = { g_dm: length(parts.g_dm), 'alpha g_cls': Math.abs(alpha) * length(parts.g_cls), 'beta g_dom': Math.abs(beta) * length(parts.g_dom[now.domain]), direction: length(d) };
     const full = Math.max(2 * lengths.g_dm, ...Object.values(lengths)) || 1, base = lengths.g_dm || 1;
     for (const [key, [bar, value]] of Object.entries(bars)) {

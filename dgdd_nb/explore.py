@@ -193,7 +193,7 @@ def scene(
         0.3 / rms if rms else 1.0,
     )
 
-
+# %% ../nbs/60_explore.ipynb #e0fd8a41
 def _start_images(
     source: MultiDomain, c: int, distilled: DistilledSet | None, ipc: int, seed: int
 ) -> tuple[Tensor, Tensor, Normalisation]:
@@ -245,7 +245,7 @@ def _page_script(kind: str) -> str:
     text = re.sub(r"(?m)^const VIEWS = .*", f"const VIEWS = {{ {kind}: {kind}View }};", text)
     return re.sub(r"\n +", "\n", text)
 
-
+# %% ../nbs/60_explore.ipynb #4292996e
 @lru_cache(maxsize=1)
 def _explorer() -> type:
     "The class of all explorers; anywidget is imported when the first one is made."

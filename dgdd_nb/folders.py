@@ -186,7 +186,7 @@ def nfc(name: str) -> str:
     "A name in composed form, as people type it; folders from a Mac are decomposed."
     return unicodedata.normalize("NFC", name)
 
-
+# %% ../nbs/07_folders.ipynb #86077ac2
 def is_picture(path: Path) -> bool:
     "Whether it is a picture: by its suffix, else by its first bytes; links to nowhere count."
     from PIL import Image
@@ -588,7 +588,7 @@ def list_images(
         raise FileNotFoundError(f"{root} looks like one domain of several ({how}); {advice}.")
     return listing
 
-
+# %% ../nbs/07_folders.ipynb #a5748d61
 def _listed(names: str | Sequence[str] | None) -> list[str] | None:
     "Names in composed form; one name alone is a list of one."
     names = None if isinstance(names, (list, tuple)) and not names else names
@@ -643,7 +643,7 @@ def _two_forms(listing: Listing) -> list[str]:
                 )
     return out[:1]
 
-
+# %% ../nbs/07_folders.ipynb #f68e8452
 def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
     "What is wrong with the names of domains and (if `spelling`) of classes, in sentences."
     out = [

@@ -71,7 +71,7 @@ def _picture_column(kinds: Mapping[str, str], asked: str | None) -> str:
         raise ValueError(f"{what} pictures: name one in image=... (there are {there}).")
     return found[0]
 
-
+# %% ../nbs/17_hub.ipynb #1aafbd8d
 def _group_columns(
     kinds: Mapping[str, str], values: Mapping[str, list], asked: Mapping[str, str | None]
 ) -> tuple[str, str | None]:
@@ -397,7 +397,7 @@ def _pictures(parts: Sequence[_Part], asked: str | None, others: Sequence[dict] 
             name = f"Row {i} of {part.place}"
             yield name, _as_picture(row[column], name)
 
-
+# %% ../nbs/17_hub.ipynb #d014bd90
 def _assemble(
     parts: list[_Part],
     size: Any,

@@ -80,7 +80,7 @@ class HDD(Objective):
     union_in_span = property(lambda self: len(self.layers) == 1)  # layers have weights of their own
 
     def __post_init__(self) -> None:
-        settle(self, above="radius_squared cap factor scale")
+        settle(self, above="radius_squared factor scale" + " cap" * (self.cap is not None))
         number_of("formula", self.formula, ("arcosh", "arsinh"))
 
     def per_image(self, features: dict[str, Tensor]) -> dict[str, Tensor]:

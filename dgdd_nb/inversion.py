@@ -134,7 +134,7 @@ class Watch:
         for handle in self.handles:
             handle.remove()
 
-
+# %% ../nbs/51_inversion.ipynb #2970cc49
 @torch.no_grad()
 def real_statistics(
     net: nn.Module,  # in evaluation mode
@@ -275,7 +275,7 @@ def recover(
             keeper.after(at + 1, len(parts) * steps, state)
     return images, dict(zip(names, torch.stack(record).T.cpu())) if record else {}
 
-
+# %% ../nbs/51_inversion.ipynb #7fefc36b
 def _batches(labels: Tensor, batch: int, together: bool) -> list[Tensor]:
     "Which images are made at a time: one of each class after the other, or whole classes."
     rank, sizes, batch = torch.zeros_like(labels), [], whole_number("batch", batch)

@@ -65,12 +65,12 @@ KERNELS: dict[str, Callable[[Tensor, Any], Tensor]] = {  # (rows, b) -> (N, N)
 
 # %% ../nbs/40_kernels.ipynb #40door
 def settle(objective: Objective, above: str = "", from_0: str = "", whole: str = "") -> None:
-    "Layers as names; these fields above 0 (bandwidth and cap: or None), from 0, or whole (ValueError)."
+    "Layers as names; these fields above 0, from 0, or whole numbers (ValueError)."
     object.__setattr__(objective, "layers", names_of("layers", objective.layers))
     for name in (given := vars(objective)):
         if name in whole.split():
             whole_number(name, given[name], 1, 10**6)
-        if name in above.split() and (given[name] is not None or name not in ("bandwidth", "cap")):
+        if name in above.split():
             real_number(name, given[name], " above 0", lambda x: x > 0)
         if name in from_0.split():
             real_number(name, given[name], " from 0", lambda x: x >= 0)
@@ -88,7 +88,7 @@ class M3D(Objective):
 
     def __post_init__(self) -> None:
         number_of("kernel", self.kernel, list(KERNELS))
-        settle(self, above="bandwidth")
+        settle(self, above="" if self.bandwidth is None else "bandwidth")
 
     def __call__(
         self, real: dict[str, Tensor], synthetic: dict[str, Tensor], draw: Any = None
@@ -114,13 +114,11 @@ def modulus(re: Tensor, im: Tensor) -> Tensor:
     return (re.square() + im.square()).clamp(min=TINY).sqrt()
 
 
-def split(a: Tensor, b: Tensor, t: Tensor, freed: Callable | None = None) -> tuple[Tensor, Tensor]:
-    "Amplitude and phase of |phi_a - phi_b|^2 at each frequency, (M,) each; `freed` mends |phi_a|."
+def split(a: Tensor, b: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    "Amplitude and phase part of |phi_a - phi_b|^2 at each frequency, (M,) each."
     (p, q), (r, s) = characteristic(a, t), characteristic(b, t)
-    seen, B = modulus(p, q), modulus(r, s)
-    A = freed(seen) if freed else seen
-    double = 2 * A / seen if freed else 2
-    return (A - B).square(), double * (seen * B - p * r - q * s)  # 2 A B (1 - cos of the angle)
+    A, B = modulus(p, q), modulus(r, s)
+    return (A - B).square(), 2 * (A * B - p * r - q * s)  # 2 A B (1 - cos of the angle between)
 
 # %% ../nbs/40_kernels.ipynb #40spectra
 def _cauchy(z: Tensor, dice: torch.Generator) -> Tensor:
@@ -152,7 +150,8 @@ class SDD(Objective):
         given = self.widths if isinstance(self.widths, (list, tuple)) else [self.widths]
         widths = (real_number("A width", w, " above 0", lambda x: x > 0) for w in given or [None])
         object.__setattr__(self, "widths", tuple(widths))
-        settle(self, "bandwidth", "amplitude phase", "frequencies")
+        known = "" if self.bandwidth is None else "bandwidth"
+        settle(self, known, "amplitude phase", "frequencies")
 
     def draw(
         self, generator: torch.Generator, dims: dict[str, tuple[int, ...]]

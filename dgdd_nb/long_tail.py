@@ -22,7 +22,7 @@ from dgdd_nb.data import (
     whole_number,
     yes_or_no,
 )
-from .kernels import SDD, settle, split
+from .kernels import SDD, characteristic, modulus, settle
 
 # %% ../nbs/41_long_tail.ipynb #41longtail
 def long_tail(
@@ -85,4 +85,7 @@ class CSDM(SDD):
                 "The amplitude of one real image of a class in a domain is 1 whatever it shows: "
                 "bring a second one, or pass corrected=False to CSDM."
             )
-        return split(a, b, t, lambda A: ((n * A.square() - 1) / (n - 1)).clamp(min=0).sqrt())
+        (p, q), (r, s) = characteristic(a, t), characteristic(b, t)
+        seen, B = modulus(p, q), modulus(r, s)
+        A = ((n * seen.square() - 1) / (n - 1)).clamp(min=0).sqrt()
+        return (A - B).square(), 2 * A / seen * (seen * B - p * r - q * s)

@@ -250,7 +250,7 @@ def block_tail(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     x = x[..., 0::2, :] + x[..., 1::2, :]  # channels first, no graph: faster than the routine
     return (x[..., 0::2] + x[..., 1::2]) * 0.25
 
-
+# %% ../nbs/03_networks.ipynb #4214da78
 @contextmanager
 def plain_torch() -> Iterator[None]:
     """Float32 by default and gradients on, whatever the caller has set; both are put back."""
@@ -273,7 +273,7 @@ def evaluating(net: nn.Module) -> Iterator[nn.Module]:
         for module, training in before:
             module.training = training
 
-
+# %% ../nbs/03_networks.ipynb #ae49996c
 def chosen_size(
     name: str, size: tuple[int, int], width: int | None, depth: int | None
 ) -> dict[str, int | None]:
@@ -320,7 +320,7 @@ def _build_quietly(build: Callable[[], nn.Module], seed: int) -> nn.Module:
                 setattr(module, probability, 0.0)
     return net
 
-
+# %% ../nbs/03_networks.ipynb #eeb1a29e
 class Backbone(Encoder):
     """Any image classifier behind the interface of `ConvNet`; layers have the names of modules."""
 
@@ -417,7 +417,7 @@ def _builder(name: str, classes: int, size: int | tuple[int, int]) -> Callable[[
         options |= {"image_size": height_width(size)[0]}  # its position code has a fixed length
     return functools.partial(models.get_model, name, **options)
 
-
+# %% ../nbs/03_networks.ipynb #a0ff67bb
 def network(
     name: str = "convnet",  # "convnet", "convnet-bn", "resnet18", ..., "timm:NAME", "module:function"
     *,
@@ -466,6 +466,7 @@ class Encoders:
     life: int = 1  # steps for which one network is kept; real features are computed once per life
     pool: int = 1  # networks that take turns, each with its real features
     redraw: bool = False  # other real images and augmentation at each step of a life
+    learned: dict[str, Any] = {}  # what the recipe of a set tells beside its images
 
     def __call__(self, step: int) -> Encoder:
         """The network of a step, on the device of the run; its weights need no gradient."""

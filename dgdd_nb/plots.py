@@ -373,10 +373,7 @@ def difference_plot(
     """Paired differences, name -> (per seed, low, high): dots, the mean, its interval beside zero."""
     ax = _axes(ax, 6.5, 0.9 + 0.4 * len(differences))
     for y, (name, (values, low, high)) in enumerate(differences.items()):
-        values, colour = (
-            _array(values).astype(float),
-            colour_of(re.split(" - | minus ", name)[0], y),
-        )
+        values, colour = _array(values).astype(float), colour_of(name, y)
         ax.plot(values, np.full(len(values), y - 0.15), "o", color=colour, alpha=0.5, markersize=4)
         ax.plot([low, high], [y + 0.15, y + 0.15], color=colour, linewidth=3)
         ax.plot(values.mean(), y + 0.15, "D", color=colour, markersize=6)

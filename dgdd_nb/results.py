@@ -222,7 +222,7 @@ def render(
     look = {"headers": "keys", "showindex": False, "disable_numparse": True}
     return tabulate(text, tablefmt=_STYLES[form], **look)
 
-
+# %% ../nbs/25_results.ipynb #4877118c
 def _where(setting: str) -> str:
     "What the target of a line is, see `study.SETTINGS`."
     return (
@@ -445,7 +445,7 @@ def unpack(
         write_json(folder / "selection.json", selection)
     return folder
 
-
+# %% ../nbs/25_results.ipynb #6d1dce35
 def save_plot(
     results: "str | Path | DataFrame",  # see `read_results`
     over: str | None,  # see `sensitivity_plot`; None: all methods

@@ -74,7 +74,7 @@ def _table_of(made: DistilledSet) -> Any:
         features["soft_label"] = datasets.Sequence(datasets.Value("float32"))
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
 
-
+# %% ../nbs/26_sharing.ipynb #ba61878a
 def _score_lines(scores: DataFrame) -> str:
     "Mean accuracy of each method with its setting, as a table in Markdown."
     setting = [

@@ -121,7 +121,7 @@ class Evaluation:
             raise ValueError("Folds and by_class are two ways to part the test images: take one.")
         get_recipe(self.recipe)
 
-
+# %% ../nbs/24_study.ipynb #decc01fb
 @dataclass(frozen=True)
 class Study:
     "Every method on every target, with every ipc and seed, scored in every way."
@@ -209,7 +209,7 @@ def data_of(study: Study) -> tuple[MultiDomain, str]:
         plug = {**plug, "root": whole(root)}  # an error then says where it looked
     return _data(json.dumps(json_ready([plug, study.domains]), sort_keys=True))
 
-
+# %% ../nbs/24_study.ipynb #4365f3e1
 def with_revision(study: Study) -> Study:
     "The study with the hash of its data on the hub, which its records then name."
     plug = study.data if isinstance(study.data, dict) else {"name": study.data}
@@ -398,7 +398,7 @@ def score(way: Evaluation, made: DistilledSet, task: Task, seed: int) -> list[li
         for seed, value in zip(scores.seeds, scores.values.tolist())
     ]
 
-
+# %% ../nbs/24_study.ipynb #6ef56d67
 @contextmanager
 def _torch_threads(n: int) -> Iterator[None]:
     "Set the number of threads and put it back."
@@ -719,7 +719,7 @@ def stored(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise ValueError(f"{text}: delete those with the old options.")
     return study, found
 
-
+# %% ../nbs/24_study.ipynb #fc380b19
 def tidy(study: dict[str, Any], found: Sequence[dict[str, Any]]) -> "DataFrame":
     "One row per trained network and scored domain; `seen` marks other images of source domains."
     from pandas import DataFrame
@@ -818,7 +818,7 @@ def agreed(
         now[name] = list(dict.fromkeys(both))
     return now | {name: max(before[name], now[name]) for name in ("seeds", "trials")}
 
-
+# %% ../nbs/24_study.ipynb #5b68ac26
 @contextmanager
 def claim(
     study: Study, folder: Path, selected: Sequence[dict] = (), here: dict | None = None
@@ -873,7 +873,7 @@ def selection_study(study: Study) -> Study | None:
     changes |= {"methods": rows, "baseline": None, "paper": None}
     return replace(study, name=f"{study.name}: model selection", **changes) if rows else None
 
-
+# %% ../nbs/24_study.ipynb #c9a25d21
 def select(study: Study, rows: "DataFrame") -> list[dict[str, Any]]:
     "Of each method, target and ipc the best candidate (of equal ones the first), and its lead."
     made, targets = [], study.targets or data_of(study)[0].domain_names
@@ -954,7 +954,7 @@ def forecast(
     each = total / len(todo) if todo else 0.0
     return StudyForecast(len(todo), each, total / jobs / 3600, jobs * _peak(), tuple(unknown))
 
-
+# %% ../nbs/24_study.ipynb #1b264de2
 def _measure(trial: Trial, scores: dict[int, float]) -> float:
     "Seconds of a trial, from a few steps and epochs; `scores` keeps those of the networks by size."
     study, task, ticks, few = trial.study, task_of(trial.study, trial.target), [], {}

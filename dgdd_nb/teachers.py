@@ -283,7 +283,7 @@ class Relabel:
 
         return {"kl": kl, "mse+ce": mse, "recipe": plain}[self.kind]
 
-
+# %% ../nbs/50_teachers.ipynb #923c22c9
 class _Look:
     "The teachers, built of a state, asked together."
 

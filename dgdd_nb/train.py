@@ -310,7 +310,7 @@ def _loss_looked_at(value: Any, what: str = "The loss") -> Tensor:
         raise ValueError(f"{what} has no graph to the logits: no detach, no argmax.")
     return value
 
-
+# %% ../nbs/20_train.ipynb #54bc3a09
 def _loop(nets: list, feeds: list[Iterator], recipe: Recipe, rates: np.ndarray, restart) -> Tensor:
     "The same lines for one network and for several; loss, right and all: (steps, 3, S)."
     parameters, forward, unstack = _stack([net.train() for net in nets])
@@ -353,7 +353,7 @@ def _with_own_parts(recipe: Recipe) -> Recipe:
 class Diverged(ValueError):
     "A training came to NaN or infinity."
 
-
+# %% ../nbs/20_train.ipynb #0f82e2ad
 @plain_torch()
 def train(
     net: nn.Module | Sequence[nn.Module],  # trained in place; several: all at once

@@ -107,7 +107,7 @@ class Experts:
         tensors, meta = load_tensors(path, "expert trajectories")
         return cls(**tensors, data=meta["data"])
 
-
+# %% ../nbs/45_trajectory_matching.ipynb #9c05f110
 def train_experts(
     source: MultiDomain,  # images of the source domains
     experts: int = 1,  # networks, each with a seed of its own
