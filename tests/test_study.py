@@ -726,6 +726,7 @@ ON_DISK = set(
     "main_digits_dg main_pacs main_core50_hard pacs_photo_gpu pacs_small digits_small dtl_pacs".split()
 )
 ON_DISK |= {"ablation_digits_dg", "init_digits_dg", "cost_digits", "ID_digits_dg", "sdg_digits_dg"}
+ON_DISK |= {"trial_digits", "trial_digits_hdd", "trial_pacs_photo"}
 
 
 def ready(name: str) -> Study:
