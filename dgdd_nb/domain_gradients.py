@@ -128,12 +128,9 @@ def vector_jacobian(
     outputs: dict[str, Tensor],  # layer -> (N, ...) synthetic features with their graph
     images: Tensor,  # (N, 3, H, W) the synthetic images, requiring a gradient
     cotangent: dict[str, Tensor],  # layer -> (K, N, ...)
-    batched: bool = False,  # one batched call instead of K calls
 ) -> Tensor:  # (K, N, 3, H, W)
     "Vector-Jacobian products J^T v_k: from features to pixels, the graph used K times (6)."
     tensors, v = list(outputs.values()), [cotangent[name] for name in outputs]
-    if batched:
-        return torch.autograd.grad(tensors, images, v, is_grads_batched=True)[0]
     last, rows = len(v[0]) - 1, enumerate(zip(*v))
     return torch.stack(
         [torch.autograd.grad(tensors, images, row, retain_graph=k < last)[0] for k, row in rows]
@@ -175,7 +172,6 @@ def from_features(
     images: Tensor,  # (N, 3, H, W) what the graph leads to
     layout: Layout,
     draw: Any = None,
-    batched: bool = False,  # see `vector_jacobian`
     separate: bool = True,  # False: the union gradient alone, one backward pass instead of K
 ) -> DomainGradients:
     "Domain gradients (6) and union gradient from features that are already there: the fast path."
@@ -184,7 +180,7 @@ def from_features(
     v, losses = cotangents(objective, real, synthetic, asked, draw)
     weight = layout.weight(losses)
     if separate and mean:
-        g = vector_jacobian(synthetic, images, v, batched)
+        g = vector_jacobian(synthetic, images, v)
         return DomainGradients(g, torch.einsum("kn,knchw->nchw", weight, g), losses, weight)
     if mean:
         union = {name: torch.einsum("kn,kn...->n...", weight, x)[None] for name, x in v.items()}
@@ -193,11 +189,11 @@ def from_features(
     else:
         union, _ = cotangents(objective, real, synthetic, layout.united, draw)
     if separate and objective.union_in_span:
-        g = vector_jacobian(synthetic, images, v, batched)
+        g = vector_jacobian(synthetic, images, v)
         share = span_weights(v, union, layout).to(g)
         return DomainGradients(g, torch.einsum("kn,knchw->nchw", share, g), losses, weight)
     v = {name: torch.cat([v[name], union[name]]) for name in v} if separate else union
-    g = vector_jacobian(synthetic, images, v, batched)
+    g = vector_jacobian(synthetic, images, v)
     return DomainGradients(g[:K] if separate else None, g[-1], losses, weight)
 
 # %% ../nbs/11_domain_gradients.ipynb #1d7f78c8

@@ -29,7 +29,6 @@ from dgdd_nb.domain_gradients import (
     Layout,
     from_features,
     from_losses,
-    vector_jacobian,
     watched,
 )
 from dgdd_nb.files import (
@@ -77,7 +76,6 @@ class EngineSettings:
     # "bfloat16" is for the features of the real images alone, where the processor has units for it
     channels_last: bool | None = None  # memory format; None: by device and width
     compile: bool = False  # compile the norm-activation-pooling part of a ConvNet block
-    batched_vjp: bool = False  # all domains in one vector-Jacobian call
     normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
     # (mean, std) of red, green and blue; None: those of the source
 
@@ -323,17 +321,6 @@ def compiled_tail() -> Callable[..., Tensor]:
         warnings.warn(f"compile=True is skipped: {error}.", stacklevel=3)
         return block_tail
 
-
-def can_batch(outputs: dict[str, Tensor], images: Tensor) -> bool:
-    "Does this version of torch batch vector-Jacobian products here? If not, a note says so."
-    twice = {name: torch.stack([f, f]).detach() for name, f in outputs.items()}
-    try:
-        vector_jacobian(outputs, images, twice, batched=True)
-    except RuntimeError as error:
-        warnings.warn(f"batched_vjp=True is skipped: {str(error).splitlines()[0]}.", stacklevel=3)
-        return False
-    return True
-
 # %% ../nbs/15_engine.ipynb #fbcf642d
 def resolved(settings: EngineSettings, source: MultiDomain) -> EngineSettings:
     "The settings with nothing left open."
@@ -429,16 +416,15 @@ class Engine:
             raise TypeError(f"encoders is a class or a function of (build, seed), {words}.")
         self.encoders = self.factory(self.build, seed)
         self.layers, net = getattr(self.matcher, "layers", ("embed",)), self.encoders(0)
-        x = torch.zeros(2, 3, *source.size, device=self.device, requires_grad=True)
-        with torch.enable_grad():  # an unknown layer is named here, with a suggestion
-            outputs = net.extract(x.contiguous(memory_format=self.form), self.layers)
+        x = torch.zeros(2, 3, *source.size, device=self.device)
+        with torch.no_grad():  # an unknown layer is named here, with a suggestion
+            net.extract(x.contiguous(memory_format=self.form), self.layers)
         mixed = net.training and has_batch_norm(net)  # images of one pass see each other
         whole = mixed or not getattr(self.matcher, "separable", True)
         self.settings = replace(  # what these encoders and this matcher allow
             s,
             micro_batch=ALL if mixed else s.micro_batch,
             micro_batch_synthetic=ALL if whole else s.micro_batch_synthetic,
-            batched_vjp=s.batched_vjp and can_batch(outputs, x),
         )
 
     def build(self, seed: int) -> Encoder:
@@ -550,9 +536,7 @@ class Engine:
         with watched(plug, self.first, *real.values(), *outputs.values()) as made:
             outputs = plug.per_image(outputs)
             rolled = plug.draw(dice(), {name: tuple(f.shape[1:]) for name, f in outputs.items()})
-            found = from_features(
-                plug, real, outputs, images, layout, rolled, self.settings.batched_vjp, separate
-            )
+            found = from_features(plug, real, outputs, images, layout, rolled, separate)
             made += [found.losses, found.g_dm, found.g_domain]
         return found
 

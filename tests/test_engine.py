@@ -92,7 +92,6 @@ CASES = [
     {},
     {"micro_batch": 7},
     {"micro_batch_synthetic": 4},
-    {"batched_vjp": True},
     {"channels_last": True, "micro_batch_synthetic": 3},
     {"network": "convnet-bn", "batch_norm": "frozen", "micro_batch_synthetic": 6},
     {"network": "convnet-bn", "batch_norm": "frozen", "micro_batch": 7},
@@ -336,21 +335,6 @@ def test_out_of_memory_becomes_advice(error, words):
     kind = KeyError if isinstance(error, KeyError) else RuntimeError
     with pytest.raises(kind, match=words), memory_advice(micro_batch=8, micro_batch_synthetic=4):
         raise error
-
-
-def test_a_torch_that_cannot_batch_takes_the_loop(monkeypatch):
-    def grad(*arguments, is_grads_batched=False, **options):
-        if is_grads_batched:
-            raise RuntimeError("NYI: querying is_contiguous inside of vmap")
-        return ordinary(*arguments, **options)
-
-    source, ordinary = make_source(), torch.autograd.grad
-    images, labels, _ = make_images(source)
-    monkeypatch.setattr(torch.autograd, "grad", grad)
-    with pytest.warns(UserWarning, match="batched_vjp=True is skipped: NYI"):
-        made = engine(source, batched_vjp=True, channels_last=True)
-    whole = engine(source, channels_last=True)
-    assert_close(made.gradients(images, labels, 0), whole.gradients(images, labels, 0), exact=True)
 
 
 @pytest.mark.parametrize("life, pool", [(1, 1), (4, 1), (2, 3)])

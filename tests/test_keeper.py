@@ -102,16 +102,20 @@ def test_teachers_that_are_others(source, teachers, tmp_path):
 @pytest.mark.parametrize("way, says", [("exact", "resumes"), ("never", "resume='exact' resumes")])
 def test_what_a_stop_says(way, says, tmp_path):
     keeper = Keeper(Work(str(tmp_path / "unfinished.safetensors"), way))
-    with pytest.raises(Stopped, match=f"Stopped after step 1 of 2; the same call .*{says}"):
-        with keeper.begin():
-            os.kill(os.getpid(), signal.SIGINT)
-            keeper.after(1, 2, lambda: {"x": torch.zeros(1)})
+    with (
+        pytest.raises(Stopped, match=f"Stopped after step 1 of 2; the same call .*{says}"),
+        keeper.begin(),
+    ):
+        os.kill(os.getpid(), signal.SIGINT)
+        keeper.after(1, 2, lambda: {"x": torch.zeros(1)})
     (tmp_path / "file").write_text("")
     keeper = Keeper(Work(tmp_path / "file" / "unfinished.safetensors", way))
-    with pytest.raises(Stopped, match="after step 1 of 2; what came after .* is lost"):
-        with keeper.begin():
-            os.kill(os.getpid(), signal.SIGINT)
-            keeper.after(1, 2, lambda: {"x": torch.zeros(1)})
+    with (
+        pytest.raises(Stopped, match="after step 1 of 2; what came after .* is lost"),
+        keeper.begin(),
+    ):
+        os.kill(os.getpid(), signal.SIGINT)
+        keeper.after(1, 2, lambda: {"x": torch.zeros(1)})
     with pytest.raises(ValueError, match="Unknown way to resume 'always'"):
         Work(resume="always")
 
