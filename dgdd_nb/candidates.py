@@ -28,7 +28,7 @@ def of_rings(
     G: Tensor, W: int, eps: float, weight: Tensor | None, dice: torch.Generator | None
 ) -> Tensor:
     "R of rings of equal frequency, one per image, channel and ring, shape (N, 3, H, W//2+1)."
-    H, bins = G.shape[-2], 3 * min(G.shape[-2], W) // 4  # frequency zero is a ring of its own
+    H, bins = G.shape[-2], 3 * min(G.shape[-2], W) // 4  # of a square, 0 is a ring alone
     lengths = torch.stack([consensus(G, weight).abs(), consensus(G.abs(), weight)])
     above, below = radial_profile(lengths, W, bins)[1]
     ring = (radial_frequency(H, W) / (0.5**0.5 + 1e-9) * bins).long()

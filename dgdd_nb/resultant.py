@@ -48,7 +48,7 @@ def consensus(
 # %% ../nbs/13_resultant.ipynb #86e09c4f
 def resultant_length(
     G: Tensor,  # one value per domain, complex (or real, for pixels), shape (K, ...)
-    eps: float = 1e-8,  # absolute, in the unit of G; decides what happens where G is tiny
+    eps: float = 1e-8,  # absolute, in the unit of G; decides where G is tiny; with 0, no arrow reads NaN
     weight: Tensor | None = None,  # share of each domain, shape (K, ...), sums to 1; None: equal
     unbiased: bool = False,  # True: root of `unbiased_square`, the null level taken off
 ) -> Tensor:  # real, shape (...), between 0 (cancel) and 1 (all the same direction)

@@ -168,8 +168,8 @@ def projection(g: Tensor, onto: Tensor, labels: Tensor) -> Tensor:
     "<g, onto> / <onto, onto> over all images of a class, for each image, shape (N, 1, 1, 1)."
     classes, index = labels.unique(return_inverse=True)
     products = torch.stack([(x * onto).sum((1, 2, 3)) for x in (g, onto)])
-    both = products.new_zeros(2, len(classes)).index_add(1, index, products)
-    return (both[0] / both[1])[index][:, None, None, None]
+    top, below = products.new_zeros(2, len(classes)).index_add(1, index, products)
+    return (top / below.where(below > 0, 1))[index][:, None, None, None]  # 0 where `onto` is 0
 
 # %% ../nbs/14_surgery.ipynb #8209dc28
 @dataclass(frozen=True)
@@ -212,7 +212,8 @@ class SGS:
             wanted = projection(
                 replace(self, agreement="spectral").shared(g_domain, weight), g_dm, labels
             )
-            g_cls = g_cls * (wanted / projection(g_cls, g_dm, labels))
+            has = projection(g_cls, g_dm, labels)
+            g_cls = g_cls * (wanted / has.where(has != 0, 1))
         return direction + factor * g_cls  # (11)
 
     def shared(

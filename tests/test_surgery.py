@@ -342,6 +342,16 @@ def test_broken_surgeries_are_named(surgery, says):
     assert all(words[0].isupper() and words.endswith(".") for words in found)
 
 
+@pytest.mark.parametrize(
+    "surgery", [MatchedDM(), *(SGS(agreement=x, rescale=True) for x in ("constant", "shuffled"))]
+)
+def test_a_class_without_a_gradient_stays(surgery):
+    g, labels = torch.ones(2, 4, 3, 4, 4), torch.tensor([0, 0, 1, 1])
+    g[:, 2:] = 0
+    direction = surgery(DomainGradients(g, g[0]), labels, labels, torch.Generator())
+    assert direction.isfinite().all() and not direction[2:].any() and direction[:2].all()
+
+
 def test_refused():
     g, none = torch.ones(2, 3, 3, 4, 4), torch.zeros(3, dtype=torch.int64)
     bad = {
