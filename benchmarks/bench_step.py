@@ -8,7 +8,7 @@ The steps that are compared take turns: one round runs each of them once, in an 
 taken inside it, so that a busy machine slows down both sides. What is reported is the median over the rounds, with the
 lowest and the highest. Groups:
 
-- `public`: DM of our engine against a plain re-creation of the public loop (`public_loop.py`), at equal work, plain and compiled.
+- `public`: DM of our engine against a plain re-creation of the public loop (`public_loop.py`), at equal work.
   The loop runs in a process of its own, where freed memory goes back to the system as in any script, and once more in this one,
   where `files.keep_memory` keeps it. Beside them the share of the machine's own matrix-product rate (`torch.mm`, float32) that
   the convolutions reach.
@@ -52,10 +52,10 @@ from public_loop import STRATEGY, PublicLoop
 from dgdd_nb.data import Batch, MultiDomain
 from dgdd_nb.distilled import assign_domains
 from dgdd_nb.domain_gradients import DomainGradients
-from dgdd_nb.engine import Engine, EngineSettings, FeatureStore, bfloat16_gain, compiled_tail
+from dgdd_nb.engine import Engine, EngineSettings, FeatureStore, bfloat16_gain
 from dgdd_nb.gradient_matching import GradientMatching
 from dgdd_nb.inversion import recover
-from dgdd_nb.networks import block_tail, network
+from dgdd_nb.networks import network
 from dgdd_nb.matching import DM, Matcher
 from dgdd_nb.methods import build
 from dgdd_nb.surgery import SGS
@@ -119,23 +119,19 @@ def starting_images(case: Case, K: int) -> tuple[torch.Tensor, torch.Tensor, tor
     return synthetic.to(case.device), labels.to(case.device), domains.to(case.device)
 
 
-def settings_of(
-    case: Case, compiled: bool = False, real_batch: int | None = None
-) -> EngineSettings:
+def settings_of(case: Case, real_batch: int | None = None) -> EngineSettings:
     """The engine as it is by default, but for the work that the case asks for."""
     return EngineSettings(
         width=case.width,
         real_batch=real_batch or case.real,
         augment=STRATEGY,
         device=case.device,
-        compile=compiled,
     )
 
 
 def engine_step(
     case: Case,
     sgs: bool = False,  # DM+SGS on K domains, or DM
-    compiled: bool = False,
     pooled: bool | None = None,  # all domains as one; DM is pooled unless said otherwise
     precision: str = "float32",
     matcher: str = "DM",
@@ -145,7 +141,7 @@ def engine_step(
     pooled = not sgs if pooled is None else pooled
     K = 1 if pooled else case.K
     synthetic, labels, domains = starting_images(case, K)
-    settings = replace(settings_of(case, compiled), precision=precision)
+    settings = replace(settings_of(case), precision=precision)
     engine = Engine(case.source(K), build(matcher), SGS() if sgs else None, settings)
     engine.store = store
     optimiser = torch.optim.SGD([synthetic], lr=0.01, momentum=0.5)
@@ -282,14 +278,6 @@ def row(
 # ---- the groups ----
 
 
-def compiled_too(args: argparse.Namespace) -> bool:
-    """Can and shall the compiled variant be measured?"""
-    if args.no_compile or compiled_tail() is block_tail:
-        print("compilation is left out")
-        return False
-    return True
-
-
 def public_group(args: argparse.Namespace) -> list[dict[str, object]]:
     cases = [Case(K=1), Case(size=16, width=32, K=1)]
     if args.quick:
@@ -300,8 +288,6 @@ def public_group(args: argparse.Namespace) -> list[dict[str, object]]:
         products = {f"torch.mm {n}": product_step(n, args.device, work) for n in sides}
         steps = {"public loop": script_step(case), "DM": engine_step(case)}
         steps["public loop, memory kept"] = public_step(case)
-        if compiled_too(args):
-            steps["DM, compiled"] = engine_step(case, compiled=True)
         steps |= {name: step for name, (step, _) in products.items()}
         seconds = measure(steps, args.rounds if case.size > 16 else 3 * args.rounds, args.device)
         rate = max(
@@ -333,14 +319,10 @@ def sgs_group(args: argparse.Namespace) -> list[dict[str, object]]:
     for case in (replace(case, device=args.device) for case in cases):
         steps = {"DM": engine_step(case), "DM+SGS": engine_step(case, sgs=True)}
         steps["DM on K domains"] = engine_step(case, pooled=False)
-        if compiled_too(args):
-            steps["DM, compiled"] = engine_step(case, compiled=True)
-            steps["DM+SGS, compiled"] = engine_step(case, sgs=True, compiled=True)
         seconds = measure(steps, args.rounds, args.device)
         for name in steps:
-            base = "DM, compiled" if name.endswith("compiled") else "DM"
             counted = case.flops(case.K) / case.flops(1) if "SGS" in name else 1
-            rows.append(row("sgs", case, name, seconds, base, arithmetic=f"{counted:.3f}"))
+            rows.append(row("sgs", case, name, seconds, "DM", arithmetic=f"{counted:.3f}"))
     return rows
 
 
@@ -574,7 +556,6 @@ def main(arguments: list[str] | None = None) -> None:
         help="one thread and the seconds of the process alone, for a machine that others use too",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--no-compile", action="store_true", help="leave the compiled variants out")
     parser.add_argument(
         "--out", type=Path, help="CSV (results/step.csv if all groups are measured in full)"
     )

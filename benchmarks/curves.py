@@ -3,8 +3,9 @@
     python benchmarks/curves.py benchmarks/tables/trial_test_street.toml street
     DGDD_DATA=FOLDER python benchmarks/curves.py benchmarks/tables/trial_digits.toml mnist_m
 
-Set and networks are of a seed that no study here has, so no result of a study shows early. Rows go to results/curves.csv, a method at a time; what is there already is not
-computed again. Notebook 34 shows them. Columns: study, target, ipc, method, step, network_seed, accuracy.
+Set and networks are of a seed that no study here has, so no result of a study shows early. Rows go to results/curves.csv, a
+method at a time; what is there already is not computed again. Notebook 34 shows them.
+Columns: study, target, ipc, method, step, network_seed, accuracy.
 """
 
 from __future__ import annotations

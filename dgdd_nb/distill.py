@@ -191,7 +191,7 @@ def remember(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], na
 # %% ../nbs/16_distill.ipynb #a4c34e61
 _CHECKPOINT = "distillation checkpoint"
 # what changes the last digits alone
-_PLACE = "device micro_batch micro_batch_synthetic compile channels_last precision".split()
+_PLACE = "device micro_batch micro_batch_synthetic channels_last precision".split()
 
 
 class Run:

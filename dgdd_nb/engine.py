@@ -8,7 +8,6 @@ __all__ = ['EngineSettings', 'Engine', 'Forecast']
 # %% ../nbs/15_engine.ipynb #bdfb896c
 import copy
 import math
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -75,7 +74,6 @@ class EngineSettings:
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"  # of the encoder; on a CPU
     # "bfloat16" is for the features of the real images alone, where the processor has units for it
     channels_last: bool | None = None  # memory format; None: by device and width
-    compile: bool = False  # compile the norm-activation-pooling part of a ConvNet block
     normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
     # (mean, std) of red, green and blue; None: those of the source
 
@@ -305,22 +303,6 @@ def precision_of(name: str, device: torch.device) -> Iterator[None]:
         for flag, value in zip(flags, before):
             flag.allow_tf32 = value
 
-# %% ../nbs/15_engine.ipynb #74238b34
-@lru_cache(maxsize=1)
-def compiled_tail() -> Callable[..., Tensor]:
-    "`block_tail` compiled, its graph good for K backward passes; as it is, with a note, if not."
-    with suppress(ImportError, AttributeError):  # older versions have no such switch
-        from torch._functorch import config
-
-        config.donated_buffer = False  # by default buffers are given up after one backward pass
-    try:
-        if not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
-            raise RuntimeError("no C++ compiler was found")
-        return torch.compile(block_tail)
-    except RuntimeError as error:
-        warnings.warn(f"compile=True is skipped: {error}.", stacklevel=3)
-        return block_tail
-
 # %% ../nbs/15_engine.ipynb #fbcf642d
 def resolved(settings: EngineSettings, source: MultiDomain) -> EngineSettings:
     "The settings with nothing left open."
@@ -333,8 +315,7 @@ def resolved(settings: EngineSettings, source: MultiDomain) -> EngineSettings:
     given = s.normalisation
     normalise = Normalisation(*given) if given else source.normalisation()
     width = s.width or default_width(size)
-    compiled = s.compile and compiled_tail() is not block_tail
-    last = device.type == "cuda" or width >= 64 or compiled
+    last = device.type == "cuda" or width >= 64
     n = default_micro_batch(width, size, device)
     auto = "tf32" if _capable(device) else "float32"
     return replace(
@@ -348,7 +329,6 @@ def resolved(settings: EngineSettings, source: MultiDomain) -> EngineSettings:
         micro_batch_synthetic=s.micro_batch_synthetic or max(1, n // 2),  # a graph needs more
         precision=auto if s.precision == "auto" else s.precision,
         channels_last=last if s.channels_last is None else s.channels_last,
-        compile=compiled,
         normalisation=(normalise.mean, normalise.std),
     )
 
@@ -433,7 +413,7 @@ class Engine:
         size = {"size": source.size, "width": s.width, "depth": s.depth}
         net = network(s.network, classes=source.C, seed=seed, **size)
         if getattr(net, "fusable", False):
-            net.tail = compiled_tail() if s.compile else block_tail
+            net.tail = block_tail
         net.train(has_batch_norm(net) and s.batch_norm == "batch")
         return net.requires_grad_(False).to(self.device, memory_format=self.form)
 

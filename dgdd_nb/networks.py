@@ -68,25 +68,12 @@ def default_width(size: int | tuple[int, int]) -> int:
     return 32 if min(height_width(size)) <= 16 else 128
 
 
-_KINDS = {
-    "norm": {
-        "none": lambda channels, height, width: None,
-        "batch": lambda channels, height, width: nn.BatchNorm2d(channels),
-        "layer": lambda channels, height, width: nn.LayerNorm([channels, height, width]),
-        "instance": lambda channels, height, width: nn.GroupNorm(channels, channels),
-        "group": lambda channels, height, width: nn.GroupNorm(4, channels),
-    },
-    "activation": {
-        "sigmoid": nn.Sigmoid,
-        "relu": nn.ReLU,
-        "leakyrelu": nn.LeakyReLU,
-        "swish": nn.SiLU,
-    },
-    "pooling": {
-        "none": lambda: None,
-        "max": lambda: nn.MaxPool2d(2),
-        "avg": lambda: nn.AvgPool2d(2),
-    },
+_NORMS = {
+    "none": lambda channels, height, width: None,
+    "batch": lambda channels, height, width: nn.BatchNorm2d(channels),
+    "layer": lambda channels, height, width: nn.LayerNorm([channels, height, width]),
+    "instance": lambda channels, height, width: nn.GroupNorm(channels, channels),
+    "group": lambda channels, height, width: nn.GroupNorm(4, channels),
 }
 
 # %% ../nbs/03_networks.ipynb #c17bdccd
@@ -102,23 +89,18 @@ class ConvNet(Encoder):
         width: int = 128,  # channels of every block
         depth: int | None = None,  # number of blocks D; None: by the size of the images
         norm: str = "instance",  # or "none", "batch", "layer", "group"
-        activation: str = "relu",  # or "sigmoid", "leakyrelu", "swish"
-        pooling: str = "avg",  # or "none", "max"
         seed: int | None = None,  # None: weights from torch's global generator
     ):
         super().__init__()
-        kinds = {"norm": norm, "activation": activation, "pooling": pooling}
-        for kind, name in kinds.items():
-            if name not in _KINDS[kind]:
-                raise unknown_name(kind, name, list(_KINDS[kind]))
+        if norm not in _NORMS:
+            raise unknown_name("norm", norm, list(_NORMS))
         self.input_shape = (channels, *height_width(size))
         self.depth = default_depth(size) if depth is None else whole_number("depth", depth)
         sizes = {"classes": classes, "channels": channels, "width": width}
         classes, channels, width = (whole_number(name, n, 1, 10**6) for name, n in sizes.items())
         padding = 3 if self.input_shape == (1, 28, 28) else 1  # to 32 x 32, as in the reference
         maps = [side + 2 * padding - 2 for side in self.input_shape[1:]]
-        shrink = 1 if pooling == "none" else 2
-        if any(side % (whole := shrink ** min(self.depth, 20)) for side in maps):
+        if any(side % (whole := 2 ** min(self.depth, 20)) for side in maps):
             better = " x ".join(str(max(1, int(side / whole + 0.5)) * whole) for side in maps)
             raise ValueError(
                 f"A ConvNet of depth {self.depth} halves its map {self.depth} times and {maps[0]} x "
@@ -129,17 +111,17 @@ class ConvNet(Encoder):
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             for block in range(1, self.depth + 1):
                 layers[f"conv{block}"] = nn.Conv2d(channels, width, 3, padding=padding)
-                layers[f"norm{block}"] = _KINDS["norm"][norm](width, *maps)
-                layers[f"act{block}"] = _KINDS["activation"][activation]()
-                layers[f"pool{block}"] = _KINDS["pooling"][pooling]()
-                channels, padding, maps = width, 1, [side // shrink for side in maps]
+                layers[f"norm{block}"] = _NORMS[norm](width, *maps)
+                layers[f"act{block}"] = nn.ReLU()
+                layers[f"pool{block}"] = nn.AvgPool2d(2)
+                channels, padding, maps = width, 1, [side // 2 for side in maps]
             layers = {name: layer for name, layer in layers.items() if layer is not None}
             self.features = nn.Sequential(*layers.values())
             self.embed_size = channels * math.prod(maps)
             self.classifier = nn.Linear(self.embed_size, classes)
         self.layer_names = (*layers, "embed", "logits")
-        self.fusable = kinds == {"norm": "instance", "activation": "relu", "pooling": "avg"}
-        self.tail: Callable[..., Tensor] | None = None  # `block_tail`, perhaps compiled
+        self.fusable = norm == "instance"
+        self.tail: Callable[..., Tensor] | None = None  # `block_tail`; None: module by module
         if seed is not None:
             self.reset(seed)
 
@@ -242,10 +224,10 @@ def block_tail(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     """Instance norm, ReLU and 2x2 average pooling, (N, C, H, W) to (N, C, H // 2, W // 2)."""
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     small = x.requires_grad or x.shape[2] * x.shape[3] < 1024  # where the library is slow
-    if last and small and x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if last and small and x.device.type == "cpu":
         return _Tail.apply(x, weight, bias, eps)
     x = F.group_norm(x, x.shape[1], weight, bias, eps).relu_()  # one group per channel
-    if last or x.requires_grad or torch.compiler.is_compiling() or x.is_cuda:
+    if last or x.requires_grad or x.is_cuda:
         return F.avg_pool2d(x, 2)
     x = x[..., 0::2, :] + x[..., 1::2, :]  # channels first, no graph: faster than the routine
     return (x[..., 0::2] + x[..., 1::2]) * 0.25

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-import numbers
 import pkgutil
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from .augment import apply, draw, strategy_for
-from .data import Batch, MultiDomain, of_kind, unknown_name, whole_number
+from .data import Batch, MultiDomain, of_kind, real_number, unknown_name, whole_number
 from .distilled import DistilledSet
 from .files import derive_seed, generator, global_dice, keep_memory, load_settings
 from .networks import ConvNet, block_tail, evaluating, has_batch_norm, plain_torch
@@ -55,17 +54,12 @@ class Recipe:
             value = getattr(self, key)
             if key != "max_steps" or value is not None:
                 whole_number(f"The {key} of a recipe", value)
-        for key in ("lr", "momentum", "weight_decay"):
-            if not isinstance(value := getattr(self, key), numbers.Real) or isinstance(value, bool):
-                raise TypeError(f"The {key} of a recipe must be a number, not {value!r}.")
-        if not (0 < self.lr < 100 and 0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
-            raise ValueError(
-                "A recipe needs lr between 0 and 100, momentum from 0 to below 1 and weight_decay "
-                f"from 0, not {self.lr}, {self.momentum} and {self.weight_decay}."
-            )
-        if not isinstance(self.augment, str):
-            words = f"is a text such as 'none', not {self.augment!r}"
-            raise TypeError(f"The augment of a recipe {words}.")
+        real_number("The lr of a recipe", self.lr, " between 0 and 100", lambda x: 0 < x < 100)
+        real_number(
+            "The momentum of a recipe", self.momentum, " from 0 to below 1", lambda x: 0 <= x < 1
+        )
+        real_number("The weight_decay of a recipe", self.weight_decay, " from 0", lambda x: x >= 0)
+        of_kind("The augment of a recipe", self.augment, str)
         strategy_for(self.augment)  # names an operation that does not exist
 
 

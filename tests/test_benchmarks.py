@@ -130,7 +130,7 @@ def test_smoke_run_writes_its_table(
     for place in ("dgdd_nb.engine", bench_step.__name__):
         monkeypatch.setattr(f"{place}.bfloat16_gain", lambda: 2.0)
     out = tmp_path / "step.csv"
-    bench_step.main(["--quick", "--no-compile", "--rounds", "1", "--out", str(out)])
+    bench_step.main(["--quick", "--rounds", "1", "--out", str(out)])
     with out.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["group"] for row in rows} == set(bench_step.GROUPS)

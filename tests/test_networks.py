@@ -45,14 +45,10 @@ def test_state_names_are_those_of_the_reference():
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "instance", "group"])
-@pytest.mark.parametrize("activation", ["sigmoid", "relu", "leakyrelu", "swish"])
-@pytest.mark.parametrize("pooling", ["none", "max", "avg"])
-def test_every_kind_runs(norm, activation, pooling):
-    kinds = {"norm": norm, "activation": activation, "pooling": pooling}
-    net = ConvNet(3, (8, 16), width=8, depth=2, seed=1, **kinds)
+def test_every_norm_runs(norm):
+    net = ConvNet(3, (8, 16), width=8, depth=2, seed=1, norm=norm)
     out = net.extract(torch.ones(2, 3, 8, 16), net.layer_names)
-    assert out["logits"].shape == (2, 3)
-    assert out["embed"].shape == (2, 8 * 8 * (16 if pooling == "none" else 1))
+    assert out["logits"].shape == (2, 3) and out["embed"].shape == (2, 8 * 8)
 
 
 def test_nothing_is_computed_after_the_deepest_layer():

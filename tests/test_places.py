@@ -23,8 +23,6 @@ source, target = dg.mini_digits(8, train=40, test=20).leave_out("street")
 one = dg.distill(source, dg.DM(), surgery=dg.SGS(), ipc=1, steps=2)
 one.save("set")
 print(dg.evaluate(dg.DistilledSet.load("set"), target, seeds=2))
-from dgdd_nb.distill import distill
-distill(source, dg.DM(), ipc=1, steps=1, compile=True)
 """
 
 

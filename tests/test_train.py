@@ -152,8 +152,10 @@ REFUSED = {
     "epoch": lambda: get_recipe("quick", epoch=3),
     "epochs of a recipe must be a whole number from 1": lambda: get_recipe("quick", epochs=0),
     "max_steps of a recipe must be a whole number": lambda: get_recipe("quick", max_steps=-3),
-    "weight_decay from 0": lambda: get_recipe("quick", weight_decay=-1.0),
-    "lr between 0 and 100": lambda: get_recipe("quick", lr=1e30),
+    "weight_decay of a recipe must be a finite number from 0": lambda: get_recipe(
+        "quick", weight_decay=-1.0
+    ),
+    "number between 0 and 100": lambda: get_recipe("quick", lr=1e30),
     "'?lr'?": lambda: get_recipe("quick", lr="0.05"),
     "'?batch'?": lambda: get_recipe("quick", batch=1.5),
     "colour": lambda: get_recipe("quick", augment="colour"),

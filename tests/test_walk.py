@@ -182,7 +182,7 @@ class At(str):
 
 
 OWN_FOLDER = At("own")
-OWN = [f.name for f in fields(EngineSettings) if f.name != "compile"]  # slow
+OWN = [f.name for f in fields(EngineSettings)]
 real = dg.Batch(data.images.float()[:4], torch.arange(4) // 2, torch.arange(4) % 2, 2, 2)
 fake = dg.Batch(torch.randn(2, 3, 8, 8), torch.arange(2), torch.arange(2), 2, 2)
 net, g = dg.network(classes=2, size=8, seed=0, width=4), torch.randn(2, 2, 3, 8, 8)
