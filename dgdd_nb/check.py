@@ -18,7 +18,7 @@ from typing import NamedTuple
 from .benchmarks import BENCHMARKS, list_benchmark
 from .data import number_of, whole_number
 from .files import user_path
-from .folders import Listing, by_number, decoder_errors, fault_of, is_picture, list_images
+from .folders import Listing, by_number, decoder_errors, fault_of, is_result, list_images
 from dgdd_nb.folders import (
     library_form,
     name_problems,
@@ -249,6 +249,13 @@ def _about_names(report: Report, most: int = 8) -> None:
             for kind, n in kinds.items()
         )
         notes.append(f"{'; '.join(listed)}; is that right?")
+    learnt = {(r.domain, r.label) for r in listing.rows if r.split in (None, "train")}
+    for domain, labels in names.items() if "train" in report.splits else ():
+        lost = [label for label in labels if (domain, label) not in learnt]
+        if lost:
+            what = domain if lost == labels else f"{', '.join(lost[:most])} in {domain}"
+            advice = "so nothing would be learnt from it; move some there"
+            problems.append(f"No image of {what} is in the split train, {advice}.")
     starts = {
         domain: min(map(int, labels))
         for domain, labels in names.items()
@@ -281,13 +288,13 @@ def _about_strays(report: Report) -> None:
     listing, notes = report.listing, report.notes
     base, read = listing.root, {row.path.parent for row in listing.rows}
     known = read | set(listing.ignored)
-    beside = [p for p in sorted(base.rglob("*")) if p.parent not in known and p.is_file()]
+    inside = sorted(base.rglob("*"))
+    results = {p for p in inside if p.is_dir() and is_result(p)}
+    beside = [p for p in inside if p.parent not in known and p.is_file()]
     beside = [p for p in beside if not any(n.startswith(".") for n in p.relative_to(base).parts)]
     beside = [p for p in beside if not p.name.endswith("_kfold.txt")]
-    lost = [p for p in beside if is_picture(p)]
-    report.tell(notes, lost, "where no reader looks; move it to DOMAIN/CLASS/ if wanted", "image")
-    other = sorted({*listing.ignored, *beside} - set(lost))
-    for kind, sentences in passed_over(base, other).items():
+    beside = [p for p in beside if not results & {*p.parents}]
+    for kind, sentences in passed_over(base, sorted({*listing.ignored, *beside})).items():
         notes += [text + "; nothing to do" * (kind == "other") + "." for text in sentences]
     if len(report.domains) == 1:
         scored = (
@@ -311,7 +318,7 @@ def _guess(root: Path) -> str | None:
             inner = [p for q in inner for p in (subfolders(q) if split_of(q.name) else [q])]
             known = [p for p in inner if benchmark.class_of(p.name)]
             share = len(folders) / len(benchmark.domains)
-            if share >= 0.75 and len(known) >= len(inner) / 2 > 0:
+            if share >= 0.75 and len(known) >= 0.9 * len(inner) > 0:
                 found[name] = (base == root, share, len(folders))
     return max(found, key=found.get, default=None)
 

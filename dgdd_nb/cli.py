@@ -16,9 +16,10 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from inspect import Parameter, Signature
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,7 @@ _SHELL = {  # what the library says -> as one types it here
     r" for instance \(one of ([^)]*)\), or a Normalisation\(mean, std\)": r" for instance (one of \1), "
     "or its six numbers",
     r"leave that split out with split=\.\.\., or those rows": "leave those rows out",
+    r"resize the images to (\d+) x \1 or lower the depth": r"take size=\1 or lower depth",
     r"leave it out, or add images": "name the others with --classes, or add images",
 }
 _MEMORY = re.compile("not enough memory|out of memory|can't allocate|cannot allocate", re.I)
@@ -189,6 +191,7 @@ OPTIONS = {  # name, or "command name": type, default (...: an argument), help, 
     ),
     "target": (str, None, "domain to leave out, or none [default: street for mini-digits]"),
     "evaluate target": (str, None, "domain to score on [default: the one that was left out]"),
+    "compare target": (str, None, "domain to leave out [default: street for mini-digits]"),
     "demo target": (str, "street", "domain to leave out: scan, photo, street or print"),
     "source": (str, None, "learn from this one domain alone [default: all but the target]"),
     "pseudo_domains": (int, None, "split the source by style into so many [default: no split]"),
@@ -386,16 +389,21 @@ def plug_of(data: str, size: Any, domains: str | None = None) -> dict[str, Any]:
 
 @lru_cache(2)
 def images_of(data: str, size: Any, domains: str | None, classes: str | None) -> Any:
-    "The images, with the domains and classes that were asked for."
+    "The images, with the domains and classes that were asked for; notes on them go to stderr."
     from dgdd_nb.methods import build
 
-    made = build(plug_of(data, size, domains))
+    plug = plug_of(data, size, domains)
+    with redirect_stdout(StringIO()) as told:
+        made = build(plug | {"quiet": False} if "quiet" in plug else plug)
+    for line in told.getvalue().splitlines():
+        if line.startswith("note: "):
+            say(f"Note: {in_shell_words(line[6:], ['size', 'classes', 'domains'])}.")
     return made if classes is None else made.of_classes(*listed(classes))
 
 # %% ../nbs/61_cli.ipynb #c7cc65f4
 def usual_target(data: str) -> str | None:
     "The domain that is left out where nobody says."
-    return "street" if data.replace("-", "_") in ("mini_digits", "digits") else None
+    return "street" if plug_of(data, None)["name"] == "mini_digits" else None
 
 
 def task_of(images: Any, data: str, target: str | None, source: str | None) -> Any:
@@ -463,6 +471,14 @@ def own_folder(out: Path, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 begun.unlink(missing_ok=True)
                 shutil.rmtree(out / _TEACHERS, ignore_errors=True)
 
+# %% ../nbs/61_cli.ipynb #c7-scores
+def name_of(made: Any) -> str:
+    "What tells a saved set from others: 16 digits of all that networks learn from."
+    from dgdd_nb.distill import describe
+    from dgdd_nb.files import digest
+
+    return digest(describe({k: v for k, v in vars(made).items() if k not in ("recipe", "history")}))
+
 
 def add_scores(path: Path, rows: Any, how: dict[str, Any]) -> None:
     "Write scores to a table; those of other sets, networks and recipes stay in it."
@@ -473,10 +489,11 @@ def add_scores(path: Path, rows: Any, how: dict[str, Any]) -> None:
 
     names = ["network", "width", "depth", "recipe"]
     rows = plain(rows.assign(**{name: str(how.get(name) or "") for name in names}), "csv")
-    keys = ["method", "target", "distillation_seed", *names]
+    keys = ["method", "target", "distillation_seed", "set", *names]
     if path.exists():
-        text = dict.fromkeys(("method", "target", *names), str)
-        there = pd.read_csv(path, dtype=text, keep_default_na=False).reindex(columns=rows.columns)
+        text = dict.fromkeys(("method", "target", "set", *names), str)
+        there = pd.read_csv(path, dtype=text, keep_default_na=False)
+        keys = [key for key in keys if key in there]  # older files name no set
         mine = set(rows[keys].astype(str).agg(tuple, axis=1))
         rows = pd.concat([there[~there[keys].astype(str).agg(tuple, axis=1).isin(mine)], rows])
     with replace_atomically(path) as temporary:
@@ -518,11 +535,12 @@ def distill_command(out: Path, **asked: Any) -> None:
 
     number_of("budget", asked["budget"] or "default", list(BUDGETS))
     budget = BUDGETS[asked["budget"] or "default"]
-    asked["steps"] = budget["steps"] if asked["steps"] is None else asked["steps"]
     method = {name.lower(): name for name in METHODS}.get(asked["method"].lower(), asked["method"])
     images = images_of(asked["data"], asked["size"], asked["domains"], asked["classes"])
     task = task_of(images, asked["data"], asked["target"], asked["source"])
     function, preset = resolve(method)
+    if asked["steps"] is None and takes_steps(function):
+        asked["steps"] = budget["steps"]
     learn, surgery = task.source, preset.get("surgery")
     if asked["pseudo_domains"] is not None:
         learn = pseudo_domains(learn, asked["pseudo_domains"])
@@ -562,8 +580,11 @@ def distill_command(out: Path, **asked: Any) -> None:
     options |= given("alpha beta") if surgery else {}
     unused = [] if distils(function) else list(own)
     unused += [] if surgery else list(given("alpha beta"))
+    unused += [] if takes_steps(function) else list(given("budget steps"))
+    unused += ["network"] * (function is not distilled and asked["network"] != "convnet")
     if unused:
-        say(f"Note: {method} has no use for --{unused[0].replace('_', '-')}: it is passed over.")
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        say(f"Note: {method} has no use for {names}: passed over.")
     if asked.pop("dry_run"):
         return
     checkpoint = out / "checkpoint.safetensors"
@@ -573,10 +594,16 @@ def distill_command(out: Path, **asked: Any) -> None:
     with own_folder(out, {**asked, **known}) as known, bar(method) as moved:
         work = Work(checkpoint, asked["resume"], moved, asked["device"], out / _TEACHERS)
         made = make_set(method, learn, asked["ipc"], asked["seed"], work, **options)
-        for old in ("overview.png", "scores.csv", "distill.json"):  # of the set that was there
+        made.recipe["source"] = dict(zip(learn.domain_names, learn.counts().sum(1).tolist()))
+        for old in ("overview.png", "distill.json"):  # of the set that was there
             (out / old).unlink(missing_ok=True)
+        scores = out / "scores.csv"
+        if other := scores.exists() and name_of(made) not in scores.read_text("utf-8"):
+            scores.unlink()
         made.save(out)
         write_json(out / "distill.json", known)
+    if other:
+        say(f"Note: {scores} had no score of this set and was removed.")
     score = f"dgdd evaluate {out}   or   " * bool(task.targets)
     typer.echo(f"{made} in {out}\nNext: {score}dgdd show {out}")
 
@@ -615,13 +642,28 @@ def origin(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def by_shown_name(targets: dict[str, Any], learned: set[str]) -> dict[str, Any]:
-    "Targets by name, marked where their domain or even their images were learned from."
-    found = {}
+def learned_of(made: Any, known: dict[str, Any], images: Any, data: str) -> set[str]:
+    "The domains of these images that a set was learned from; of other images none."
+    learned = set(made.domain_names)
+    if not learned <= set(images.domain_names):  # split by style, for instance
+        every = listed(known.get("domains") or "") or images.domain_names
+        learned = {known["source"]} if known.get("source") else {*every} - {known.get("target")}
+    if "data" not in known or lasting(data) == known["data"]:
+        return learned
+    names = images.split_names
+    train = images.splits == names.index("train") if "train" in names else images.splits >= 0
+    counts = dict(zip(images.domain_names, images.select(train).counts().sum(1).tolist()))
+    moved = sum(made.recipe.get("source", {}).values()) == sum(counts.get(x, 0) for x in learned)
+    return learned if moved else set()
+
+
+def by_shown_name(targets: dict[str, Any], learned: set[str], data: str | None) -> dict[str, Any]:
+    "Targets by name, that of `data` too, marked where their domain or images were learned from."
+    found, of = {}, f" of {Path(lasting(data)).name}" if data else ""
     for name, part in targets.items():
         used = {part.split_names[number] for number in part.splits.unique().tolist()}
         mark = " (seen in training)" if "train" in used else " (known domain)"
-        found[name + mark * (name in learned)] = part
+        found[name + of + mark * (name in learned)] = part
     return found
 
 # %% ../nbs/61_cli.ipynb #0fed746e
@@ -650,7 +692,7 @@ def evaluate_command(
     import pandas as pd
 
     from dgdd_nb.distilled import DistilledSet
-    from dgdd_nb.evaluate import evaluate, network_seeds, paired_difference, summarise
+    from dgdd_nb.evaluate import Task, evaluate, network_seeds, paired_difference, summarise
     from dgdd_nb.files import try_folder
     from dgdd_nb.study import as_markdown
     from dgdd_nb.train import get_recipe
@@ -670,9 +712,18 @@ def evaluate_command(
             raise FileNotFoundError(
                 f"{folder} was made from {place}, which is gone: say where it is with --data."
             )
-        images = images_of(*where, known.get("domains"), known.get("classes"))
-        first = known.get("target"), known.get("source")
-        task = task_of(images, where[0], target or first[0], first[1])
+        left, source, domains = (known.get(key) for key in ("target", "source", "domains"))
+        if target not in (None, "none", "others"):  # one domain, maybe of other data
+            inside = data is None and target in listed(domains or "")
+            source, domains = None, domains if inside else None
+        images = images_of(*where, domains, known.get("classes"))
+        if target in images.domain_names:  # whatever else there is
+            part = images.only(target)
+            used = {part.split_names[number] for number in part.splits.unique().tolist()}
+            part = part.split("test") if "test" in used else part
+            task = Task(target, part, {target: part})
+        else:
+            task = task_of(images, where[0], target or left, source)
         if not task.targets:
             raise ValueError(
                 f"{folder} was learned from all images of {where[0]}: name others with --data, or "
@@ -687,12 +738,8 @@ def evaluate_command(
         if made.size != images.size:
             a, b = ("x".join(map(str, x.size)) for x in (made, images))
             raise ValueError(f"{folder} has {a} pixels and {where[0]} {b}: add --size {a}.")
-        learned = set(made.domain_names)
-        if not learned <= set(images.domain_names):  # split by style, for instance
-            learned = {first[1]} if first[1] else set(images.domain_names) - {first[0]}
-        if "data" in known and lasting(where[0]) != known["data"]:
-            learned = set()  # other images
-        task = replace(task, targets=by_shown_name(task.targets, learned))
+        learned = learned_of(made, known, images, where[0])
+        task = replace(task, targets=by_shown_name(task.targets, learned, data))
         key = known.get("method", folder.name), made.recipe.get("seed", 0)
         todo[(str(folder), key[1]) if key in todo else key] = made, task
     try:
@@ -706,7 +753,7 @@ def evaluate_command(
         how["seeds"] = network_seeds(networks, seed)
         with bar(f"{method}, seed {seed}, on {task.name}") as moved:
             scores = evaluate(made, task.targets, workers=workers, progress=moved, **how)
-        found += [one.rows(method, seed) for one in scores.values()]
+        found += [one.rows(method, seed).assign(set=name_of(made)) for one in scores.values()]
     rows = pd.concat(found)
     typer.echo(f"Accuracy in per cent, recipe {in_words}, chance {100 / made.C:.1f}.")
     typer.echo(as_markdown(summarise(rows).round(1)))
@@ -773,14 +820,18 @@ def publish_command(
     if to is None:
         raise ValueError("Say where to publish: --to OWNER/NAME.")
     folder = (out or made / "to-publish") if dry_run else None
-    known, scores = origin(made), made / "scores.csv"
+    known, scores, path = origin(made), None, made / "scores.csv"
+    if path.exists():  # of two sets with the same names the last
+        rows = pd.read_csv(path, keep_default_na=False)
+        names = [name for name in rows if name not in ("accuracy", "set")]
+        scores = rows.drop_duplicates(names, keep="last")
     hub = str(known.get("data", "")).rpartition("hf:")
     where = DistilledSet.load(made).publish(
         to,
         licence=licence,
         private=not public,
         data=hub[2] if hub[1] else None,
-        scores=pd.read_csv(scores, keep_default_na=False) if scores.exists() else None,
+        scores=scores,
         command=told(known),
         folder=folder,
     )

@@ -9,6 +9,7 @@ import difflib
 import math
 import numbers
 import operator
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -211,51 +212,35 @@ def _stacked(images: Any) -> np.ndarray:
         )
     return np.array(rows)
 
-
-def _tensor(x: np.ndarray) -> Tensor:
-    "A uint8 array as a tensor, or what to do in NumPy's words."
-    if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
-        raise ValueError(
-            f"Images must have shape (N, 3, H, W), not {x.shape}: use images.transpose(0, 3, 1, 2)."
-        )
-    if x.dtype == np.uint8 or x.size == 0:
-        return torch.from_numpy(np.ascontiguousarray(x, dtype=np.uint8))
-    if x.dtype.kind not in "iufb":
-        raise TypeError(f"Images must be uint8 (0 to 255), not {x.dtype}.")
-    low, high = float(x.min()), float(x.max())
-    if not np.isfinite([low, high]).all():
-        raise ValueError("Images hold NaN or infinity: look for the image that does.")
-    how = "" if 0 <= low <= high <= 255 else "undo their normalisation first"
-    if x.dtype.kind in "iu" and low >= 0 and high > 255:
-        how = "divide by 257 if white is 65535, by 16 if it is 4095, then .astype(np.uint8)"
-    scaled = "(images * 255)" if high <= 1 and x.dtype.kind in "fb" else "images"
-    scaled += ".round()" if x.dtype.kind == "f" else ""
-    how = how or f"convert them with {scaled}.astype(np.uint8)"
-    raise TypeError(
-        f"Images must be uint8 (0 to 255), not {x.dtype} from {low:.4g} to {high:.4g}: {how}."
-    )
-
 # %% ../nbs/00_data.ipynb #30d009a9
 def _images(x: Any) -> Tensor:
     "Images as uint8 (N, 3, H, W), or one sentence."
-    if not isinstance(x, Tensor):
-        return _images(_tensor(x if isinstance(x, np.ndarray) else _stacked(x)))
+    x = x if isinstance(x, (Tensor, np.ndarray)) else _stacked(x)
+    kind, words = str(x.dtype).removeprefix("torch."), ("permute", "to(torch.uint8)")
+    move, cast = words if isinstance(x, Tensor) else ("transpose", "astype(np.uint8)")
     if x.ndim != 4 or 0 in x.shape:
         hint = ": add an axis, images[None]" * (x.ndim == 3 and 0 not in x.shape)
         raise ValueError(f"Images must have shape (N, 3, H, W), not {tuple(x.shape)}{hint}.")
     if x.shape[1] not in (1, 3):
         hint = ": keep the first three, images[:, :3]" if x.shape[1] == 4 else ""
-        hint = ": use images.permute(0, 3, 1, 2)" if x.shape[3] in (1, 3) else hint
+        hint = f": use images.{move}(0, 3, 1, 2)" if x.shape[3] in (1, 3) else hint
         raise ValueError(f"Images must have 3 channels, or 1 if grey, not {x.shape[1]}{hint}.")
-    if x.dtype != torch.uint8:
-        low, high = (float(v) for v in x.double().aminmax())
+    if kind != "uint8":
+        if not re.match("u?int|b?float|bool", kind):
+            raise TypeError(f"Images must be uint8 (0 to 255), not {kind}.")
+        values = x.double() if isinstance(x, Tensor) else x
+        low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError("Images hold NaN or infinity: look for the image that does.")
-        hint = f"these go from {low:.4g} to {high:.4g}, so undo their normalisation first"
-        if 0 <= low and high <= 255:
-            scaled = "(images * 255)" if high <= 1 else "images"
-            hint = f"convert them with {scaled}.round().to(torch.uint8)"
-        raise TypeError(f"Images must be uint8 (0 to 255), not {x.dtype}: {hint}.")
+        scaled = "(images * 255)" if high <= 1 and "int" not in kind else "images"
+        how = f"convert them with {scaled}{'.round()' * ('float' in kind)}.{cast}"
+        if not 0 <= low <= high <= 255:
+            how = "undo their normalisation first"
+        if low >= 0 and high > 255 and "int" in kind:
+            how = f"divide by 257 if white is 65535, by 16 if it is 4095, then .{cast}"
+        seen = f"{kind} from {low:.4g} to {high:.4g}"
+        raise TypeError(f"Images must be uint8 (0 to 255), not {seen}: {how}.")
+    x = x if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
     every = 1 if x.nbytes <= _LARGE else -(-len(x) // 1000)  # a large file stays on the disk
     pixels = x[::every].flatten(2)
     flat = (pixels.amin(2) == pixels.amax(2)).all(1).nonzero().flatten().tolist()
@@ -421,8 +406,15 @@ class MultiDomain:
         return chosen
 
     def split(self, name: str) -> MultiDomain:
-        "The images of one split, for instance train."
+        "The images of one split; of `train`, each domain with images must have some (ValueError)."
         chosen = self.select(self.splits == number_of("split", name, self.split_names))
+        lost = self.present.any(1) & ~chosen.present.any(1)
+        if name == "train" and lost.any():
+            domain = self.domain_names[lost.int().argmax()]
+            raise ValueError(
+                f"{domain!r} has images, but none in the split train, so nothing would be learnt "
+                "from it: put some there, or name the other domains in domains=[...]."
+            )
         return replace(chosen, splits=torch.zeros_like(chosen.splits), split_names=(name,))
 
     def only(self, *names: str) -> MultiDomain:

@@ -393,16 +393,16 @@ def _learnt_and_held(data: MultiDomain) -> tuple[MultiDomain, dict[str, MultiDom
     return data.split("train"), by_domain(data.select(held)) if held.any() else {}
 
 
-def own_task(data: MultiDomain, name: str = "none") -> Task:
+def own_task(data: MultiDomain) -> Task:
     "Nothing is left out: learn from the split train, score each domain on what it does not see."
-    return Task(name, *_learnt_and_held(data))
+    return Task("none", *_learnt_and_held(data))
 
 
 def single_source(data: MultiDomain, name: str) -> Task:
     "SDG: learn from one domain alone, score on each of the others."
     others = [other for other in data.domain_names if other != name]
     source, _ = _learnt_and_held(data.only(name))
-    return Task(name, source, {other: data.leave_out(other)[1] for other in others})
+    return Task(name, source, {n: data.only(n, name).leave_out(n)[1] for n in others})
 
 
 def one_task(data: MultiDomain, setting: str, name: str) -> Task:
@@ -417,12 +417,13 @@ def one_task(data: MultiDomain, setting: str, name: str) -> Task:
             "it on images held out."
         )
     others = [other for other in data.domain_names if other != name or data.K == 1]
-    source, held = _learnt_and_held(data.only(*([name] if setting == "SDG" else others)))
+    learnt = [name] if setting == "SDG" else others
+    source, held = _learnt_and_held(data.only(*learnt))
     if setting == "ID" and not held:
         source, rest = source.hold_out()
         held = by_domain(rest)
     unseen = {"ID": [], "MDG": [name], "SDG": others}[setting]
-    return Task(name, source, {n: data.leave_out(n)[1] for n in unseen} | held)
+    return Task(name, source, {n: data.only(n, *learnt).leave_out(n)[1] for n in unseen} | held)
 
 # %% ../nbs/21_evaluate.ipynb #2f171ef9
 def leave_one_out(

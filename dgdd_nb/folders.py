@@ -16,10 +16,11 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import combinations, islice
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
     made = None
     if grey.dtype.kind == "f" and 0 <= low and high <= 1:
         made = (grey * 255).round()
-    elif 0 <= low and high <= 255 and (whole or high > 127):
+    elif 0 <= low and high <= 255 and (whole or high > 127) and grey.dtype != np.uint16:
         made = grey.round()
     elif 0 <= low and 4095 < high <= 65535:  # more than 12 bits
         made = grey // 257
@@ -57,7 +58,7 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
 
 def upright_size(picture: Any) -> tuple[int, int]:
     "Height and width of an open picture, the right way up."
-    lying = picture.getexif().get(274, 1) > 4
+    lying = picture.getexif().get(274) in (5, 6, 7, 8)
     return picture.size if lying else picture.size[::-1]
 
 
@@ -86,7 +87,7 @@ def fault_of(error: Exception) -> str:
 
     if isinstance(error, _GreyRange):
         cure = "scale them to 0..255 and save the picture as an 8-bit PNG"
-        return f"has grey values that fit neither 8 nor 16 bits ({error}); {cure}"
+        return f"has grey values that do not tell what is white ({error}); {cure}"
     if isinstance(error, (Bomb, MemoryError)) or "too large" in str(error).lower():
         cure = "put a smaller copy in its place, as with: magick FILE -strip -resize 1024x1024 FILE"
         why = str(error).split(", could")[0] or "the memory is not enough"
@@ -109,7 +110,7 @@ def upright_rgb(source: Any, name: object, size: tuple[int, int] | None = None) 
         raise OSError(f"{name} {fault_of(error)}.") from error
     if size is not None and picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.LANCZOS)
-    return np.asarray(picture).transpose(2, 0, 1)
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
 # %% ../nbs/07_folders.ipynb #e7f0d1c5
 def read_image(
@@ -117,7 +118,7 @@ def read_image(
     size: tuple[int, int] | None = None,  # height and width to resize to; None: as it is
 ) -> np.ndarray:  # uint8, shape (3, H, W)
     "One image as RGB, the right way up; `OSError`: what is wrong with it."
-    path = user_path(path)
+    path = user_path(path) if isinstance(path, str) else path  # a Path from a listing is exact
     if path.exists() and not path.is_file():  # a pipe would never end
         raise OSError(f"{path} is no file; name a picture.")
     return upright_rgb(path, path, size)
@@ -157,8 +158,15 @@ def split_of(folder: str) -> str | None:
 
 # %% ../nbs/07_folders.ipynb #76cd447d
 def subfolders(folder: Path) -> list[Path]:
-    "The visible folders in a folder, numbers by their value."
-    return [folder / name for name in sorted(_inside(folder)[0], key=by_number)]
+    "The visible folders in a folder, numbers by their value; results of ours are passed over."
+    found = (folder / name for name in sorted(_inside(folder)[0], key=by_number))
+    return [inner for inner in found if not is_result(inner)]
+
+
+def is_result(folder: Path) -> bool:
+    "Whether it holds a distilled set or a study, so that its pictures are no source."
+    study = (folder / "study.json").exists() and (folder / "trials").exists()
+    return study or (folder / "distilled.safetensors").exists()
 
 
 def _inside(folder: Path) -> tuple[list[str], list[str]]:
@@ -189,12 +197,19 @@ def nfc(name: str) -> str:
 # %% ../nbs/07_folders.ipynb #86077ac2
 def is_picture(path: Path) -> bool:
     "Whether it is a picture: by its suffix, else by its first bytes; links to nowhere count."
-    from PIL import Image
+    from PIL.Image import registered_extensions
 
     kind = path.suffix.lower()
     if kind in IMAGE_TYPES:
         return path.is_file() or (path.is_symlink() and not path.exists())
-    if kind and kind not in Image.registered_extensions() or not path.is_file():
+    return (not kind or kind in registered_extensions()) and _opens(path)
+
+
+def _opens(path: Path) -> bool:
+    "Whether the first bytes of a file are those of a picture."
+    from PIL import Image
+
+    if not path.is_file():
         return False
     Image.init()
     formats = set(Image.OPEN) - set("BUFR CUR EPS GRIB HDF5 ICNS ICO MPEG TGA WMF".split())
@@ -271,9 +286,12 @@ class Listing:
                         self.ignored.append(path)
                 self.ignored += [inside / name for name in sorted(folders)]
                 self.ignored += [inside] * (len(self.rows) == count)
-        if len(self.rows) == before:
-            self.ignored.append(folder)
-            self.empty += [domain] if inner else []  # without class folders it is no domain
+        strays = [p / name for p in (folder, *splits) for name in sorted(_inside(p)[1])]
+        self.ignored += (strays := list(filter(is_picture, strays)))
+        if len(self.rows) == before and (inner or strays):
+            self.empty.append(domain)
+        elif len(self.rows) == before:
+            self.ignored.append(folder)  # without class folders or pictures it is no domain
         return beside
 
     def names(self, column: str, domain: str | None = None) -> list[str]:
@@ -297,69 +315,47 @@ def decode_all(
     pictures: Iterable[Any], size: tuple[int, int] | None, workers: int, count: int | None = None
 ) -> Tensor:
     "All files, or pairs (name, bytes or picture), in one tensor uint8 (N, 3, H, W) (`OSError`)."
-    from joblib import Parallel, delayed
+    from joblib import effective_n_jobs
     from tqdm import tqdm
 
-    count = len(pictures) if isinstance(pictures, Sequence) else count
-    pictures, store, odd, step = iter(pictures), [], [], count or 1024  # of unknown: bit by bit
-    failed: list[Exception] = []  # of the pictures' own iterator; in joblib it would wait for good
-
-    def pixels(one: Any, size: tuple[int, int] | None) -> np.ndarray:
-        return (
-            upright_rgb(one[1], one[0], size) if isinstance(one, tuple) else read_image(one, size)
-        )
-
-    name_of = lambda one: one[0] if isinstance(one, tuple) else one  # noqa: E731
-    first = next(pictures)
-    height, width = size or pixels(first, size).shape[1:]
-    flat = f" at {height}x{width} pixels; look at it, and move it away or choose another size."
-
-    def places() -> Iterator[tuple[int, Any]]:
+    def pixels(one: Any) -> tuple[Any, str, np.ndarray | str]:
+        "The name, the size, and the image or what is wrong with it."
+        name = one[0] if isinstance(one, tuple) else one
         try:
-            for i, one in enumerate(chain([first], pictures)):
-                if i % step == 0:
-                    store.append(np.empty((step, 3, height, width), dtype=np.uint8))
-                yield i, one
-        except Exception as error:
-            failed.append(error)
-
-    def fill(i: int, one: Any) -> str:
-        if odd:  # a size is needed: nothing more is decoded
-            return ""
-        try:
-            image = pixels(one, size)
+            image = read_image(one, size) if name is one else upright_rgb(one[1], name, size)
         except OSError as error:
-            return str(error)
-        if image.shape[1:] != (height, width):
-            odd.append(f"{image.shape[1]}x{image.shape[2]} ({name_of(one)})")
-            return ""
-        held = store[i // step][i % step]
-        held[:] = image
-        return (
-            ""
-            if np.ptp(held.reshape(3, -1), 1).any()
-            else f"{name_of(one)} is one flat colour{flat}"
-        )
+            return name, "", str(error)
+        shape, way = "x".join(map(str, image.shape[1:])), "move it away or choose another size."
+        flat = f"{name} is one flat colour at {shape} pixels; look at it, and {way}"
+        return name, shape, image if np.ptp(image.reshape(3, -1), 1).any() else flat
 
-    every = tqdm(places(), "decoding images", count, disable=None, leave=False)  # in a terminal
-    threads = Parallel(n_jobs=workers, backend="threading")  # processes would fill their own copy
-    said = threads(delayed(fill)(i, one) for i, one in every)
-    wrong = [text for text in said if text]
-    if failed:
-        raise failed[0]
+    count = len(pictures) if isinstance(pictures, Sequence) else count
+    every = iter(tqdm(pictures, "decoding images", count, disable=None, leave=False))
+    n, first, wrong, odd, store = 0, None, [], "", np.empty(0, dtype=np.uint8)
+    with ThreadPoolExecutor(effective_n_jobs(workers)) as pool:
+        while not odd and (piece := list(islice(every, 64))):
+            for name, shape, image in pool.map(pixels, piece):
+                if isinstance(image, str):
+                    wrong.append(image)
+                    continue
+                if first is None:
+                    first, store = (shape, name), np.empty((count or 64, *image.shape), np.uint8)
+                if shape != first[0]:
+                    odd = odd or f"{first[0]} ({first[1]}) and {shape} ({name})"
+                    continue
+                if n == len(store):  # of unknown length
+                    store.resize((2 * n, *image.shape), refcheck=False)
+                store[n], n = image, n + 1
     if wrong:
         more = f" (and {len(wrong) - 1} more cannot be used)" if len(wrong) > 1 else ""
         raise OSError(wrong[0].rstrip(".") + more + ".")
     if odd:
         raise ValueError(
-            f"The images have different sizes, such as {height}x{width} ({name_of(first)}) and "
-            f"{odd[0]}; pass size=64, for instance (in a study file: size = 64 under [data])."
+            f"The images have different sizes, such as {odd}; pass size=64, for instance (in a "
+            "study file: size = 64 under [data])."
         )
-    images = store[0] if count else np.empty((len(said), *store[0].shape[1:]), dtype=np.uint8)
-    for start in () if count else range(0, len(said), step):  # each piece goes once it is copied
-        piece = store.pop(0)[: len(said) - start]
-        images[start : start + len(piece)] = piece
-    return torch.from_numpy(images)
+    store.resize((n, *store.shape[1:]), refcheck=False)
+    return torch.from_numpy(store)
 
 # %% ../nbs/07_folders.ipynb #dd8f7aa1
 _VERSION = 3  # raise it when decoding gives other pixels: every cache is then rebuilt
@@ -371,9 +367,10 @@ def _stamp(listing: Listing, paths: list[Path], size: tuple[int, int] | None) ->
     for path in paths:
         try:
             stat = os.stat(path)
-        except OSError:
-            raise FileNotFoundError(f"{path} is gone or locked; list the images again.") from None
-        seen.append(f"{os.path.abspath(path)[len(top) :]}|{stat.st_size}|{stat.st_mtime_ns}")
+        except OSError as error:
+            raise type(error)(f"{path} {fault_of(error)}.") from None
+        times = f"{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+        seen.append(f"{os.path.abspath(path)[len(top) :]}|{stat.st_size}|{times}")
     start = [f"dgdd_nb images {_VERSION}", top, str(size), listing.selection]
     lines = start + seen, start + sorted({os.path.dirname(p) for p in paths})
     return tuple(hashlib.sha256(b"\0\n".join(map(os.fsencode, x))).hexdigest() for x in lines)
@@ -486,6 +483,12 @@ def _advice(root: Path, found: Path) -> str | None:
     if split_of(above[1].name) and not split_of(above[0].name) and top in above[1].parents:
         moved = f"{above[1].name}/{above[0].name}", f"{above[0].name}/{above[1].name}"
         return f"the domain comes first: rename {moved[0]}/{label} to {moved[1]}/{label}"
+    if split_of(label) and top in above[1].parents:
+        moved = (
+            f"{above[1].name}/{above[0].name}/{label}",
+            f"{above[1].name}/{label}/{above[0].name}",
+        )
+        return f"the class comes last: rename {moved[0]} to {moved[1]}"
     if top in meant.parents:
         here, way = root / meant.relative_to(top), [meant, *meant.parents]
         if all(len(subfolders(p)) == 1 for p in way[1 : way.index(top) + 1]):
@@ -498,8 +501,6 @@ def _advice(root: Path, found: Path) -> str | None:
         return "put it into a folder of its class, DOMAIN/CLASS or DOMAIN/train/CLASS"
     with suppress(OSError, ValueError):  # a folder above that nobody may read, or with odd names
         for other in subfolders(meant):
-            if (other / "distilled.safetensors").exists():
-                continue  # a set of ours, with its pictures, is no domain
             inside = [p for p in subfolders(other) if split_of(p.name) or _is_wrapper(p)]
             if other != domain and any((place / label).is_dir() for place in (other, *inside)):
                 return f"perhaps you mean {meant}"
@@ -570,9 +571,11 @@ def list_images(
         for folder in folders[domain]:
             others = listing.add(folder, domain, classes)
             if others:
+                domains_too = "if all are domains name them in domains=[...], else " * single
                 raise ValueError(
-                    f"{folder} has folders of splits, but {', '.join(others[:3])} beside them is "
-                    f"no split; move it away, or name it as a split: {', '.join(SPLIT_NAMES)}."
+                    f"{folder} has folders of splits, but {', '.join(others[:3])} beside them is no "
+                    f"split; {domains_too}move it away, or name it as a split: "
+                    f"{', '.join(SPLIT_NAMES)}."
                 )
     if not listing.rows and not wanted:
         raise _no_image(root)
@@ -600,6 +603,8 @@ def _chosen(kind: str, names: Sequence[str] | None, found: Sequence[str]) -> tup
     names = _listed(names)
     for name in names or ():
         number_of(kind, name, found)
+        if names.count(name) > 1:
+            raise ValueError(f"The {kind} {name!r} is named twice; name it once.")
     return tuple(names or found)
 
 
@@ -622,83 +627,59 @@ def _look_alike(one: str, other: str) -> bool:
 
 
 def _number_key(name: str) -> str:
-    "A name without case, numbers by their value: equal for 1 and 01."
-    return str(by_number(name.casefold())[0])
-
-
-def _two_forms(listing: Listing) -> list[str]:
-    "Folders that have one name in two Unicode forms, each with both places."
-    seen: dict[str, tuple[str, str]] = {}
-    out, root = [], os.path.join(listing.root, "")
-    for folder in dict.fromkeys(os.path.dirname(row.path) for row in listing.rows):
-        inside = folder.removeprefix(root).split(os.sep) if folder.startswith(root) else ()
-        for i, part in enumerate(inside):
-            place = "/".join(inside[: i + 1])
-            other, where = seen.setdefault(nfc(part), (part, place))
-            if other != part:
-                out.append(
-                    f"{ascii(where)} and {ascii(place)} have one name in two Unicode forms; rename "
-                    "one like the other, or all with: convmv -r -f utf8 -t utf8 --nfc --notest "
-                    "FOLDER."
-                )
-    return out[:1]
+    "A name without case and blanks, numbers by their value: equal for 1 and 01."
+    return str(by_number("".join(name.casefold().split()))[0])
 
 # %% ../nbs/07_folders.ipynb #f68e8452
 def name_problems(listing: Listing, spelling: bool = True) -> list[str]:
     "What is wrong with the names of domains and (if `spelling`) of classes, in sentences."
     out = [
-        f"Domain {name} has no image in a class folder: put images in, or name the other domains "
-        "in domains=[...]."
+        f"Domain {name} has no image in a class folder: put images into {name}/CLASS, or name the "
+        "other domains in domains=[...]."
         for name in listing.empty
     ]
     seen: dict[str, str] = {}
+    alike = "differ in case or blanks alone, or in the spelling of a number; if they are the same"
     for name in listing.names("domain"):
-        other = seen.setdefault(_number_key("".join(name.split())), name)
+        other = seen.setdefault(_number_key(name), name)
         if other != name:
             out.append(
-                f"Domains {other!r} and {name!r} differ in case or blanks alone, or in the "
-                "spelling of a number; if they are the same put them into one folder, else rename "
-                "one."
+                f"Domains {other!r} and {name!r} {alike} put them into one folder, else rename one."
             )
-    out += _two_forms(listing)
-    places: dict[str, set[str]] = {name: set() for name in listing.names("label")}
+    places: dict[str, set[str]] = {name: set() for name in listing.names("label") if spelling}
     for row in listing.rows if spelling else ():
         places[row.label].add("/".join(filter(None, (row.domain, row.split))))
-    seen, twice = {}, []
-    for name in places if spelling else ():
-        other = seen.setdefault(_number_key(name), name)
-        if other != name and other.casefold() != name.casefold():
-            twice.append(
-                f"{other!r} (in {min(places[other])}) and {name!r} (in {min(places[name])})"
-            )
-    if twice:
-        more = f", {len(twice)} pairs in all," if len(twice) > 1 else ""
+    same: dict[str, list[str]] = {}
+    for name in places:
+        same.setdefault(_number_key(name), []).append(name)
+    apart = lambda one, other: not places[one] & places[other]  # noqa: E731
+    pairs = [p for names in same.values() for p in combinations(names, 2) if apart(*p)]
+    if pairs:
+        more = f", {len(pairs)} pairs in all," if len(pairs) > 1 else ""
+        one, other = (f"{name!r} (in {min(places[name])})" for name in pairs[0])
         out.append(
-            f"Classes {twice[0]}{more} are spellings of one number; if they are the same give the "
-            "folders one name, else pass classes=[...] with all the names."
+            f"Classes {one} and {other}{more} {alike} give the folders one name, else pass "
+            "classes=[...] with all the names."
         )
+    homes = Counter(label for label, _ in {(row.label, row.domain) for row in listing.rows})
+    single = [name for name in places if homes[name] == 1]
     told: set[str] = set()
-    single = [name for name in places if len(places[name]) == 1]
-    alike: dict[str, list[str]] = {}  # of many, only names of the same letters
-    for name in places if len(single) * len(places) > 50_000 else ():
-        alike.setdefault("".join(sorted(name.casefold())), []).append(name)
-    for own in single:
-        (place,) = places[own]
-        others = alike["".join(sorted(own.casefold()))] if alike else places
-        near = (c for c in others if place not in places[c] and _look_alike(own, c))
-        other = next(near, None)
+    for own in single if len(single) * len(places) <= 50_000 else ():
+        near = (c for c in places if apart(own, c) and _look_alike(own, c))
+        other = next((c for c in near if c not in same[_number_key(own)]), None)
         if other and other not in told:
             told.add(own)
             out.append(
-                f"Class {own!r} is in {place!r} alone, which has no {other!r}; if they are the "
-                "same give both folders one name, else pass classes=[...] with all the names."
+                f"Class {own!r} is in {os.path.commonpath(places[own])!r} alone, which has no "
+                f"{other!r}; if they are the same give both folders one name, else pass "
+                "classes=[...] with all the names."
             )
     return out
 
 # %% ../nbs/07_folders.ipynb #a6567f5b
 def passed_over(root: Path, paths: Sequence[Path]) -> dict[str, list[str]]:
     "What was passed over, as sentences without a full stop: `lost` with a cure, and `other`."
-    kinds: dict[str, list[Path]] = {"deep": [], "form": [], "empty": [], "other": []}
+    kinds: dict[str, list[Path]] = {x: [] for x in "deep beside form ending empty other".split()}
     for path in dict.fromkeys(paths):
         inside = []
         if path.is_dir() and not path.is_symlink():
@@ -707,8 +688,12 @@ def passed_over(root: Path, paths: Sequence[Path]) -> dict[str, list[str]]:
             kinds["deep"] += inside
         elif path.is_dir():
             kinds["empty"].append(path)
+        elif is_picture(path):
+            kinds["beside"].append(path)
+        elif path.suffix.lower() in NOT_READ:
+            kinds["form"].append(path)
         else:
-            kinds["form" if path.suffix.lower() in NOT_READ else "other"].append(path)
+            kinds["ending" if _opens(path) else "other"].append(path)
     kinds["deep"] = sorted(set(kinds["deep"]))
 
     def told(kind: str, one: str, many: str, rest: str) -> list[str]:
@@ -722,6 +707,9 @@ def passed_over(root: Path, paths: Sequence[Path]) -> dict[str, list[str]]:
     ends = dict.fromkeys(p.suffix.lower() for p in kinds["form"])
     form = f"of a form that is not read ({', '.join(ends)}): convert or unpack to PNG or JPEG"
     lost = told("deep", "image", "images", "a level too deep: move up into the folder of the class")
+    beside = "where no reader looks: move to DOMAIN/CLASS/ if wanted"
+    lost += told("beside", "image", "images", beside)
+    lost += told("ending", "image", "images", "without the ending of one: add .png, for instance")
     lost += told("form", "file", "files", form)
     lost += told("empty", "folder", "folders", "without an image: fill or remove")
     return {"lost": lost, "other": told("other", "path", "paths", "without an image")}
@@ -732,8 +720,15 @@ def _names_files(path: Path) -> bool:
     if path.suffix == ".parquet":
         return path.is_file()
     with suppress(OSError), path.open("rb") as file:
-        return b"file_name" in file.readline(10_000)
+        return bool(re.search(rb"\bfile_name\b", file.readline(10_000)))
     return False
+
+
+def metadata_files(folder: Path) -> list[Path]:
+    "The tables of metadata in a folder and in its splits."
+    places = folder, *(p for p in subfolders(folder) if split_of(p.name) or p.name == "data")
+    tables = (p / f"metadata.{kind}" for p in places for kind in ("csv", "jsonl", "parquet"))
+    return [table for table in tables if _names_files(table)]
 
 
 def library_form(root: str | Path) -> str | None:
@@ -749,8 +744,7 @@ def library_form(root: str | Path) -> str | None:
         if {"state.json", "dataset_info.json"} <= {*files} or "dataset_dict.json" in files:
             return "arrow"
         halves = [folder / name for name in folders if split_of(name) or name == "data"]
-        tables = [f"metadata.{kind}" for kind in ("csv", "jsonl", "parquet")]
-        if any(_names_files(place / name) for place in (folder, *halves) for name in tables):
+        if metadata_files(folder):
             return "metadata"
         if len(halves) == len(folders):  # no folder of a domain or class
             ends = {Path(f).suffix.lower() for x in (folder, *halves) for f in _inside(x)[1]}

@@ -32,8 +32,10 @@ from dgdd_nb.folders import (
     by_number,
     decode_all,
     fault_of,
+    is_picture,
     keep_pixels,
     library_form,
+    metadata_files,
     nfc,
     split_of,
 )
@@ -201,14 +203,7 @@ class _Part:
                     self.names["label"], self.kinds["label"] = list(map(str, bare)), "names"
                 return
             raise ValueError(f"There is no row in {self.place}: name another data set.")
-        inner = {}
-        for name, feature in features.items():
-            if isinstance(feature, dict) and _kind(feature) == "other":  # WebDataset's json
-                inner |= {f"{name}.{key}": part for key, part in feature.items()}
-        features = {
-            n: f for n, f in features.items() if not isinstance(f, dict) or _kind(f) == "image"
-        }
-        features |= inner
+        features = self._opened(features)
         self.kinds = {name: _kind(feature) for name, feature in features.items()}
         self.names = {
             n: list(features[n].names) for n, kind in self.kinds.items() if kind == "names"
@@ -221,27 +216,24 @@ class _Part:
             return
         data = self.data
         if columns is not None:
-            tops = {
-                name: name if name in (data.features or ()) else name.partition(".")[0]
-                for name in columns
-            }
-            data = data.select_columns(list(dict.fromkeys(tops.values())))
+            there = data.features or ()
+            tops = (name if name in there else name.partition(".")[0] for name in columns)
+            data = data.select_columns(list(dict.fromkeys(tops)))
         raw = library("datasets").Image(decode=False)
         for name, feature in (data.features or {}).items():
             data = data.cast_column(name, raw) if type(feature).__name__ == "Image" else data
         for batch in data.with_format(None).iter(batch_size=64):
             for values in zip(*batch.values()):
-                row = dict(zip(batch, values))
-                yield (
-                    row
-                    if columns is None
-                    else {
-                        name: row[name]
-                        if name in row
-                        else (row[top] or {}).get(name.partition(".")[2])
-                        for name, top in tops.items()
-                    }
-                )
+                yield self._opened(dict(zip(batch, values)))
+
+    @staticmethod
+    def _opened(row: dict[str, Any]) -> dict[str, Any]:
+        "A row, or its types, with the values of a dictionary in it as columns: json.key, as in .tar."
+        for name in [
+            n for n, x in row.items() if isinstance(x, dict) and {*x} != {"bytes", "path"}
+        ]:
+            row |= {f"{name}.{key}": value for key, value in row.pop(name).items()}
+        return row
 
     def _items(self) -> Iterator[dict[str, Any]]:
         "Items of a data set of torch: (image, label), (image, label, domain), or a dictionary."
@@ -279,7 +271,7 @@ def _said(part: _Part, column: str, values: list, what: str) -> list[str]:
     hidden = [i for i, x in enumerate(values) if x is None or (not isinstance(x, str) and x < 0)]
     if hidden:
         n = f"{len(hidden):,} of {len(values):,} rows"
-        cure = "fill them in, or name another column in domain=..."
+        cure = "fill them in" + ", or name another column in domain=..." * (what == "domain")
         if what == "class":  # as in hidden test splits
             cure = "leave that split out with split=..., or those rows"
         raise ValueError(
@@ -301,13 +293,24 @@ def _describe(
         label, domain = _group_columns(kinds, values, asked)
         domain = domain if own is None else None
         for i in here:
-            part, n = parts[i], len(columns[i][label])
+            part = parts[i]
+            for name in (label, domain):
+                if name and name not in columns[i]:
+                    raise ValueError(
+                        f"There is no column {name!r} in {part.place}: leave that split out with "
+                        "split=..., or add the column."
+                    )
+            n = len(columns[i][label])
             table.labels += _said(part, label, columns[i][label], "class")
             said = (
                 _said(part, domain, columns[i][domain], "domain") if domain else [own or alone] * n
             )
             table.domains += said
-            table.splits += [part.split or "train"] * n
+            said = columns[i].get("split", ())
+            said = (
+                _said(part, "split", said, "split") if _few(said) else [part.split or "train"] * n
+            )
+            table.splits += [split_of(name) or name for name in said]
             for what, column in (("label", label), ("domain", domain)):
                 orders[what].append(part.names.get(column))
         words = f"{label!r} ({_WORDS[kinds[label]]}) is the class"
@@ -395,7 +398,7 @@ def _pictures(parts: Sequence[_Part], asked: str | None, others: Sequence[dict] 
             for name in wanted[1:]:
                 others[number][name].append(row.get(name))
             name = f"Row {i} of {part.place}"
-            yield name, _as_picture(row[column], name)
+            yield name, _as_picture(row.get(column), name)
 
 # %% ../nbs/17_hub.ipynb #d014bd90
 def _assemble(
@@ -516,24 +519,25 @@ def _taken_apart(place: str) -> tuple[str, str | None, str | None]:
 def on_the_hub(place: str, cure: str, sending: bool = False) -> Iterator[None]:
     "What the hub answers, in one sentence (OSError)."
     errors, (repo, _, revision) = library("huggingface_hub.errors"), _taken_apart(place)
-    log_in = "log in with: hf auth login"
+    log_in, where = "log in with: hf auth login", f"https://huggingface.co/datasets/{repo}"
+    known = {  # the first is a kind of the second
+        errors.GatedRepoError: PermissionError(
+            f"{repo} is gated: ask for access at {where}, then {log_in}."
+        ),
+        errors.RepositoryNotFoundError: FileNotFoundError(
+            f"The hub has no data set {repo}, or it is private: check the name, or {log_in}."
+        ),
+        errors.RevisionNotFoundError: FileNotFoundError(
+            f"{repo} has no revision {revision!r}: name a branch, a tag or a hash, or leave it out."
+        ),
+        errors.HFValidationError: ValueError(
+            f"{repo!r} is no name on the hub: write hf:OWNER/NAME."
+        ),
+    }
     try:
         yield
-    except errors.GatedRepoError as error:
-        where = f"https://huggingface.co/datasets/{repo}"
-        raise PermissionError(
-            f"{repo} is gated: ask for access at {where}, then {log_in}."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"The hub has no data set {repo}, or it is private: check the name, or {log_in}."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise FileNotFoundError(
-            f"{repo} has no revision {revision!r}: name a branch, a tag or a hash, or leave it out."
-        ) from error
-    except errors.HFValidationError as error:
-        raise ValueError(f"{repo!r} is no name on the hub: write hf:OWNER/NAME.") from error
+    except tuple(known) as error:
+        raise next(said for kind, said in known.items() if isinstance(error, kind)) from error
     except Exception as error:
         offline = isinstance(error, (ConnectionError, errors.LocalEntryNotFoundError))
         if not offline and not re.search("connect|timeout|network", type(error).__name__, re.I):
@@ -602,6 +606,73 @@ def fetch(place: str, only: str | None = None) -> Path:
         wanted = part if inside else None
         return Path(hub.snapshot_download(repo, allow_patterns=wanted, **options))
 
+# %% ../nbs/17_hub.ipynb #hubframe
+def _named(columns: Sequence[str], asked: Mapping[str, str | None]) -> list[list[str]]:
+    "The columns whose names say that they are the class, and those of the domain."
+    known = {"label": _LABELS, "domain": _DOMAINS}
+    return [[c for c in columns if c == asked[k] or c.lower() in known[k]] for k in known]
+
+
+def _metadata(path: Path, asked: Mapping[str, str | None]) -> Any:
+    "A table of metadata; numbers of a CSV file are read as such where no digit is lost."
+    import pandas as pd
+
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix == ".jsonl":
+        return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+    frame, typed = pd.read_csv(path, dtype=str, keep_default_na=False), pd.read_csv(path)
+    for name in {*frame} - {*sum(_named(list(frame), asked), ["file_name", "split"])}:
+        if typed[name].dtype.kind == "f" or frame[name].equals(typed[name].astype(str)):
+            frame[name] = typed[name]
+    return frame.where(frame != "", None)
+
+# %% ../nbs/17_hub.ipynb #hubdescribed
+def _from_metadata(
+    folder: Path, tables: Mapping[Path, Any], asked: Mapping[str, str | None]
+) -> tuple[Any, list[str]]:
+    "The pictures of tables of metadata with their columns, by split, and notes (ValueError)."
+    import pandas as pd
+
+    reader, parts, listed, notes = library("datasets"), {}, set(), []
+    for path, frame in tables.items():
+        if "file_name" not in frame:
+            raise ValueError(
+                f"{path} has no column file_name: name the columns in its first line, with commas "
+                "between them (not semicolons)."
+            )
+        files = [path.parent / str(name) for name in frame.pop("file_name")]
+        inside = [Path(os.path.relpath(file, folder)).parts[:-1] for file in files]
+        lost = [i for i, x in enumerate(files) if ".." in inside[i] or not x.is_file()]
+        if lost:
+            raise ValueError(
+                f"{len(lost):,} of {len(files):,} rows of {path} name no file in this folder (such "
+                f"as row {lost[0]}: {files[lost[0]]}): put it there, or take the row out."
+            )
+        told = {*frame.astype(str).to_numpy().ravel()}
+        silent = {tuple(p for p in x if p not in told and not split_of(p)) for x in inside}
+        label, domain = _named(list(frame), asked)
+        some = ", ".join(sorted("/".join(x) for x in silent)[:3])
+        odd = f"The pictures of {path} lie in folders ({some}, ...) that it does not name"
+        if len(silent) > 1 and not label:
+            advice = "add columns label and domain, or move it away to read the folders"
+            raise ValueError(f"{odd}: {advice}.")
+        notes += [f"{odd} and are read as one domain"] * (len(silent) > 1 and not domain)
+        homes = [next(filter(None, map(split_of, parts)), "train") for parts in inside]
+        homes = frame["split"].fillna("train") if "split" in frame else homes
+        for split, part in frame.assign(image=list(map(str, files))).groupby(homes, sort=False):
+            parts.setdefault(str(split), []).append(part)
+        listed.update(files)
+    data = {
+        split: reader.Dataset.from_pandas(pd.concat(some), preserve_index=False)
+        for split, some in parts.items()
+    }
+    data = {split: some.cast_column("image", reader.Image()) for split, some in data.items()}
+    left = [p for p in sorted(folder.rglob("*")) if p not in listed and is_picture(p)]
+    first = left[0].relative_to(folder) if left else ""
+    out = f"{len(left):,} pictures (such as {first}) stand in no row of a table"
+    return reader.DatasetDict(data), [*notes, *[f"{out}, so they are left out"] * bool(left)]
+
 # %% ../nbs/17_hub.ipynb #hubpagescode
 def _thrifty() -> dict[str, Any]:
     "Options that keep little of a Parquet file in memory at a time."
@@ -613,8 +684,8 @@ def _thrifty() -> dict[str, Any]:
     return options
 
 
-def _open(place: str) -> tuple[Any, Path]:
-    "The data set at a pinned place, and the folder or file where it lies."
+def _open(place: str, asked: Mapping[str, str | None]) -> tuple[Any, Path, list[str]]:
+    "The data set at a pinned place, the folder or file where it lies, and notes."
     reader, config = library("datasets"), None
     form = library_form(place)
     if form == "hf":
@@ -623,14 +694,19 @@ def _open(place: str) -> tuple[Any, Path]:
         folder = user_path(place.removeprefix("parquet:"))
     if not folder.exists():
         raise FileNotFoundError(f"There is no folder {folder}; check the path.")
+    inner = library_form(folder) if config is None else None
+    if form != "arrow" and inner != "metadata" and re.search(r"[][*?]", str(folder)):
+        raise ValueError(f"The library takes [ ] * ? in a path for a pattern: rename {folder}.")
     try:
         if form == "arrow":
-            return reader.load_from_disk(str(folder)), folder
+            return reader.load_from_disk(str(folder)), folder, []
         if folder.is_file():
             given = {"data_files": {"train": str(folder)}, **_thrifty()}
-            return reader.load_dataset("parquet", streaming=True, **given), folder
-        few = _thrifty() if library_form(folder) == "parquet" else {}
-        return reader.load_dataset(str(folder), config, streaming=True, **few), folder
+            return reader.load_dataset("parquet", streaming=True, **given), folder, []
+        if inner != "metadata":
+            few = _thrifty() if library_form(folder) == "parquet" else {}
+            return reader.load_dataset(str(folder), config, streaming=True, **few), folder, []
+        tables = {path: _metadata(path, asked) for path in metadata_files(folder)}
     except Exception as error:
         text = str(error)
         known = re.search(r"Available: (\[.*\])|pick one among .*?(\[.*\])", text, re.S)
@@ -647,6 +723,8 @@ def _open(place: str) -> tuple[Any, Path]:
             f"{place} is not read by the library ({kind}: {''.join(first)[:200].rstrip('.')}); check "
             "that its files are whole and all of one form."
         ) from error
+    data, notes = _from_metadata(folder, tables, asked)
+    return data, folder, notes
 
 
 def _name_of(place: str) -> str:
@@ -662,7 +740,8 @@ def _stamp(place: str, folder: Path, facts: Sequence) -> tuple[str, str]:
         p for p in (folder.rglob("*") if folder.is_dir() else [folder]) if p.is_file()
     ):
         stat = path.stat()
-        seen.append(f"{path.relative_to(folder)}|{stat.st_size}|{stat.st_mtime_ns}")
+        times = f"{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+        seen.append(f"{path.relative_to(folder)}|{stat.st_size}|{times}")
     start = ["dgdd_nb table 1", place, *map(str, facts)]
     lines = start + seen, start
     return tuple(hashlib.sha256("\0\n".join(x).encode()).hexdigest() for x in lines)
@@ -690,9 +769,9 @@ def read_place(
             f"{place} is no place that the library knows: name hf:OWNER/NAME, parquet:FOLDER, or a "
             "folder with Parquet, Arrow, .tar or metadata.csv; from_folder reads pictures in folders."
         )
-    data, folder = _open(place)
-    parts = _parts(data, place.removeprefix("parquet:"), split)
     asked = {"image": image, "label": label, "domain": domain}
+    data, folder, notes = _open(place, asked)
+    parts = _parts(data, place.removeprefix("parquet:"), split)
     facts = [image, split, None if size is None else height_width(size)]
     data = _assemble(
         parts,
@@ -705,6 +784,7 @@ def read_place(
         benchmark=benchmark,
         alone=_name_of(place),
     )
+    print(*(f"note: {text}\n" for text in notes if not quiet), sep="", end="")
     data = data if domains is None else data.only(*names_of("The domains", domains))
     return data if classes is None else data.of_classes(*names_of("The classes", classes))
 
@@ -724,9 +804,11 @@ def check_place(
     name = name or known.get(place.partition("@")[0])
     report = Report(Path(place), name, form=f"{library_form(place)} table")
     try:
-        parts = _parts(_open(place)[0], place.removeprefix("parquet:"), None)
+        asked = {"label": None, "domain": None}
+        data, _, report.notes = _open(place, asked)
+        parts = _parts(data, place.removeprefix("parquet:"), None)
         columns = _values(parts)
-        table = _describe(parts, columns, {"label": None, "domain": None}, _name_of(place))
+        table = _describe(parts, columns, asked, _name_of(place))
         report.notes.append(f"Columns: {'; '.join(table.found)}.")
         if name:
             counts = _as_published(table, BENCHMARKS[name])

@@ -80,10 +80,14 @@ def _score_lines(scores: DataFrame) -> str:
     setting = [
         c for c in ("target", "network", "recipe") if c in scores and scores[c].astype(bool).any()
     ]
+    if "data" in scores and scores["data"].nunique(dropna=False) > 1:
+        setting, scores = ["data", *setting], scores.fillna({"data": ""})
     keys = ["method", *setting]
     sets = scores.groupby([*keys, "distillation_seed"]).accuracy.mean().groupby(keys)
     table = sets.agg(["mean", "std", "size"]).round(1).astype(object).reset_index()
     table["networks each"] = scores.groupby(keys).size().to_numpy() // table["size"]
+    if "data" in setting:  # of a folder its name alone: no path of this machine is sent
+        table["data"] = [x if "hf:" in x else Path(x).name for x in table["data"]]
     names = {"mean": "accuracy (%)", "std": "standard deviation of sets", "size": "sets"}
     return table.rename(columns=names).fillna("").to_markdown(index=False)
 
@@ -343,7 +347,7 @@ def from_files(
     labels: str | Path | None = None,  # a file of labels, where they are not in the same one
     normalisation: str | Normalisation | None = None,  # a data set's name; None: by the file's name
     values: str | None = None,  # "normalised", "0..1" or "0..255"; None: by range, else asked
-    classes: Sequence[str] | None = None,  # names in order; None: known ones, or numbers
+    classes: Sequence[str] | None = None,  # which, in order; of numbers the names; None: as found
     which: int = -1,  # the run, where a file holds several
 ) -> DistilledSet:  # without domains
     "A set of others from .pt files, class folders of pictures or Parquet; no code is run."
@@ -356,7 +360,11 @@ def from_files(
         place = f"parquet:{path}" if path.suffix == ".parquet" else path
         place = list_images(path, neighbours=False) if path.is_dir() else place
         read = from_folder(place, quiet=True, cache=False)
+        bare = all(map(str.isdecimal, read.classes)) and not {*read.classes} & {*(classes or ())}
+        read = read.of_classes(*classes) if classes and not bare else read
         x, y, names = read.images, read.labels, read.classes
+        if classes and bare:  # names for numbers, such as 00002
+            y = torch.tensor([int(name) for name in names])[y]
     elif labels is not None:
         x, y, names = stored_numbers(path), stored_numbers(user_path(labels)), None
     else:

@@ -226,6 +226,12 @@ def data_plug(data: str | Path, **options: Any) -> dict[str, Any]:
     name, _, root = text.partition(":")
     name = name.lower().replace("-", "_")
     if name in ("mini_digits", "digits") and not root:
+        if user_path(text).is_dir():
+            other = "mini_digits" if text == "mini-digits" else "mini-digits"
+            raise ValueError(
+                f"{text} is a folder here and built in, too: write ./{text} for the folder, {other} "
+                "for the built-in digits."
+            )
         return {"name": "mini_digits", **options}
     if name in HUB_COPIES and not root and not user_path(text).exists():  # "pacs" alone
         root = f"hf:{HUB_COPIES[name]}"
@@ -1186,14 +1192,16 @@ def compare(
         kept = [x for x in rows if x.make in ("random", "DM")] if usual else rows
         change = {"setting": "ID", "name": f"new images of {target}", "methods": tuple(kept)}
         study, names = replace(study, **change), [x.name for x in kept]
+    task_names(study)  # a wrong target leaves no folder
     if dry_run:
         print(forecast(study, folder, run.get("jobs", 1)))
         return None
     table = run_study(study, folder, **run)
     found = networks_of(table, study.ipc[0], study.evaluations[0].name)
     found = found[found.target == target]  # the folder may hold those of another
+    where = f"{study.name} (no domain is unseen)" if study.setting == "ID" else target
     about = (
-        f"Accuracy in per cent on {target}, chance {100 / data_of(study)[0].C:.1f}; std: over sets"
+        f"Accuracy in per cent on {where}, chance {100 / data_of(study)[0].C:.1f}; std: over sets"
     )
     less = f"; difference: minus {study.baseline}, with its 95 % interval" if study.baseline else ""
     print(f"{about} and over networks{less}.")

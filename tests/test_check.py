@@ -197,6 +197,30 @@ def test_vlcs_numbered_from_one(tmp_path):
     )
 
 
+def test_other_classes_in_domains_of_a_benchmark_are_your_own(tmp_path):
+    domains, classes = ("art", "cartoon", "photo", "sketch"), ("car", "cat", "dog", "house")
+    report, _, _ = told(grow(tmp_path / "own", domains, classes, 1))
+    assert report.ok and report.name is None
+
+
+def test_what_the_split_train_lacks(tmp_path):
+    root = grow(tmp_path / "own", "bcd", ("cat", "dog"), 1, ("train", "val"))
+    grow(root, "a", ("cat", "dog"), 1, ("val",))
+    shutil.rmtree(root / "b" / "train" / "dog")
+    (root / "d" / "val").rename(tmp_path / "elsewhere")
+    report, problems, _ = told(root)
+    assert "No image of a is in the split train, so nothing would be learnt" in problems
+    assert "No image of dog in b is in the split train" in problems and len(report.problems) == 2
+
+
+def test_results_of_ours_are_no_strays(tmp_path):
+    root = own(tmp_path)
+    picture(root / "distilled" / "pictures" / "0.png")
+    (root / "distilled" / "distilled.safetensors").touch()
+    report, _, _ = told(root)
+    assert report.domains == ["drawing", "photo"] and len(report.notes) == 1
+
+
 def test_a_misspelt_class_of_a_benchmark(tmp_path):
     root = fake_trees.pacs(tmp_path, lists=False)
     (root / "photo" / "giraffe").rename(root / "photo" / "girafe")
@@ -218,6 +242,9 @@ def test_what_nobody_reads(tmp_path):
     (root / "photo" / "dog" / "Thumbs.db").write_bytes(b"x")
     (root / "photo" / "dog" / ".hidden").write_bytes(b"x")
     (root / "read_me.txt").write_text("x")
+    picture(root / "figures" / "0.png")
+    assert "Domain figures has no image in a class folder: put" in told(root)[1]
+    shutil.rmtree(root / "figures")
     report, _, notes = told(root)
     assert report.ok and "1 image (photo/beside.png) where no reader looks" in notes
     assert "1 image (photo/dog/more/deep.png) a level too deep: move up" in notes

@@ -14,7 +14,7 @@ import torch
 from fake_trees import grow
 from typer.testing import CliRunner
 
-from dgdd_nb.cli import OPTIONS, THEMES, app, in_shell_words, origin, plug_of, told
+from dgdd_nb.cli import OPTIONS, THEMES, app, in_shell_words, origin, plug_of, told, usual_target
 from dgdd_nb.distilled import DistilledSet
 
 TINY = ("--ipc", 3, "--steps", 2, "--width", 8, "--device", "cpu")
@@ -244,6 +244,9 @@ def test_every_setting_is_within_reach_and_none_is_passed_over(tmp_path):
     for wrong in (("--method", "random", "--lr", 1), ("--method", "DM", "--alpha", 1)):
         status, said = dgdd("distill", *words, *wrong, "--out", tmp_path / wrong[2])
         assert status == 0 and f"no use for {wrong[2]}" in said
+    more = "--network", "nosuch", "--steps", 7, "--budget", "paper"
+    status, said = dgdd("distill", *words, "--method", "herding", *more, "--dry-run")
+    assert status == 0 and "no use for --budget, --steps, --network: passed over" in said
     (tmp_path / "c.toml").write_text("seed = 2.5\n")
     assert dgdd("distill", *words, "--config", tmp_path / "c.toml")[0] == 2
 
@@ -371,6 +374,82 @@ def test_scores_of_other_networks_stay(tmp_path):
         assert dgdd(*score, "--width", width)[0] == 0
     rows = pd.read_csv(tmp_path / "set" / "scores.csv")
     assert rows.width.tolist() == [16, 8] and set(rows.network) == {"convnet"}
+
+
+QUICK = "--networks", 1, "--workers", 1, "--device", "cpu", "--width", 4, "--set", "epochs=1"
+
+
+def test_scores_know_their_set_and_their_data(tmp_path):
+    grow(tmp_path / "own", ("art", "photo", "sketch"), ("cat", "dog"), n=4)
+    words = "distill", "--data", tmp_path / "own", "--size", 8, "--method", "random"
+    for n in (1, 2):
+        assert dgdd(*words, "--target", "art", "--ipc", n, "--out", tmp_path / f"m{n}")[0] == 0
+        assert dgdd("evaluate", tmp_path / f"m{n}", *QUICK, "--out", tmp_path)[0] == 0
+    rows = pd.read_csv(tmp_path / "scores.csv")
+    assert len(rows) == rows.set.nunique() == 2
+    rows.drop(columns="set").to_csv(tmp_path / "scores.csv", index=False)  # as it was once
+    assert dgdd("evaluate", tmp_path / "m1", *QUICK, "--out", tmp_path)[0] == 0
+    (tmp_path / "own").rename(tmp_path / "moved")
+    grow(tmp_path / "new", ("photo", "city"), ("cat", "dog"), n=3)
+    for data, target, shown in (
+        ("moved", "photo", "| photo of moved (seen in training) |"),
+        ("new", "photo", "| photo of new |"),
+    ):
+        more = "--data", tmp_path / data, "--target", target
+        status, said = dgdd("evaluate", tmp_path / "m1", *QUICK, *more)
+        assert status == 0 and shown in " ".join(said.split()), said
+    (tmp_path / "moved").rename(tmp_path / "own")
+    for n in (1, 2):
+        assert dgdd("evaluate", tmp_path / f"m{n}", *QUICK, "--out", tmp_path / "m1")[0] == 0
+    assert len(pd.read_csv(tmp_path / "m1" / "scores.csv")) == 4
+    how = "--to", "me/x", "--licence", "mit", "--dry-run"
+    assert dgdd("publish", tmp_path / "m1", *how)[0] == 0
+    card = (tmp_path / "m1" / "to-publish" / "README.md").read_text()
+    lines = [line.split() for line in card.splitlines() if line.startswith("| random")]
+    assert [line[-2] for line in lines] == ["1"] * 3, card  # networks each
+
+
+def test_a_set_of_some_domains_is_scored_on_others(tmp_path):
+    grow(tmp_path / "own", ("art", "photo", "sketch"), ("cat", "dog"), n=4)
+    grow(tmp_path / "new", ("city", "farm"), ("cat", "dog"), n=3)
+    grow(tmp_path, ("one",), ("cat", "dog"), n=3)
+    words = "--data", tmp_path / "own", "--size", 8, "--method", "random", "--ipc", 1
+    some = ("--domains", "art,photo", "--target", "photo"), ("--source", "art")
+    new = "--data", tmp_path / "new", "--target", "city"
+    one = "--data", tmp_path / "one", "--target", "one"
+    for i, how in enumerate(some):
+        assert dgdd("distill", *words, *how, "--out", tmp_path / f"{i}")[0] == 0
+        for more in (("--target", "sketch"), new, ("--target", "art"), one):
+            status, said = dgdd("evaluate", tmp_path / f"{i}", *QUICK, *more)
+            assert status == 0 and ("seen in training" in said) == ("art" in more), said
+
+
+def test_the_same_command_keeps_the_scores(tmp_path):
+    words = "distill", "--method", "random", "--ipc", 1, "--out", tmp_path / "set"
+    scores = tmp_path / "set" / "scores.csv"
+    dgdd(*words), dgdd("evaluate", tmp_path / "set", *QUICK)
+    assert dgdd(*words)[0] == 0 and scores.exists()
+    status, said = dgdd(*words, "--seed", 1, "--replace")
+    assert status == 0 and "scores.csv had no score of this set" in said and not scores.exists()
+
+
+def test_what_a_reader_notes_is_said(tmp_path):
+    grow(tmp_path / "own", ("art", "photo", "sketch"), ("cat", "dog"), n=4)
+    grow(tmp_path / "own" / "art" / "cat", ("more",), ("deep",), n=3)
+    words = "--target", "art", "--ipc", 1, "--dry-run", "--size"
+    for size, command in (8, ("distill", "--data")), (16, ("compare",)):  # each reads anew
+        status, said = dgdd(*command, tmp_path / "own", *words, size)
+        assert status == 0 and "Note: passed over 3 images" in said and "too deep" in said
+
+
+def test_a_size_that_is_halved_too_often_is_named_as_one_types_it():
+    says = "16 is not 17; resize the images to 16 x 16 or lower the depth."
+    for names, here in ((["size"], "depth"), (["size", "depth"], "--depth")):
+        assert in_shell_words(says, names) == f"16 is not 17; take --size 16 or lower {here}."
+
+
+def test_the_target_of_the_digits_needs_no_word():
+    assert usual_target("Mini-Digits") == "street" and "or none" not in dgdd("compare", "--help")[1]
 
 
 def test_what_made_a_set_names_zeros_too():

@@ -325,6 +325,16 @@ def test_one_domain_is_scored_on_images_it_holds_out():
             one_task(parts, setting, "all")
 
 
+def test_what_is_scored_alone_needs_no_training_images():
+    data, domains = toy(42), torch.arange(42) // 2 % 3
+    names = {"splits": (domains == 2).long(), "split_names": ("train", "test")}
+    parts = MultiDomain.from_arrays(data.images, data.labels, domains, **names)
+    assert list(one_task(parts, "SDG", "0").targets) == ["1", "2"]
+    assert list(one_task(parts, "MDG", "2").targets) == ["2"]
+    with pytest.raises(ValueError, match="'2' has images, but none in the split train"):
+        one_task(parts, "ID", "0")
+
+
 def test_seeds_and_levels_have_bounds():
     for wrong in (0, -1, 1001, 2.0):
         with pytest.raises(ValueError, match="networks"):

@@ -148,6 +148,104 @@ def test_every_form_stands_where_a_folder_does(form, tmp_path):
     assert status == 0 and "Nothing to repair" in said and "the class" in said
 
 
+def told(folder, head: str, lines: list[str], files: list[str], name: str = "metadata.csv"):
+    "Pictures and a table of metadata, as people write it."
+    for i, file in enumerate(files):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels(i)).save(folder / file)
+    (folder / name).write_text("\n".join([head, *lines]))
+    return folder
+
+
+def test_texts_of_a_csv_file_stay_as_they_are_written(tmp_path):
+    files = [f"{i}.png" for i in range(10)]
+    lines = [f"{f},{'01 1 02 NA -1'.split()[i % 5]},{i}" for i, f in enumerate(files)]
+    place = told(tmp_path / "m [v2]", "file_name,label,count", lines, files)
+    data = from_folder(place, quiet=True)
+    assert set(data.classes) == {"01", "1", "02", "NA", "-1"} and data.K == 1
+
+
+def test_a_column_says_the_split(tmp_path):
+    files = [f"{i}.png" for i in range(8)]
+    lines = [f"{f},{'ab'[i % 2]},{('training', 'test')[i // 4]}" for i, f in enumerate(files)]
+    place = told(tmp_path / "set", "file_name,label,split", lines, files)
+    data = from_folder(place, quiet=True)
+    assert data.split_names == ("train", "test") and data.splits.tolist() == [0] * 4 + [1] * 4
+    assert len(from_folder(place, quiet=True, split_names=["test"])) == 4
+    made = [
+        {"image": r["image"], "label": "ab"[i % 2], "split": "val"} for i, r in enumerate(rows(4))
+    ]
+    assert from_dataset(datasets.Dataset.from_list(made), quiet=True).split_names == ("val",)
+
+
+def test_a_table_in_the_root_tells_of_folders_of_splits(tmp_path):
+    files = [f"{split}/{i}.png" for split in ("train", "test") for i in range(4)]
+    lines = [f"{f},{'ab'[i % 2]}" for i, f in enumerate(files)]
+    data = from_folder(told(tmp_path / "set", "file_name,label", lines, files), quiet=True)
+    assert data.split_names == ("train", "test") and len(data) == 8
+
+
+def test_pictures_that_no_row_names_are_told(tmp_path, capsys):
+    lines = [f"{i}.png,{'ab'[i % 2]}" for i in range(4)]
+    files = [f"{i}.png" for i in range(6)]
+    place = told(tmp_path / "set", "file_name,label", lines, files)
+    assert len(from_folder(place)) == 4
+    wanted = "2 pictures (such as 4.png) stand in no row of a table"
+    assert wanted in capsys.readouterr().out and wanted in str(check(place, quiet=True))
+
+
+TREE = [f"{d}/{c}/{i}.png" for d in "AB" for c in ("cat", "dog") for i in range(2)]
+PAIR = ["0.png", "1.png"]
+TOLD = {
+    "cameras": (
+        ("file_name,camera", [f"{f},{'XY'[i % 2]}" for i, f in enumerate(TREE)], TREE),
+        r"lie in folders \(A/cat, A/dog, B/cat, ...\) that it does not name: add columns",
+    ),
+    "semicolons": (
+        ("file_name;label", ["0.png;a", "1.png;b"], PAIR),
+        r"with commas between them \(not semicolons\)",
+    ),
+    "a lost file": (
+        ("file_name,label", ["0.png,a", "9.png,b"], PAIR),
+        r"1 of 2 rows of .* name no file in this folder \(such as row 1: .*9.png\)",
+    ),
+    "a file elsewhere": (
+        ("file_name,label", ["0.png,a", "../1.png,b"], ["0.png", "../1.png"]),
+        "such as row 1: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_metadata_that_cannot_be_right_is_one_sentence(case, tmp_path):
+    files, wanted = TOLD[case]
+    place = told(tmp_path / "set", *files)
+    with pytest.raises(ValueError, match=wanted):
+        from_folder(place, quiet=True)
+    assert len(check(place, quiet=True).problems) == 1
+
+
+def test_folders_of_domains_that_a_table_does_not_name_are_told(tmp_path, capsys):
+    lines = [f"{f},{f.split('/')[1]}" for f in TREE]
+    data = from_folder(told(tmp_path / "set", "file_name,label", lines, TREE))
+    assert data.K == 1 and data.classes == ("cat", "dog")
+    assert "(A, B, ...) that it does not name and are read as one domain" in capsys.readouterr().out
+
+
+def test_metadata_of_other_things_is_no_table_of_pictures(tmp_path):
+    place = told(tmp_path / "set", "original_file_name,author", ["x,y"], TREE)
+    assert library_form(place) is None and from_folder(place, quiet=True).domain_names == ("A", "B")
+
+
+def test_a_changed_file_of_the_same_size_and_date_is_decoded(tmp_path):
+    place = told(tmp_path / "set", "file_name,label", ["0.bmp,a", "1.bmp,b"], ["0.bmp", "1.bmp"])
+    first, file = from_folder(place, quiet=True), place / "0.bmp"
+    date = file.stat().st_mtime_ns
+    Image.fromarray(pixels(7)).save(file)
+    os.utime(file, ns=(date, date))
+    assert not torch.equal(from_folder(place, quiet=True).images, first.images)
+
+
 SOURCES = {
     "a table": lambda: table(),
     "a stream": lambda: table().to_iterable_dataset(),
@@ -382,6 +480,12 @@ BAD = {
         ),
         "In split test of .* 40 of 40 rows have no class",
     ),
+    "a split without": (
+        lambda: from_dataset(
+            datasets.DatasetDict(train=table(), test=table().remove_columns("label"))
+        ),
+        "no column 'label' in split test of .* leave that split out",
+    ),
     "captions": (
         lambda: from_dataset(
             [(Image.fromarray(pixels(i, 2, 2)), f"caption {i}") for i in range(1000)]
@@ -430,6 +534,11 @@ def test_bad_input_is_one_sentence(case):
         call()
     text = str(found.value)
     assert text.endswith(".") and "\n" not in text and (text[0].isupper() or text[0] in "'/")
+
+
+def test_brackets_in_a_path_are_told(tmp_path):
+    with pytest.raises(ValueError, match="in a path for a pattern: rename"):
+        from_folder(pq(tmp_path / "pq [1]"), quiet=True)
 
 
 def test_check_names_rows_and_pictures_in_two_splits(tmp_path):

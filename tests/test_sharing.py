@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from test_cli import dgdd
 
+from dgdd_nb import sharing
 from dgdd_nb.data import Normalisation
 from dgdd_nb.distilled import DistilledSet
 from dgdd_nb.mini_digits import mini_digits
@@ -170,6 +171,31 @@ def test_pictures_of_others_are_read_as_pictures(form, tmp_path):
     back = DistilledSet.from_files(place, normalisation=SCALE, classes=made.classes)
     order = back.labels.argsort(stable=True), made.labels.argsort(stable=True)
     assert torch.equal(back.images[order[0]], png_copy(made).images[order[1]])
+
+
+def test_classes_of_folders_are_chosen_by_name_and_numbers_named(tmp_path):
+    made, use = a_set(), {"normalisation": SCALE}
+    for i, picture in enumerate(made.pictures().permute(0, 2, 3, 1).numpy()):
+        for name in (f"names/{made.classes[i % 3]}", f"numbers/0000{i % 3 * 2}"):
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / name / f"{i}.png")
+    back = DistilledSet.from_files(tmp_path / "names", classes=["house", "cup"], **use)
+    assert back.classes == ("house", "cup") and len(back) == 4
+    wanted = png_copy(made).images[[2, 5, 0, 3]]
+    assert torch.equal(back.images[back.labels.argsort(stable=True)], wanted)
+    with pytest.raises(ValueError, match="Unknown class 'owl'"):
+        DistilledSet.from_files(tmp_path / "names", classes=[*made.classes, "owl"], **use)
+    back = DistilledSet.from_files(tmp_path / "numbers", classes=list("abcde"), **use)
+    assert back.classes == tuple("abcde") and back.labels.unique().tolist() == [0, 2, 4]
+
+
+def test_a_card_tells_scores_on_other_data_apart_and_names_no_path():
+    columns = ["method", "target", "distillation_seed", "accuracy", "data"]
+    rows = [("DM", "A", 0, 100.0, "/home/me/mine"), ("DM", "A", 0, 50.0, "hf:o/pacs")]
+    told = sharing._score_lines(pd.DataFrame(rows, columns=columns))
+    assert "| mine " in told and "| hf:o/pacs " in told and "/home" not in told
+    assert " 100 " in told and " 50 " in told
+    assert "mine" not in sharing._score_lines(pd.DataFrame(rows[:1], columns=columns))
 
 
 class Code:

@@ -664,6 +664,19 @@ def test_compare_shows_its_own_target_where_a_folder_holds_two(tmp_path, capsys)
     assert set(rows.target) == {"street", "print"}
 
 
+def test_compare_on_one_domain_says_that_none_is_unseen(tmp_path, capsys):
+    one, short = data_of(TINY)[0].only("street"), {"ipc": 1, "seeds": 1, "networks": 1}
+    short |= {"recipe": {"name": "quick", "epochs": 1}, "backend": "sequential", "progress": False}
+    compare(one, "street", folder=tmp_path / "one", methods=("random",), baseline=None, **short)
+    assert "per cent on new images of street (no domain is unseen)" in capsys.readouterr().out
+
+
+def test_a_wrong_target_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="did you mean 'street'"):
+        compare("mini-digits", "stret", folder=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
 def test_compare_gives_alpha_to_those_that_have_one(tmp_path):
     few = {"ipc": 1, "seeds": 1, "networks": 1, "recipe": {"name": "quick", "epochs": 1}}
     given = {"alpha": 2.0, "beta": 0.1, "steps": 1, "width": 8}
@@ -689,7 +702,9 @@ def test_data_in_a_word(tmp_path, monkeypatch):
     for folder in (tmp_path / "pics", tmp_path / "mini-digits"):
         folder.mkdir()
     assert data_plug("pics") == {"name": "from_folder", **place, "quiet": True}
-    assert data_plug("mini-digits") == {"name": "mini_digits"}  # a folder of that name: ./...
+    with pytest.raises(ValueError, match="write ./mini-digits for the folder, mini_digits for the"):
+        data_plug("mini-digits")
+    assert data_plug("digits") == data_plug("mini_digits") == {"name": "mini_digits"}
     assert data_plug("./mini-digits")["name"] == "from_folder"
 
 
