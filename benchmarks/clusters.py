@@ -110,7 +110,7 @@ def main() -> None:
     o = parser.parse_args()
     torch.set_num_threads(1)
     data = mini_digits(size=16) if o.root is None else from_folder(o.root)
-    data = data.split("train") if "train" in data.split_names else data
+    data = data.to_learn()
     quality(o.name, data, o.seeds, len(data) if o.root is None else o.limit)
 
 

@@ -406,16 +406,23 @@ class MultiDomain:
         return chosen
 
     def split(self, name: str) -> MultiDomain:
-        "The images of one split; of `train`, each domain with images must have some (ValueError)."
+        "The images of one split, for instance train."
         chosen = self.select(self.splits == number_of("split", name, self.split_names))
+        return replace(chosen, splits=torch.zeros_like(chosen.splits), split_names=(name,))
+
+    def to_learn(self) -> "MultiDomain":
+        "The split train where there is one, else all; ValueError: a domain has images, none there."
+        if "train" not in self.split_names:
+            return self
+        chosen = self.split("train")
         lost = self.present.any(1) & ~chosen.present.any(1)
-        if name == "train" and lost.any():
+        if lost.any():
             domain = self.domain_names[lost.int().argmax()]
             raise ValueError(
                 f"{domain!r} has images, but none in the split train, so nothing would be learnt "
                 "from it: put some there, or name the other domains in domains=[...]."
             )
-        return replace(chosen, splits=torch.zeros_like(chosen.splits), split_names=(name,))
+        return chosen
 
     def only(self, *names: str) -> MultiDomain:
         "These domains alone, numbered in the order given."
@@ -445,9 +452,8 @@ class MultiDomain:
         if self.K == 1:
             raise ValueError(f"{name!r} is the only domain: leaving it out needs at least two.")
         source = self.only(*(other for other in self.domain_names if other != name))
-        source = source.split("train") if "train" in self.split_names else source
         used = {self.split_names[number] for number in target.splits.unique().tolist()}
-        return source, target.split("test") if "test" in used else target
+        return source.to_learn(), target.split("test") if "test" in used else target
 
     def hold_out(self, fraction: float = 0.2, seed: int = 0) -> tuple[MultiDomain, MultiDomain]:
         "(the rest, held out): a random share of every class of every domain, whole originals only."

@@ -390,7 +390,7 @@ def _learnt_and_held(data: MultiDomain) -> tuple[MultiDomain, dict[str, MultiDom
         return data, {}
     held = data.splits == (names.index("test") if "test" in names else -1)
     held = held if held.any() else data.splits != names.index("train")
-    return data.split("train"), by_domain(data.select(held)) if held.any() else {}
+    return data.to_learn(), by_domain(data.select(held)) if held.any() else {}
 
 
 def own_task(data: MultiDomain) -> Task:

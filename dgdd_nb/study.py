@@ -284,7 +284,7 @@ def task_of(study: Study, name: str) -> Task:
     others = [other for other in data.domain_names if other != name] or [name]
     source = data.only(*([name] if study.setting.startswith("SDG") else others))
     splits = source.split_names
-    train = source.split("train") if "train" in splits else source
+    train = source.to_learn()
     held = [split for split in ("val", "crossval") if {"train", split} <= set(splits)]
     train, rest = (train, source.split(held[0])) if held else train.hold_out()
     return Task(name, train, by_domain(rest))
