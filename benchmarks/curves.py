@@ -21,10 +21,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from dgdd_nb.evaluate import evaluate, network_seeds  # noqa: E402
 from dgdd_nb.files import load_settings, replace_atomically  # noqa: E402
 from dgdd_nb.methods import Work, distils  # noqa: E402
-from dgdd_nb.study import Study, task_of, trials  # noqa: E402
+from dgdd_nb.study import Study, score, task_of, trials  # noqa: E402
 
 FILE = Path(__file__).parent / "results" / "curves.csv"
 PARTS = (0.1, 0.2, 0.3, 0.5, 1.0, 1.5, 2.0)  # of the study's steps
@@ -35,18 +34,16 @@ KEYS = ["study", "target", "ipc", "method"]
 def curve(trial) -> pd.DataFrame:
     """Accuracies of the networks of one trial after several numbers of steps, start images included."""
     task, way = task_of(trial.study, trial.target), trial.study.evaluations[0]
-    unseen = {trial.target: task.targets[trial.target]}
+    task = replace(task, targets={trial.target: task.targets[trial.target]})
     steps = trial.settings["distill"]["steps"]
     made = trial.make(task.source, Work(), steps=2 * steps, keep_every=max(1, steps // 10))
     kept = dict(zip(made.history["kept_at"], made.history["kept"]))
-    how = {"network": way.network, "width": way.width, "depth": way.depth, "recipe": way.recipe}
     rows = []
     for step in [0, *(round(part * steps) for part in PARTS)]:
-        then = replace(made, images=kept[step], history=None)
-        found = evaluate(then, unseen, seeds=network_seeds(way.networks, trial.seed), **how)
-        scores = found[trial.target]
-        rows += [(step, seed, round(float(x), 4)) for seed, x in zip(scores.seeds, scores.values)]
-        print(f"{trial.method.name}, step {step}: {scores}", flush=True)
+        found = score(way, replace(made, images=kept[step], history=None), task, trial.seed)
+        rows += [(step, seed, accuracy) for _, _, seed, accuracy in found]
+        mean = sum(row[-1] for row in found) / len(found)
+        print(f"{trial.method.name}, step {step}: {mean:.1f} %", flush=True)
     return pd.DataFrame(rows, columns=["step", "network_seed", "accuracy"])
 
 

@@ -718,9 +718,7 @@ def evaluate_command(
             source, domains = None, domains if inside else None
         images = images_of(*where, domains, known.get("classes"))
         if target in images.domain_names:  # whatever else there is
-            part = images.only(target)
-            used = {part.split_names[number] for number in part.splits.unique().tolist()}
-            part = part.split("test") if "test" in used else part
+            part = images.only(target).to_score()
             task = Task(target, part, {target: part})
         else:
             task = task_of(images, where[0], target or left, source)

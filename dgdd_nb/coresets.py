@@ -95,7 +95,7 @@ def _choose(
     recipe = {"method": method, "seed": seed, "per_domain": per_domain, **more}
     return _as_set(source, index, recipe | {"index": index.tolist()})
 
-
+# %% ../nbs/22_coresets.ipynb #32318a56
 def random(
     source: MultiDomain,  # the real images
     ipc: int | Sequence[int] | Mapping,  # images per class: one number, one per class, or by name

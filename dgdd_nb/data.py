@@ -84,7 +84,7 @@ def yes_or_no(name: str, value: Any) -> bool:
         raise TypeError(f"{name} must be True or False, not {value!r:.60}.")
     return bool(value)
 
-
+# %% ../nbs/00_data.ipynb #d740367a
 def height_width(size: Any) -> tuple[int, int]:
     "(Height, width) of images given by one side or by both, of any whole type."
     both = size if isinstance(size, (tuple, list)) else (size, size)
@@ -424,6 +424,11 @@ class MultiDomain:
             )
         return chosen
 
+    def to_score(self) -> "MultiDomain":
+        "The split test where it has images, else all."
+        used = {self.split_names[number] for number in self.splits.unique().tolist()}
+        return self.split("test") if "test" in used else self
+
     def only(self, *names: str) -> MultiDomain:
         "These domains alone, numbered in the order given."
         chosen, numbers, names = self._kept("domain", self.domains, self.domain_names, names)
@@ -452,8 +457,7 @@ class MultiDomain:
         if self.K == 1:
             raise ValueError(f"{name!r} is the only domain: leaving it out needs at least two.")
         source = self.only(*(other for other in self.domain_names if other != name))
-        used = {self.split_names[number] for number in target.splits.unique().tolist()}
-        return source.to_learn(), target.split("test") if "test" in used else target
+        return source.to_learn(), target.to_score()
 
     def hold_out(self, fraction: float = 0.2, seed: int = 0) -> tuple[MultiDomain, MultiDomain]:
         "(the rest, held out): a random share of every class of every domain, whole originals only."

@@ -150,7 +150,7 @@ def describe(thing: Any) -> Any:
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     return {"name": f"{getattr(thing, '__module__', '')}.{name}"}
 
-
+# %% ../nbs/16_distill.ipynb #fecd144a
 def differences(there: Mapping, here: Mapping) -> str:
     "What differs between two descriptions, in words; empty if nothing does."
     keys = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]

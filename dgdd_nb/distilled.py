@@ -105,7 +105,7 @@ def _shift_surplus(extra: Tensor, present: Tensor, totals: Tensor) -> bool:
             return True
     return False
 
-
+# %% ../nbs/06_distilled.ipynb #8245f073
 def assign_domains(
     ipc: int | Sequence[int] | Mapping,  # images per class, see `images_per_class`
     present: Tensor,  # bool (K, C): does domain k have real images of class c?
@@ -468,7 +468,7 @@ def _write_pictures(s: DistilledSet, folder: Path) -> None:
         Image.fromarray(picture).save(path)
         numbers[c, k] += 1
 
-
+# %% ../nbs/06_distilled.ipynb #84ffcddb
 def _card(s: DistilledSet, digest: str) -> dict:
     "What a person wants to know about a distilled set, ready for JSON."
     import dgdd_nb

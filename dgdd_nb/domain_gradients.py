@@ -164,7 +164,7 @@ def span_weights(
         found.append((torch.linalg.pinv(rows.T, rtol=1e-13) @ aim.T).expand(-1, n))
     return torch.cat(found, 1)
 
-
+# %% ../nbs/11_domain_gradients.ipynb #241d7725
 def from_features(
     objective: Objective,
     real: dict[str, Tensor],  # layer -> (M, ...) real features, sorted by class and domain

@@ -172,7 +172,7 @@ class _Drawn:
     params: Params  # one augmentation per class
     features: dict = field(default_factory=dict)  # (first, last class) -> features, if kept
 
-
+# %% ../nbs/15_engine.ipynb #8a295e15
 class RealBatches:
     "Real images and augmentation of every step, as a function of the seed and the step."
 
@@ -277,7 +277,7 @@ def bfloat16_gain() -> float:
             best[dtype] = min(best[dtype], time.perf_counter() - began)
     return best[torch.float32] / best[torch.bfloat16]
 
-
+# %% ../nbs/15_engine.ipynb #3a441666
 @contextmanager
 def precision_of(name: str, device: torch.device) -> Iterator[None]:
     "Run the encoder in a precision that the device has (`ValueError` where it lacks it)."

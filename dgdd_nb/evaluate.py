@@ -107,6 +107,24 @@ def _seeds(given: Any) -> tuple[int, ...]:
     return tuple(many)
 
 
+def _targets_of(train_set: Any, target: Any) -> dict[str, MultiDomain]:
+    "What to score on by name, of the same classes and the same size as what is trained on."
+    single = ", ".join(getattr(target, "domain_names", ()))  # what one target is called
+    targets = dict(target) if isinstance(target, Mapping) else {single: target}
+    known = isinstance(train_set, (DistilledSet, MultiDomain))
+    if not known or not all(isinstance(part, MultiDomain) for part in targets.values()):
+        raise TypeError("Train on a DistilledSet or a MultiDomain, and score on a MultiDomain.")
+    if not targets:
+        raise ValueError("There is nothing to score on: give a target, or several by name.")
+    for part in targets.values():
+        if tuple(train_set.classes) != tuple(part.classes):
+            a, b = ", ".join(train_set.classes), ", ".join(part.classes)
+            raise ValueError(f"Trained on the classes {a}, target has {b}; make the lists equal.")
+        if (size := train_set.size) != part.size:
+            raise ValueError(f"Training images are {size}, target {part.size}; resize one of them.")
+    return targets
+
+# %% ../nbs/21_evaluate.ipynb #ab34eb95
 @plain_torch()
 def evaluate(
     train_set: DistilledSet | MultiDomain,  # hard or soft labels; all its images
@@ -128,20 +146,7 @@ def evaluate(
     "Train networks from scratch on a set; accuracy on the unseen target after the last epoch."
     import joblib
 
-    single = ", ".join(getattr(target, "domain_names", ()))  # what one target is called
-    targets = target if isinstance(target, Mapping) else {single: target}
-    distilled = isinstance(train_set, DistilledSet)
-    known = distilled or isinstance(train_set, MultiDomain)
-    if not known or not all(isinstance(part, MultiDomain) for part in targets.values()):
-        raise TypeError("Train on a DistilledSet or a MultiDomain, and score on a MultiDomain.")
-    if not targets:
-        raise ValueError("There is nothing to score on: give a target, or several by name.")
-    for part in targets.values():
-        if tuple(train_set.classes) != tuple(part.classes):
-            a, b = ", ".join(train_set.classes), ", ".join(part.classes)
-            raise ValueError(f"Trained on the classes {a}, target has {b}; make the lists equal.")
-        if (size := train_set.size) != part.size:
-            raise ValueError(f"Training images are {size}, target {part.size}; resize one of them.")
+    targets, distilled = _targets_of(train_set, target), isinstance(train_set, DistilledSet)
     if not isinstance(network, str) and not callable(network):
         raise TypeError(f"network is a name, a module or a function of a seed, not {network!r}.")
     if not isinstance(network, str) and (width, depth) != (None, None):
@@ -255,7 +260,7 @@ def _cells(rows: DataFrame, method: str, target: str | None) -> DataFrame:
     mine = mine if target is None else mine[mine["target"] == target]
     return mine.groupby(["distillation_seed", "target"])["accuracy"].agg(["mean", "var", "count"])
 
-
+# %% ../nbs/21_evaluate.ipynb #71a9d888
 def summarise(
     rows: DataFrame,  # method, target, distillation_seed, network_seed, accuracy
     baseline: str | None = None,  # a method: adds the paired difference to it, and the verdict
@@ -295,7 +300,7 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[floa
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
-
+# %% ../nbs/21_evaluate.ipynb #ef800a25
 NEEDED = 5, 10  # distillation seeds, and networks for each, that it takes to claim a difference
 
 
@@ -392,7 +397,7 @@ def _learnt_and_held(data: MultiDomain) -> tuple[MultiDomain, dict[str, MultiDom
     held = held if held.any() else data.splits != names.index("train")
     return data.to_learn(), by_domain(data.select(held)) if held.any() else {}
 
-
+# %% ../nbs/21_evaluate.ipynb #9829424d
 def own_task(data: MultiDomain) -> Task:
     "Nothing is left out: learn from the split train, score each domain on what it does not see."
     return Task("none", *_learnt_and_held(data))
@@ -402,7 +407,7 @@ def single_source(data: MultiDomain, name: str) -> Task:
     "SDG: learn from one domain alone, score on each of the others."
     others = [other for other in data.domain_names if other != name]
     source, _ = _learnt_and_held(data.only(name))
-    return Task(name, source, {n: data.only(n, name).leave_out(n)[1] for n in others})
+    return Task(name, source, {n: data.only(n).to_score() for n in others})
 
 
 def one_task(data: MultiDomain, setting: str, name: str) -> Task:
@@ -417,13 +422,12 @@ def one_task(data: MultiDomain, setting: str, name: str) -> Task:
             "it on images held out."
         )
     others = [other for other in data.domain_names if other != name or data.K == 1]
-    learnt = [name] if setting == "SDG" else others
-    source, held = _learnt_and_held(data.only(*learnt))
+    source, held = _learnt_and_held(data.only(*([name] if setting == "SDG" else others)))
     if setting == "ID" and not held:
         source, rest = source.hold_out()
         held = by_domain(rest)
     unseen = {"ID": [], "MDG": [name], "SDG": others}[setting]
-    return Task(name, source, {n: data.only(n, *learnt).leave_out(n)[1] for n in unseen} | held)
+    return Task(name, source, {n: data.only(n).to_score() for n in unseen} | held)
 
 # %% ../nbs/21_evaluate.ipynb #2f171ef9
 def leave_one_out(

@@ -73,7 +73,7 @@ def to_rgb(picture: Any) -> Any:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("RGB")
 
-
+# %% ../nbs/07_folders.ipynb #1463c2d9
 def decoder_errors() -> tuple[type[Exception], ...]:
     "What Pillow raises when a file cannot be decoded."
     from PIL.Image import DecompressionBombError as Bomb
@@ -219,7 +219,7 @@ def _opens(path: Path) -> bool:
     except decoder_errors() as error:
         return "too large" in fault_of(error)
 
-
+# %% ../nbs/07_folders.ipynb #0b358e88
 def has_pictures(folder: Path) -> bool:
     "Whether pictures lie directly in a folder."
     return any(is_picture(folder / name) for name in _inside(folder)[1])
@@ -257,7 +257,7 @@ def _splits_in(inner: list[Path], classes: Collection[str] = ()) -> tuple[list[P
     full = [p for p in others if splits and any(map(has_pictures, (p, *subfolders(p))))]
     return splits, [p.name for p in full]
 
-
+# %% ../nbs/07_folders.ipynb #6047987e
 @dataclass
 class Listing:
     "The image files below a root."
@@ -542,7 +542,7 @@ def _one_domain(root: Path) -> bool:
         votes += -1 if nested else direct
     return votes > 0
 
-
+# %% ../nbs/07_folders.ipynb #5915dee0
 def list_images(
     root: str | Path,  # of the images
     domains: Sequence[str] | None = None,  # names that are wanted; None: all

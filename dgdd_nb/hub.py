@@ -280,7 +280,7 @@ def _said(part: _Part, column: str, values: list, what: str) -> list[str]:
     known = part.names.get(column)
     return [nfc(str(x)) if known is None else known[x] for x in values]
 
-
+# %% ../nbs/17_hub.ipynb #877e37be
 def _describe(
     parts: Sequence[_Part], columns: list[dict[str, list]], asked: Mapping, alone: str = "all"
 ) -> _Table:
@@ -514,7 +514,7 @@ def _taken_apart(place: str) -> tuple[str, str | None, str | None]:
         )
     return found.groups()
 
-
+# %% ../nbs/17_hub.ipynb #77bcb3bf
 @contextmanager
 def on_the_hub(place: str, cure: str, sending: bool = False) -> Iterator[None]:
     "What the hub answers, in one sentence (OSError)."
@@ -579,7 +579,7 @@ def _cure(repo: str) -> str:
         "FOLDER here and name it as parquet:FOLDER (a benchmark as pacs:FOLDER)"
     )
 
-
+# %% ../nbs/17_hub.ipynb #a764f95c
 def fetch(place: str, only: str | None = None) -> Path:
     "The files of a pinned place, from the hub's cache, else from the hub; `only`: one file."
     hub, (repo, config, revision) = library("huggingface_hub"), _taken_apart(place)
@@ -628,50 +628,58 @@ def _metadata(path: Path, asked: Mapping[str, str | None]) -> Any:
     return frame.where(frame != "", None)
 
 # %% ../nbs/17_hub.ipynb #hubdescribed
+def _located(
+    path: Path, frame: Any, folder: Path, asked: Mapping[str, str | None]
+) -> tuple[Any, Sequence[str], list[str]]:
+    "A table with the paths of its pictures, the split of each row, and a note (ValueError)."
+    if "file_name" not in frame:
+        raise ValueError(
+            f"{path} has no column file_name: name the columns in its first line, with commas "
+            "between them (not semicolons)."
+        )
+    files = [path.parent / str(name) for name in frame.pop("file_name")]
+    inside = [Path(os.path.relpath(file, folder)).parts[:-1] for file in files]
+    lost = [i for i, x in enumerate(files) if ".." in inside[i] or not x.is_file()]
+    if lost:
+        raise ValueError(
+            f"{len(lost):,} of {len(files):,} rows of {path} name no file in this folder (such "
+            f"as row {lost[0]}: {files[lost[0]]}): put it there, or take the row out."
+        )
+    told = {*frame.astype(str).to_numpy().ravel()}
+    silent = {tuple(p for p in x if p not in told and not split_of(p)) for x in inside}
+    label, domain = _named(list(frame), asked)
+    some = ", ".join(sorted("/".join(x) for x in silent)[:3])
+    odd = f"The pictures of {path} lie in folders ({some}, ...) that it does not name"
+    if len(silent) > 1 and not label:
+        advice = "add columns label and domain, or move it away to read the folders"
+        raise ValueError(f"{odd}: {advice}.")
+    homes = [next(filter(None, map(split_of, parts)), "train") for parts in inside]
+    homes = frame["split"].fillna("train") if "split" in frame else homes
+    notes = [f"{odd} and are read as one domain"] * (len(silent) > 1 and not domain)
+    return frame.assign(image=list(map(str, files))), homes, notes
+
+# %% ../nbs/17_hub.ipynb #hubtable
 def _from_metadata(
     folder: Path, tables: Mapping[Path, Any], asked: Mapping[str, str | None]
 ) -> tuple[Any, list[str]]:
     "The pictures of tables of metadata with their columns, by split, and notes (ValueError)."
     import pandas as pd
 
-    reader, parts, listed, notes = library("datasets"), {}, set(), []
-    for path, frame in tables.items():
-        if "file_name" not in frame:
-            raise ValueError(
-                f"{path} has no column file_name: name the columns in its first line, with commas "
-                "between them (not semicolons)."
-            )
-        files = [path.parent / str(name) for name in frame.pop("file_name")]
-        inside = [Path(os.path.relpath(file, folder)).parts[:-1] for file in files]
-        lost = [i for i, x in enumerate(files) if ".." in inside[i] or not x.is_file()]
-        if lost:
-            raise ValueError(
-                f"{len(lost):,} of {len(files):,} rows of {path} name no file in this folder (such "
-                f"as row {lost[0]}: {files[lost[0]]}): put it there, or take the row out."
-            )
-        told = {*frame.astype(str).to_numpy().ravel()}
-        silent = {tuple(p for p in x if p not in told and not split_of(p)) for x in inside}
-        label, domain = _named(list(frame), asked)
-        some = ", ".join(sorted("/".join(x) for x in silent)[:3])
-        odd = f"The pictures of {path} lie in folders ({some}, ...) that it does not name"
-        if len(silent) > 1 and not label:
-            advice = "add columns label and domain, or move it away to read the folders"
-            raise ValueError(f"{odd}: {advice}.")
-        notes += [f"{odd} and are read as one domain"] * (len(silent) > 1 and not domain)
-        homes = [next(filter(None, map(split_of, parts)), "train") for parts in inside]
-        homes = frame["split"].fillna("train") if "split" in frame else homes
-        for split, part in frame.assign(image=list(map(str, files))).groupby(homes, sort=False):
+    reader, parts, notes, listed = library("datasets"), {}, [], set()
+    for path, table in tables.items():
+        frame, homes, odd = _located(path, table, folder, asked)
+        for split, part in frame.groupby(homes, sort=False):
             parts.setdefault(str(split), []).append(part)
-        listed.update(files)
-    data = {
-        split: reader.Dataset.from_pandas(pd.concat(some), preserve_index=False)
-        for split, some in parts.items()
-    }
-    data = {split: some.cast_column("image", reader.Image()) for split, some in data.items()}
-    left = [p for p in sorted(folder.rglob("*")) if p not in listed and is_picture(p)]
-    first = left[0].relative_to(folder) if left else ""
-    out = f"{len(left):,} pictures (such as {first}) stand in no row of a table"
-    return reader.DatasetDict(data), [*notes, *[f"{out}, so they are left out"] * bool(left)]
+        notes, listed = notes + odd, listed.union(frame["image"])
+    image, data = reader.Image(), {}
+    for split, some in parts.items():
+        whole = reader.Dataset.from_pandas(pd.concat(some), preserve_index=False)
+        data[split] = whole.cast_column("image", image)
+    left = [p for p in sorted(folder.rglob("*")) if str(p) not in listed and is_picture(p)]
+    if left:
+        words = f"{len(left):,} pictures (such as {left[0].relative_to(folder)}) stand in no row"
+        notes.append(f"{words} of a table, so they are left out")
+    return reader.DatasetDict(data), notes
 
 # %% ../nbs/17_hub.ipynb #hubpagescode
 def _thrifty() -> dict[str, Any]:
@@ -726,7 +734,7 @@ def _open(place: str, asked: Mapping[str, str | None]) -> tuple[Any, Path, list[
     data, notes = _from_metadata(folder, tables, asked)
     return data, folder, notes
 
-
+# %% ../nbs/17_hub.ipynb #0361e839
 def _name_of(place: str) -> str:
     "What a place is called where it is one domain."
     name = _taken_apart(place)[0] if place.startswith("hf:") else place.removeprefix("parquet:")

@@ -231,7 +231,7 @@ def distilled(
     place = {"checkpoint": work.checkpoint, "resume": work.resume, "share": work.features}
     return distill(source, build(matcher), surgery, ipc=ipc, seed=seed, **place | chosen)
 
-
+# %% ../nbs/23_methods.ipynb #1c476f4a
 def distils(function: Callable) -> bool:
     "Whether a method takes steps as `distill` does, and its options; others say `distils = True`."
     return function is distilled or getattr(function, "distils", False)

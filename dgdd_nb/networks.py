@@ -219,7 +219,7 @@ class _Tail(torch.autograd.Function):
             of_bias = sums[0].sum((0, 1)) / 4
         return out.view(n, h, w, c).permute(0, 3, 1, 2).to(x.dtype), of_weight, of_bias, None
 
-
+# %% ../nbs/03_networks.ipynb #08053bfc
 def block_tail(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """Instance norm, ReLU and 2x2 average pooling, (N, C, H, W) to (N, C, H // 2, W // 2)."""
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
@@ -470,7 +470,7 @@ class Encoders:
     def load(self, state: dict[str, Tensor]) -> None:
         """Go on from such a state."""
 
-
+# %% ../nbs/03_networks.ipynb #23a86a8f
 class FreshEncoders(Encoders):
     """New random weights every `life` steps: one network, built once and drawn anew in place."""
 

@@ -138,7 +138,7 @@ class _Teacher:
     def end(self, student: nn.Module) -> None:
         self.student = self.net = None
 
-
+# %% ../nbs/46_posthoc.ipynb #dcc45abb
 class FACT:
     "A transform with a loss and a hook: mixed amplitudes, and a teacher (Xu et al., CVPR 2021)."
 

@@ -149,7 +149,7 @@ def lines(
             made.append(line)
     return DataFrame(made)
 
-
+# %% ../nbs/25_results.ipynb #946f4b5a
 def _others(rows: "DataFrame", baseline: str | None) -> dict[str, str | None]:
     "What all are compared with: the baseline, and a choice at random, as many of each domain."
     study = rows.attrs["study"]

@@ -80,18 +80,14 @@ def _score_lines(scores: DataFrame) -> str:
     setting = [
         c for c in ("target", "network", "recipe") if c in scores and scores[c].astype(bool).any()
     ]
-    if "data" in scores and scores["data"].nunique(dropna=False) > 1:
-        setting, scores = ["data", *setting], scores.fillna({"data": ""})
     keys = ["method", *setting]
     sets = scores.groupby([*keys, "distillation_seed"]).accuracy.mean().groupby(keys)
     table = sets.agg(["mean", "std", "size"]).round(1).astype(object).reset_index()
     table["networks each"] = scores.groupby(keys).size().to_numpy() // table["size"]
-    if "data" in setting:  # of a folder its name alone: no path of this machine is sent
-        table["data"] = [x if "hf:" in x else Path(x).name for x in table["data"]]
     names = {"mean": "accuracy (%)", "std": "standard deviation of sets", "size": "sets"}
     return table.rename(columns=names).fillna("").to_markdown(index=False)
 
-
+# %% ../nbs/26_sharing.ipynb #5010d9a9
 def _card_text(made: DistilledSet, to: str, scores: DataFrame | None, command: str | None) -> str:
     "What stands below the head of the card."
     height, width = made.size

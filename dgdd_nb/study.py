@@ -264,19 +264,19 @@ def task_names(study: Study) -> tuple[str, ...]:
     wanted = {*(study.targets or names)}
     return tuple(PAIR.join(pair) for pair in combinations(names, 2) if wanted & {*pair})
 
-
+# %% ../nbs/24_study.ipynb #a4e4ab0e
 def task_of(study: Study, name: str) -> Task:
     "What to learn from and to score on; validation puts a fifth of the source aside."
     data = data_of(study)[0]
     if study.setting == "two out":  # learn from the rest, score on both
         left = name.split(PAIR)
         rest = [other for other in data.domain_names if other not in left]
-        return Task(
-            name, own_task(data.only(*rest)).source, {one: data.leave_out(one)[1] for one in left}
-        )
+        source = own_task(data.only(*rest)).source
+        return Task(name, source, {one: data.only(one).to_score() for one in left})
     if study.setting == "oracle":  # learns from images of the target, too
-        unseen = data.leave_out(name)[1]
-        if len(unseen) == len(data.only(name)):
+        whole = data.only(name)
+        unseen = whole.to_score()
+        if len(unseen) == len(whole):
             raise ValueError("An oracle needs images of its target in two splits, train and test.")
         return Task(name, own_task(data).source, {name: unseen})
     if not study.setting.endswith("validation"):
@@ -309,7 +309,7 @@ def stem_of(settings: dict[str, Any]) -> str:
     names = [re.sub("[^A-Za-z0-9]+", "-", x).strip("-") for x in names]
     return "_".join([*names, f"seed{settings['seed']}", digest(settings)])
 
-
+# %% ../nbs/24_study.ipynb #a5e993d0
 @dataclass(frozen=True)
 class Trial:
     "One training set to make and to score."
@@ -430,7 +430,7 @@ def keep_newest(folder: Path, count: int) -> Path:
             shutil.rmtree(old, ignore_errors=True)
     return folder
 
-
+# %% ../nbs/24_study.ipynb #7d3774a3
 def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]:
     "Make and score one set; checkpoints go to `work`, sets to `sets`, teachers to `shared`."
     study, folder = trial.study, Path(folder)
@@ -512,7 +512,7 @@ class _Record:
     cpu: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-
+# %% ../nbs/24_study.ipynb #ad550240
 def _checked(found: Any) -> dict[str, Any]:
     "A trial as it was read; ValueError where it is none, or not whole."
     if not isinstance(found, dict) or found.get("kind") != KIND:
@@ -572,7 +572,7 @@ def run_trial(trial: Trial, folder: Path, resume: str = "exact", own: dict | Non
             os._exit(128 + getattr(error, "number", signal.SIGINT))
         raise
 
-
+# %% ../nbs/24_study.ipynb #21971f1d
 def _is_worker(process: Any) -> bool:
     return process.name.startswith("LokyProcess")
 
@@ -676,7 +676,7 @@ class _Table:
     share: bool = False
     select_on: str = "validation"
 
-
+# %% ../nbs/24_study.ipynb #941c7786
 def read_table(path: Path) -> dict[str, Any]:
     "The settings that a folder keeps; ValueError where they are damaged."
     try:
@@ -999,7 +999,7 @@ def _score_time(way: Evaluation, made: DistilledSet, task: Task) -> float:
     more = max(0.0, min(recipe.epochs, most) - 1) * max(0.0, spent[3] - spent[1]) / 2
     return way.networks * (spent[1] + more)
 
-
+# %% ../nbs/24_study.ipynb #d61f0428
 def _peak() -> int:
     "The most memory in use so far, in bytes: of the GPU if there is one, else of this process."
     if torch.cuda.is_available():
@@ -1025,7 +1025,7 @@ def _stop(number: int) -> None:
         time.sleep(0.05)
     raise Stopped("", number)
 
-
+# %% ../nbs/24_study.ipynb #56cb8b08
 def _run_trials(
     study: Study, folder: Path, selected: Sequence = (), resume="exact", progress=False, **where
 ) -> int:

@@ -94,7 +94,7 @@ def set_numbers(surgery: Any, *names: str) -> None:
         value = real_number(words, getattr(surgery, name), bound, lambda x: x > 0)
         object.__setattr__(surgery, name, value)
 
-
+# %% ../nbs/14_surgery.ipynb #c68ed9b1
 def _check(g_domain: Tensor, g_dm: Tensor | None, domains: Tensor | None, weight: Tensor | None):
     "Gradients that fit each other and hold numbers; waits for the device once."
     if g_domain is None or g_domain.ndim != 5:

@@ -109,7 +109,7 @@ class Teacher:
 
     __repr__ = __str__
 
-
+# %% ../nbs/50_teachers.ipynb #7452d4d1
 def _network_of(facts: Mapping, state: Mapping[str, Tensor]) -> Encoder:
     "The network of a stored teacher; a file must not choose what is imported."
     name = str(facts.get("network"))

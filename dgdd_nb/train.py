@@ -139,7 +139,7 @@ def with_plugs(recipe: Recipe, loss: Any = None, transform: Any = None, hooks: A
 
 _MOST_STEPS = 10_000_000
 
-
+# %% ../nbs/20_train.ipynb #33986fca
 def learning_rates(recipe: Recipe, per_epoch: int) -> tuple[np.ndarray, int | None]:
     "Learning rate of every step, (steps,), and where the momentum is forgotten (never: None)."
     steps = recipe.epochs * per_epoch
@@ -206,7 +206,7 @@ def _looked_at(before: Batch, after: Any, what: str = "The transform") -> Batch:
         raise ValueError(f"{what} returns labels {seen}: use int64 (N,) or float (N, {before.C}).")
     return after
 
-
+# %% ../nbs/20_train.ipynb #8a718fc6
 def _batches(
     data: Batch, sizes: list[int], recipe: Recipe, seed: int, normalise, net: nn.Module
 ) -> Iterator[Batch]:
@@ -481,7 +481,7 @@ def _attempt(what: str, call: Callable, *tensors: Tensor) -> list[str]:
     same = not isinstance(first, Tensor) or torch.equal(first, second)
     return [] if same else [f"{what} differs for equal dice: draw from nothing else."]
 
-
+# %% ../nbs/20_train.ipynb #771c9b85
 def check_training(
     *,
     transform: Callable | None = None,  # (batch, net, dice) -> batch

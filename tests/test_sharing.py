@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from test_cli import dgdd
 
-from dgdd_nb import sharing
 from dgdd_nb.data import Normalisation
 from dgdd_nb.distilled import DistilledSet
 from dgdd_nb.mini_digits import mini_digits
@@ -187,15 +186,6 @@ def test_classes_of_folders_are_chosen_by_name_and_numbers_named(tmp_path):
         DistilledSet.from_files(tmp_path / "names", classes=[*made.classes, "owl"], **use)
     back = DistilledSet.from_files(tmp_path / "numbers", classes=list("abcde"), **use)
     assert back.classes == tuple("abcde") and back.labels.unique().tolist() == [0, 2, 4]
-
-
-def test_a_card_tells_scores_on_other_data_apart_and_names_no_path():
-    columns = ["method", "target", "distillation_seed", "accuracy", "data"]
-    rows = [("DM", "A", 0, 100.0, "/home/me/mine"), ("DM", "A", 0, 50.0, "hf:o/pacs")]
-    told = sharing._score_lines(pd.DataFrame(rows, columns=columns))
-    assert "| mine " in told and "| hf:o/pacs " in told and "/home" not in told
-    assert " 100 " in told and " 50 " in told
-    assert "mine" not in sharing._score_lines(pd.DataFrame(rows[:1], columns=columns))
 
 
 class Code:
