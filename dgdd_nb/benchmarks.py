@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import MultiDomain, number_of, unknown_name
+from .data import MultiDomain, number_of, unknown_name, whole_number
 from .files import derive_seed, read_text, user_path
 from .folders import Listing, from_folder, is_picture, library_form, name_problems
 from .folders import read_image, subfolders
@@ -418,13 +418,10 @@ def torchvision_digits(
     made = {"mnist_m": "mnist_m_made", "syn": "syn_made"}  # what is made here is named so
     domains = [domains] if isinstance(domains, str) else domains
     names = [made.get(name, name) for name in domains]
-    size, root, n = size or 32, user_path(root), len(names)
+    size, root, n = whole_number("size", size or 32, 8), user_path(root), len(names)
     for name in names:
         number_of("digit domain", name, (*_FILES, *made.values()))
-    if per_class < 2 or size < 8:
-        raise ValueError(
-            f"per_class must be at least 2 and size at least 8, not {per_class} and {size}."
-        )
+    whole_number("per_class", per_class, 2)
     labels, images, originals = torch.arange(10).repeat_interleave(per_class), [], []
     for name in names:
         if name == "syn_made":  # a few hundred at a time, since they are drawn large

@@ -354,6 +354,8 @@ def check(
     "Look through a folder of images and say what was found and what to do; nothing is changed."
     from joblib import Parallel, delayed
 
+    if name is not None:
+        number_of("benchmark", name, list(BENCHMARKS))
     if library_form(root):
         return resolve_name("dgdd_nb.hub:check_place")(root, name, most, workers, quiet)
     root = user_path(root)
@@ -363,8 +365,6 @@ def check(
         )
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}; check the path.")
-    if name is not None:
-        number_of("benchmark", name, list(BENCHMARKS))
     report = Report(root, name or _guess(root))
     _list(report)
     paths = [row.path for row in report.listing.rows]

@@ -31,13 +31,14 @@ _SHELL = {  # what the library says -> as one types it here
     r"the same call( with checkpoint='[^']*')? (resumes|goes on)": "the same command goes on",
     r"the same call with checkpoint='[^']*', resume='exact' resumes": "the same command with "
     "--resume exact goes on",
-    r"\bsurgery=None\b": "--method DM",
+    r"\bpass surgery=None\b": "take the method DM",
+    r"\bwith surgery=None\b": "with the method DM",
     r" \(in a study file: size = 64 under \[data\]\)": "",
     r"(name (?:its column|one|another) in (?:image|label|domain)=)\.\.\.": r"read it in Python, and "
     r"\1... of from_dataset",
     r" for instance \(one of ([^)]*)\), or a Normalisation\(mean, std\)": r" for instance (one of \1), "
     "or its six numbers",
-    r"leave that split out with split=\.\.\., or those rows": "leave those rows out",
+    r"leave that split out with split=\.\.\., or (those rows|add)": r"leave that split out, or \1",
     r"resize the images to (\d+) x \1 or lower the depth": r"take size=\1 or lower depth",
     r"leave it out, or add images": "name the others with --classes, or add images",
 }
@@ -95,7 +96,9 @@ def plain_errors(names: Iterable[str] = ()) -> Iterator[None]:
         say(f"\n{in_shell_words(text, names)}")
         raise typer.Exit(128 + getattr(error, "number", signal.SIGINT)) from None
     except Exception as error:
-        if isinstance(error, (typer.Exit, typer.Abort)) or os.environ.get("DGDD_DEBUG"):
+        if isinstance(error, (typer.Exit, typer.Abort, BrokenPipeError)) or os.environ.get(
+            "DGDD_DEBUG"
+        ):
             raise
         text, kind = str(error).strip() or type(error).__name__, type(error).__name__
         if isinstance(error, MemoryError) or _MEMORY.search(text):
@@ -357,8 +360,6 @@ def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
                 from dgdd_nb.files import user_path
 
                 for key, value in asked.items():
-                    if isinstance(value, (int, float)) and not abs(value) <= _MOST.get(key, 1e9):
-                        raise ValueError(f"{key}={value} is no number to work with: mend it.")
                     if isinstance(value, Path):
                         asked[key] = user_path(value)
                     elif isinstance(value, (list, tuple)):
@@ -434,6 +435,7 @@ def task_of(images: Any, data: str, target: str | None, source: str | None) -> A
     return Task(target, learn, {target: unseen})
 
 # %% ../nbs/61_cli.ipynb #c7-own
+_OWN = "lr momentum init real_batch augment width depth"  # options of what distils
 _TEACHERS = ".dgdd.teachers"  # of an unfinished set, so that they are trained once
 _PLACE = {"out", "device", "resume", "replace", "dry_run", "config", "steps"}  # make no other run
 
@@ -478,6 +480,16 @@ def name_of(made: Any) -> str:
     from dgdd_nb.files import digest
 
     return digest(describe({k: v for k, v in vars(made).items() if k not in ("recipe", "history")}))
+
+
+def save_alone(made: Any, out: Path) -> None:
+    "Save a set without what a set before it has left there: its picture, and its scores."
+    (out / "overview.png").unlink(missing_ok=True)
+    scores = out / "scores.csv"
+    if scores.exists() and name_of(made) not in scores.read_text("utf-8"):
+        scores.unlink()
+        say(f"Note: {scores} had no score of this set and was removed.")
+    made.save(out)
 
 
 def add_scores(path: Path, rows: Any, how: dict[str, Any]) -> None:
@@ -526,10 +538,10 @@ def distill_command(out: Path, **asked: Any) -> None:
 
     from dgdd_nb.augment import strategy_for
     from dgdd_nb.data import number_of
-    from dgdd_nb.distill import BUDGETS, estimate
+    from dgdd_nb.distill import BUDGETS, estimate, own_options
     from dgdd_nb.engine import EngineSettings
     from dgdd_nb.files import write_json
-    from dgdd_nb.methods import METHODS, Work, build, distilled, distils, make_set, resolve
+    from dgdd_nb.methods import METHODS, Work, bound, build, distilled, distils, make_set, resolve
     from dgdd_nb.methods import takes_steps
     from dgdd_nb.pseudo_domains import pseudo_domains
 
@@ -560,10 +572,7 @@ def distill_command(out: Path, **asked: Any) -> None:
     def given(names: str) -> dict[str, Any]:
         return {name: asked[name] for name in names.split() if asked[name] is not None}
 
-    options, own = (
-        settings_of(asked["set"]),
-        given("lr momentum init real_batch augment width depth"),
-    )
+    options, own = settings_of(asked["set"]), given(_OWN)
     if function is distilled:
         parts = build(preset.get("matcher", "DM")), surgery and build(surgery)
         options = {**given("network budget steps"), **own, **options}
@@ -575,10 +584,13 @@ def distill_command(out: Path, **asked: Any) -> None:
         say(str(plan()))
         strategy = strategy_for(options.get("augment") or "auto", learn.classes)
         say(f"Augmentation: {strategy.replace('_', ', ')}.")
-    elif takes_steps(function):
-        options = {**given("steps"), **(own if distils(function) else {}), **options}
+    else:
+        taken = own_options(function)
+        own = {name: own[name] for name in own if distils(function) or name in taken}
+        options = {**(given("steps") if takes_steps(function) else {}), **own, **options}
+        bound(function, method, learn, asked["ipc"], asked["seed"], Work(), **preset | options)
     options |= given("alpha beta") if surgery else {}
-    unused = [] if distils(function) else list(own)
+    unused = [name for name in given(_OWN) if name not in own]
     unused += [] if surgery else list(given("alpha beta"))
     unused += [] if takes_steps(function) else list(given("budget steps"))
     unused += ["network"] * (function is not distilled and asked["network"] != "convnet")
@@ -586,6 +598,8 @@ def distill_command(out: Path, **asked: Any) -> None:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         say(f"Note: {method} has no use for {names}: passed over.")
     if asked.pop("dry_run"):
+        if function is not distilled:
+            say(f"What {method} takes is not forecast.")
         return
     checkpoint = out / "checkpoint.safetensors"
     height, width = images.size
@@ -595,15 +609,9 @@ def distill_command(out: Path, **asked: Any) -> None:
         work = Work(checkpoint, asked["resume"], moved, asked["device"], out / _TEACHERS)
         made = make_set(method, learn, asked["ipc"], asked["seed"], work, **options)
         made.recipe["source"] = dict(zip(learn.domain_names, learn.counts().sum(1).tolist()))
-        for old in ("overview.png", "distill.json"):  # of the set that was there
-            (out / old).unlink(missing_ok=True)
-        scores = out / "scores.csv"
-        if other := scores.exists() and name_of(made) not in scores.read_text("utf-8"):
-            scores.unlink()
-        made.save(out)
+        (out / "distill.json").unlink(missing_ok=True)
+        save_alone(made, out)
         write_json(out / "distill.json", known)
-    if other:
-        say(f"Note: {scores} had no score of this set and was removed.")
     score = f"dgdd evaluate {out}   or   " * bool(task.targets)
     typer.echo(f"{made} in {out}\nNext: {score}dgdd show {out}")
 
@@ -693,7 +701,7 @@ def evaluate_command(
 
     from dgdd_nb.distilled import DistilledSet
     from dgdd_nb.evaluate import Task, evaluate, network_seeds, paired_difference, summarise
-    from dgdd_nb.files import try_folder
+    from dgdd_nb.files import pick_device, try_folder
     from dgdd_nb.study import as_markdown
     from dgdd_nb.train import get_recipe
 
@@ -707,11 +715,6 @@ def evaluate_command(
         if data is None and "data" not in known:
             raise ValueError(f"{folder} holds no distill.json: say --data and --target.")
         where = data or known["data"], size or known.get("size")
-        place = str(where[0]).rpartition(":")[2]
-        if data is None and os.path.isabs(place) and not os.path.exists(place):
-            raise FileNotFoundError(
-                f"{folder} was made from {place}, which is gone: say where it is with --data."
-            )
         left, source, domains = (known.get(key) for key in ("target", "source", "domains"))
         if target not in (None, "none", "others"):  # one domain, maybe of other data
             inside = data is None and target in listed(domains or "")
@@ -746,19 +749,22 @@ def evaluate_command(
         if out:
             raise
         place, closed = None, error
-    workers = min(networks, workers or joblib.cpu_count(), 4 * joblib.cpu_count())
+    if workers is None:  # those of a GPU would only share it
+        workers = joblib.cpu_count() if pick_device(how["device"]).type == "cpu" else 1
+    workers = min(networks, workers, 4 * joblib.cpu_count())
     for (method, seed), (made, task) in todo.items():
         how["seeds"] = network_seeds(networks, seed)
         with bar(f"{method}, seed {seed}, on {task.name}") as moved:
             scores = evaluate(made, task.targets, workers=workers, progress=moved, **how)
-        found += [one.rows(method, seed).assign(set=name_of(made)) for one in scores.values()]
+        found.append(pd.concat([one.rows(method, seed) for one in scores.values()]))
+        found[-1]["set"] = name_of(made)
+        if place:  # what comes next may be stopped
+            add_scores(place / "scores.csv", found[-1], how)
     rows = pd.concat(found)
     typer.echo(f"Accuracy in per cent, recipe {in_words}, chance {100 / made.C:.1f}.")
     typer.echo(as_markdown(summarise(rows).round(1)))
     if place is None:
         say(f"Note: the scores were not stored; name a folder with --out. {closed}")
-    else:
-        add_scores(place / "scores.csv", rows, how)
     first, *others = rows["method"].unique()
     for other in others:
         try:
@@ -820,7 +826,7 @@ def publish_command(
     folder = (out or made / "to-publish") if dry_run else None
     known, scores, path = origin(made), None, made / "scores.csv"
     if path.exists():  # of two sets with the same names the last
-        rows = pd.read_csv(path, keep_default_na=False)
+        rows = pd.read_csv(path, keep_default_na=False, na_values={"accuracy": [""]})
         names = [name for name in rows if name not in ("accuracy", "set")]
         scores = rows.drop_duplicates(names, keep="last")
     hub = str(known.get("data", "")).rpartition("hf:")
@@ -855,7 +861,7 @@ def import_command(released: Path, classes: str | None, out: Path, **how: Any) -
     made = DistilledSet.from_files(released, classes=names, **how)
     if (out / "distill.json").exists():
         raise ValueError(f"{out} holds a set of dgdd distill: choose another folder with --out.")
-    made.save(out)
+    save_alone(made, out)
     size = "x".join(map(str, dict.fromkeys(made.size)))
     more = f"--data DATA --size {size} --target DOMAIN"
     typer.echo(f"{made} in {out}\nNext: dgdd evaluate {out} {more}")
@@ -910,6 +916,7 @@ def compare_command(
     step what SGS gives. A trial is one set, made and scored.
     """
     say("Loading, a few seconds ...")
+    from dgdd_nb.data import number_of
     from dgdd_nb.distilled import file_names
     from dgdd_nb.study import compare
 
@@ -920,6 +927,7 @@ def compare_command(
     if target in (None, "none"):
         known = ", ".join(images.domain_names)
         raise ValueError(f"A comparison leaves one domain out, with --target: one of {known}.")
+    number_of("domain", target, images.domain_names)
     source = images if classes else plug_of(data, size, domains)  # a plug names no classes
     out = out or Path(f"compare-{file_names([target])[0]}")
     how = with_settings(how) | {"methods": listed(methods)}
@@ -1003,12 +1011,13 @@ def run_command(study: Path, out: Path | None, dry_run: bool, **how: Any) -> Non
 @command("table", "results baseline form csv", "results/main_mini --baseline random")
 def table_command(results: Path, baseline: str | None, form: str, csv: Path | None) -> None:
     "Show the finished trials of a study: mean, spread, paired differences, price."
+    from dgdd_nb.files import replace_atomically
     from dgdd_nb.results import read_results, render, what_ran
     from dgdd_nb.study import plain
 
     if csv:
-        csv.parent.mkdir(parents=True, exist_ok=True)
-        plain(read_results(results), "csv").to_csv(csv, index=False)
+        with replace_atomically(csv) as temporary:
+            plain(read_results(results), "csv").to_csv(temporary, index=False)
     say(what_ran(results))
     typer.echo(render(results, form, baseline))
 

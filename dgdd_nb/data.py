@@ -180,8 +180,9 @@ def _held_out(cell: Tensor, groups: Tensor, fraction: float, dice: torch.Generat
     for here in order.split(torch.bincount(home).tolist()):  # the groups of a cell, shuffled
         images, before = size[here].sum(), size[here].cumsum(0) - size[here]
         wanted = (fraction * images).round().clamp(min=1)
-        chosen = (before + size[here] / 2 <= wanted) | (before == 0)
-        held[here] = chosen & (before + size[here] < images)  # the last group stays
+        held[here] = (before + size[here] / 2 <= wanted) & (before + size[here] < images)
+        if not held[here].any() and len(here) > 1:  # one is better than none
+            held[here[size[here].argmin()]] = True
     return held[member]
 
 # %% ../nbs/00_data.ipynb #a1e0a2a8

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -136,9 +136,12 @@ def describe(thing: Any) -> Any:
         return {str(key): describe(one) for key, one in thing.items()}
     if isinstance(thing, MultiDomain):
         return fingerprint(thing)
+    if hasattr(thing, "function"):  # an objective or a matcher that is one
+        return describe(thing.function) | {"layers": describe(getattr(thing, "layers", None))}
     if isinstance(thing, partial):
-        return describe(thing.func) | {k: describe(v) for k, v in thing.keywords.items()}
-    if is_dataclass(thing) and not isinstance(thing, type) and not hasattr(thing, "function"):
+        given = {"arguments": describe(thing.args)} if thing.args else {}
+        return describe(thing.func) | given | {k: describe(v) for k, v in thing.keywords.items()}
+    if is_dataclass(thing) and not isinstance(thing, type):
         values = {f.name: describe(getattr(thing, f.name)) for f in fields(thing)}
         return {"name": type(thing).__name__, **values}
     if getattr(thing, "ndim", None) == 0:  # a number of numpy or torch
@@ -146,7 +149,6 @@ def describe(thing: Any) -> Any:
     if isinstance(thing, Tensor):
         data = thing.detach().cpu().contiguous().view(torch.uint8).numpy()
         return {"shape": list(thing.shape), "sha256": hashlib.sha256(data).hexdigest()}
-    thing = getattr(thing, "function", thing)
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     return {"name": f"{getattr(thing, '__module__', '')}.{name}"}
 
@@ -161,7 +163,7 @@ def differences(there: Mapping, here: Mapping) -> str:
 def same_run(path: Path, there: Mapping, run: Mapping, place: Mapping, resume: str) -> None:
     "ValueError where a checkpoint is of another run, or from elsewhere and has to fit exactly."
     if other := differences(there["run"], run):
-        words = "name another file, or pass resume='never' to overwrite it"
+        words = "delete it, name another file, or pass resume='never' to overwrite it"
         raise ValueError(f"{path} belongs to another run ({other}): {words}.")
     if resume == "exact" and (other := differences(there["place"], place)):
         words = "restore them, or accept other last digits with resume='anyway'"
@@ -254,7 +256,12 @@ class Run:
             del inner["decode_factor"]
         run |= {f"engine.{name}": value for name, value in inner.items() if value is not None}
         run |= {"matcher": describe(e.matcher), "surgery": describe(e.surgery)}
-        return run | {"encoders": describe(e.factory), "data": fingerprint(e.source)}, place
+        return run | {"encoders": describe(e.factory), "data": self.data}, place
+
+    @cached_property
+    def data(self) -> str:
+        "Fingerprint of the source."
+        return fingerprint(self.engine.source)
 
     def save(self, path: str | Path) -> None:
         "Write the state atomically: a kill at any moment leaves the old file or the new one."
@@ -367,8 +374,9 @@ def run_loop(
                 run.kept[run.at] = run.synthetic.detach().cpu().clone()
             if run.at >= steps:
                 break
-            found = run.step()
-            if quick or run.at % 10 == 0 or run.at >= steps:
+            found, number = run.step(), interrupted()
+            due = bool(checkpoint) and (run.at % checkpoint_every == 0 or run.at == steps)
+            if quick or due or number or run.at % 10 == 0 or run.at >= steps:
                 most = float(run.synthetic.detach().abs().max())
             if not most <= 100 * run.far:
                 far = "" if most != most else f", with values of {most:.3g} standard deviations"
@@ -386,10 +394,10 @@ def run_loop(
             if callback:
                 callback(run, found)
             bar.update()
-            if number := interrupted():
+            if number:
                 path = checkpoint or _free("distill-interrupted.safetensors")
                 raise stopped(run.save, path, run.at, steps, number, again)
-            if checkpoint and (run.at % checkpoint_every == 0 or run.at == steps):
+            if due:
                 keep(run.save, checkpoint, run.at)
 
 # %% ../nbs/16_distill.ipynb #4abb73b5
@@ -419,7 +427,7 @@ def begin(
 ) -> Run:
     "A run that has not moved yet, from the options of `distill` that were given."
     source, names = source_of(source), [setting.name for setting in fields(DistillSettings)]
-    own = {name: given.pop(name) for name in names if name in given}
+    own = {name: given.pop(name) for name in names if name in given and name != "engine"}
     own |= {"ipc": images_per_class(own["ipc"], source.classes)}
     own |= {"engine": engine_settings(function, given)}
     settings = load_settings(DistillSettings, own)

@@ -353,7 +353,8 @@ class DistilledSet:
         "The set that networks train on: every tile an image of full size."
         times = self.decode_factor**2
         labels, domains = (x.repeat_interleave(times, 0) for x in (self.labels, self.domains))
-        images = decode(self.images, self.decode_factor)
+        labels = labels.float() if labels.is_floating_point() else labels
+        images = decode(self.images.float(), self.decode_factor)
         return replace(self, images=images, labels=labels, domains=domains, decode_factor=1)
 
     def to_dataset(self) -> TensorDataset:

@@ -249,15 +249,15 @@ class FeatureStore:
 
     def keep(self, step: int, group: tuple[int, int], features: dict[str, Tensor]) -> None:
         "Write them, unless there is no room."
-        if self.left is None:
-            self.left = self.most - sum(x.stat().st_size for x in self.folder.rglob("*.*"))
-        self.left -= sum(f.nbytes for f in features.values())
-        if self.left < 0:
-            return
         last = [name for name, f in features.items() if f.ndim == 4 and not f.is_contiguous()]
         flat = {name: f.permute(0, 2, 3, 1) if name in last else f for name, f in features.items()}
-        with suppress(OSError):
-            save_tensors(self._path(step, group), flat, {"kind": "features", "channels last": last})
+        with suppress(OSError):  # another run may write there, or clear it
+            if self.left is None:
+                self.left = self.most - sum(x.stat().st_size for x in self.folder.rglob("*.*"))
+            self.left -= sum(f.nbytes for f in features.values())
+            if self.left >= 0:
+                meta = {"kind": "features", "channels last": last}
+                save_tensors(self._path(step, group), flat, meta)
 
 # %% ../nbs/15_engine.ipynb #b06c50ed
 def _capable(device: torch.device) -> bool:
@@ -372,16 +372,19 @@ class Engine:
                 else f"{name} compares source domains and there is only {there[0]!r}: "
                 "pass surgery=None for plain matching, or tag pseudo-domains first."
             )
-        s = resolved(settings, source)
         self.matcher, self.surgery, self.seed = as_matcher(matcher), surgery, seed
+        general = not isinstance(self.matcher, Objective)  # may take gradients of gradients
+        if general and settings.precision == "auto":
+            settings = replace(settings, precision="float32")
+        s = resolved(settings, source)
         self.device, self.normalise = torch.device(s.device), Normalisation(*s.normalisation)
         keep_memory()
         self.half = s.precision == "bfloat16" and self.device.type == "cpu"  # real features alone
-        if self.half and not isinstance(self.matcher, Objective):
+        if s.precision == "bfloat16" and general:
             name = type(self.matcher).__name__
             raise ValueError(
-                f"On a CPU precision 'bfloat16' is for real features that an Objective compares, "
-                f"and {name} computes its own: use 'float32'."
+                f"Precision 'bfloat16' is for features that an Objective compares, and {name} "
+                "computes its own: use 'float32'."
             )
         self.source, self.settings, self.first = source.to(self.device), s, True
         self.real = RealBatches(self.source, s, seed, self.embeddings)
@@ -440,6 +443,7 @@ class Engine:
     ) -> DomainGradients:
         "Union gradient and, if `separate`, domain gradients (6) at one step."
         source, turns = self.source, self.encoders
+        synthetic, labels = synthetic.to(self.device), labels.to(self.device)
         with watched(turns, self.first):
             net = turns(step)
         at, slot = step if turns.redraw else turns.born(step), step % turns.pool
@@ -451,7 +455,7 @@ class Engine:
             images = self.normalise(source.images[self.drawn.index])
             images = images.contiguous(memory_format=self.form)
             freeze_statistics(net, images)
-        domains = torch.full_like(labels, -1) if domains is None else domains
+        domains = torch.full_like(labels, -1) if domains is None else domains.to(self.device)
         sheets, tiles = synthetic.detach().requires_grad_(), self.settings.decode_factor**2
         with torch.enable_grad():
             seen = self.batch(sheets, labels, domains)
@@ -516,7 +520,8 @@ class Engine:
         with watched(plug, self.first, *real.values(), *outputs.values()) as made:
             outputs = plug.per_image(outputs)
             rolled = plug.draw(dice(), {name: tuple(f.shape[1:]) for name, f in outputs.items()})
-            found = from_features(plug, real, outputs, images, layout, rolled, separate)
+            with torch.autocast("cuda", enabled=False):  # features are compared in float32
+                found = from_features(plug, real, outputs, images, layout, rolled, separate)
             made += [found.losses, found.g_dm, found.g_domain]
         return found
 

@@ -249,6 +249,10 @@ def _scored(rows: Any) -> DataFrame:
     wanted = ["method", "target", "distillation_seed", "network_seed", "accuracy"]
     if absent := [name for name in wanted if name not in of_kind("rows", rows, DataFrame)]:
         raise ValueError(f"The rows have no column {absent[0]!r}: they need {', '.join(wanted)}.")
+    for name in ("seen", "evaluation", "ipc"):  # of a study
+        if name in rows and len(there := rows[name].dropna().unique().tolist()) > 1:
+            one = f"rows[rows[{name!r}] == {there[0]!r}]"
+            raise ValueError(f"The rows mix several values of {name!r}: take one, such as {one}.")
     return rows
 
 
@@ -258,14 +262,16 @@ def _cells(rows: DataFrame, method: str, target: str | None) -> DataFrame:
     if mine.empty:
         raise unknown_name("method", method, list(rows["method"].unique()) or ["(no rows)"])
     mine = mine if target is None else mine[mine["target"] == target]
-    return mine.groupby(["distillation_seed", "target"])["accuracy"].agg(["mean", "var", "count"])
+    keys = ["distillation_seed", "target"]
+    each = mine.groupby([*keys, "network_seed"])["accuracy"].mean()  # over its domains
+    return each.groupby(keys).agg(["mean", "var", "count"])
 
 # %% ../nbs/21_evaluate.ipynb #71a9d888
 def summarise(
     rows: DataFrame,  # method, target, distillation_seed, network_seed, accuracy
     baseline: str | None = None,  # a method: adds the paired difference to it, and the verdict
 ) -> DataFrame:  # a line per target and method, and the average where there are several targets
-    "Mean, spread over distillation seeds and over networks; an average takes seeds with every target."
+    "Mean, spread over distillation seeds and, on a typical target, over networks; averages take seeds with every target."
     import pandas as pd
 
     lines, targets = [], list(_scored(rows)["target"].unique())

@@ -299,6 +299,7 @@ function gallery(desk) { // the lists of classes and images, and the scene they 
   const label = desk.list('label', 'class'), image = desk.list('image', 'synthetic image');
   desk.follow = () => {
     const { state } = desk, classes = data.live ? data.classes.map((_, c) => c) : [...new Set(known().map((s) => s.label))];
+    if (!classes.includes(state.label)) [state.label] = classes; // a saved page holds the first scenes alone
     label(classes.map((c) => [c, data.classes[c]]));
     const images = data.live ? Array.from({ length: data.images[state.label] }, (_, i) => i) : known().filter((s) => s.label === state.label).map((s) => s.number);
     if (!images.includes(state.image)) [state.image] = images;

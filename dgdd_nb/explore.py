@@ -487,8 +487,10 @@ def play(
             "The runs have no images of the same steps: distil all of them with the same steps "
             "and keep_every, as in distill(..., keep_every=10)."
         )
-    for name in accuracy or {}:
+    for name, points in (accuracy or {}).items():
         number_of("run", name, tuple(runs))
+        for _, value in points:
+            real_number("accuracy", value)
     shown = []
     for number, (name, run) in enumerate(runs.items()):
         labels = run.hard_labels.cpu()

@@ -47,7 +47,7 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
     made = None
     if grey.dtype.kind == "f" and 0 <= low and high <= 1:
         made = (grey * 255).round()
-    elif 0 <= low and high <= 255 and (whole or high > 127) and grey.dtype != np.uint16:
+    elif 0 <= low and high <= 255 and (whole or high > 127) and grey.dtype.str[1:] != "u2":
         made = grey.round()
     elif 0 <= low and 4095 < high <= 65535:  # more than 12 bits
         made = grey // 257
@@ -779,7 +779,8 @@ def from_folder(
     domains = _chosen("domain with images", domains, listing.names("domain"))
     classes = _chosen("class", classes, listing.names("label"))
     splits = _chosen("split", split_names, listing.splits())
-    rows = [r._replace(split=r.split or splits[0]) for r in listing.rows]
+    usual = "train" if "train" in (names := listing.splits()) else names[0]  # where none is named
+    rows = [r._replace(split=r.split or usual) for r in listing.rows]
     wanted = set(classes), set(domains), set(splits)
     rows = [
         r for r in rows if r.label in wanted[0] and r.domain in wanted[1] and r.split in wanted[2]

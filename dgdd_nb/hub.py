@@ -12,7 +12,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -547,7 +547,7 @@ def on_the_hub(place: str, cure: str, sending: bool = False) -> Iterator[None]:
                 f"There is no network to the hub, so nothing was sent to {repo}: try again where there is one."
             ) from error
         raise ConnectionError(
-            f"There is no network to the hub, and no copy of {repo} here: {cure}."
+            f"The hub does not answer, and there is no copy of {repo} here: {cure}."
         ) from error
 
 # %% ../nbs/17_hub.ipynb #hubplacecode
@@ -558,25 +558,36 @@ def pinned(place: str | Path) -> str:
         before, found = ("parquet:", text[8:]) if text.startswith("parquet:") else ("", text)
         return before + os.path.abspath(user_path(found))
     hub, (repo, config, revision) = library("huggingface_hub"), _taken_apart(text)
-    errors = library("huggingface_hub.errors")
     if not re.fullmatch("[0-9a-f]{40}", revision or ""):
-        with on_the_hub(text, _cure(repo)):
-            try:
-                revision = hub.HfApi().dataset_info(repo, revision=revision).sha
-            except errors.HfHubHTTPError:
-                raise
-            except Exception:  # no network: what is in the cache
-                folder = hub.snapshot_download(
-                    repo, repo_type="dataset", revision=revision, local_files_only=True
-                )
+        with on_the_hub(text, _cure(repo, revision)):
+            if info := _told(repo, revision):
+                revision = info.sha
+            else:
+                options = {"repo_type": "dataset", "revision": revision}
+                folder = hub.snapshot_download(repo, local_files_only=True, **options)
                 revision = Path(folder).name
     return f"hf:{repo}{f':{config}' if config else ''}@{revision}"
 
 
-def _cure(repo: str) -> str:
+def _told(repo: str, revision: str | None) -> Any:
+    "What the hub says of a data set and its files; None where it does not answer: the cache has to do."
+    errors = library("huggingface_hub.errors")
+    try:
+        api = library("huggingface_hub").HfApi()
+        return api.dataset_info(repo, revision=revision, files_metadata=True)
+    except errors.HfHubHTTPError as error:
+        if error.response.status_code < 500 and error.response.status_code != 429:
+            raise
+    except Exception:  # no network
+        pass
+    return None
+
+
+def _cure(repo: str, revision: str | None) -> str:
+    which = f"{repo} --revision {revision}" if revision else repo
     return (
-        f"where there is one, run hf download {repo} --repo-type dataset --local-dir FOLDER, bring "
-        "FOLDER here and name it as parquet:FOLDER (a benchmark as pacs:FOLDER)"
+        f"where there is a network, run hf download {which} --repo-type dataset --local-dir FOLDER, "
+        "bring FOLDER here and name it as parquet:FOLDER (a benchmark as pacs:FOLDER)"
     )
 
 # %% ../nbs/17_hub.ipynb #a764f95c
@@ -584,7 +595,7 @@ def fetch(place: str, only: str | None = None) -> Path:
     "The files of a pinned place, from the hub's cache, else from the hub; `only`: one file."
     hub, (repo, config, revision) = library("huggingface_hub"), _taken_apart(place)
     options = {"repo_type": "dataset", "revision": revision}
-    with on_the_hub(place, _cure(repo)):
+    with on_the_hub(place, _cure(repo, revision)):
         if only:
             return Path(hub.hf_hub_download(repo, only, **options))
         part = [f"{config}/*", "README.md"]  # of a configuration that is a folder
@@ -593,17 +604,19 @@ def fetch(place: str, only: str | None = None) -> Path:
             how = {"allow_patterns": wanted, "local_files_only": True, **options}
             return Path(hub.snapshot_download(repo, **how))
 
-        try:
+        if not (info := _told(repo, revision)):
             return kept(part if config and (kept(part) / config).is_dir() else None)
-        except OSError:  # not all of it is there
-            info = hub.HfApi().dataset_info(repo, revision=revision, files_metadata=True)
         files = {one.rfilename: one.size or 0 for one in info.siblings}
         inside = {f: n for f, n in files.items() if config and f.startswith(f"{config}/")}
+        wanted = part if inside else None
+        with suppress(OSError):  # not there yet
+            folder = kept(wanted)
+            if all((folder / name).is_file() for name in inside or files):
+                return folder
         licence = getattr(info.card_data, "license", None) or "not stated"
         size = sum((inside or files).values()) / 2**20
         where = f"https://huggingface.co/datasets/{repo}"
         print(f"Fetching {size:,.0f} MiB of {where}, licence: {licence}.", file=sys.stderr)
-        wanted = part if inside else None
         return Path(hub.snapshot_download(repo, allow_patterns=wanted, **options))
 
 # %% ../nbs/17_hub.ipynb #hubframe
@@ -737,8 +750,9 @@ def _open(place: str, asked: Mapping[str, str | None]) -> tuple[Any, Path, list[
 # %% ../nbs/17_hub.ipynb #0361e839
 def _name_of(place: str) -> str:
     "What a place is called where it is one domain."
-    name = _taken_apart(place)[0] if place.startswith("hf:") else place.removeprefix("parquet:")
-    return Path(name).stem
+    if place.startswith("hf:"):  # a dot in it begins no suffix
+        return Path(_taken_apart(place)[0]).name
+    return Path(place.removeprefix("parquet:")).stem
 
 
 def _stamp(place: str, folder: Path, facts: Sequence) -> tuple[str, str]:

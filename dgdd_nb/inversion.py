@@ -6,6 +6,7 @@
 __all__ = ['statistics_loss', 'recover']
 
 # %% ../nbs/51_inversion.ipynb #51imports
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -204,7 +205,10 @@ def recover(
 ) -> tuple[Tensor, dict[str, Tensor]]:  # images (N, 3, H, W); losses by name, (all steps,)
     "Images that teachers name as asked, with the statistics that they saw in training."
     where, dice = pick_device(device), generator(seed, "recover")
-    nets, (_, H, W) = [t.net.to(where) for t in teachers], teachers[0].net.input_shape
+    nets, (_, H, W) = (
+        [copy.deepcopy(t.net).to(where) for t in teachers],
+        teachers[0].net.input_shape,
+    )
     parts, many = _batches(labels, batch, together), int(labels.max()) + 1
     _check(teachers, labels, parts, weight, dense)
     whole_number("steps", steps, 0)

@@ -314,7 +314,8 @@ def resolve(name: str) -> tuple[Callable, dict[str, Any]]:
 
 def is_fixed(name: str, options: dict[str, Any]) -> bool:
     "Whether a method leaves nothing to chance: it makes one set, whatever the seed."
-    return resolve(name)[0] is everything or options.get("features") == "pixels"
+    make, preset = resolve(name)
+    return make is everything or (preset | options).get("features") == "pixels"
 
 # %% ../nbs/23_methods.ipynb #m-make
 def make_set(

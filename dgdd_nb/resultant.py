@@ -50,7 +50,7 @@ def resultant_length(
     G: Tensor,  # one value per domain, complex (or real, for pixels), shape (K, ...)
     eps: float = 1e-8,  # absolute, in the unit of G; decides where G is tiny; with 0, no arrow reads NaN
     weight: Tensor | None = None,  # share of each domain, shape (K, ...), sums to 1; None: equal
-    unbiased: bool = False,  # True: root of `unbiased_square`, the null level taken off
+    unbiased: bool = False,  # True: clipped root of `unbiased_square`, which reads less in noise
 ) -> Tensor:  # real, shape (...), between 0 (cancel) and 1 (all the same direction)
     "Length of the sum of the domains' arrows over the sum of their lengths (SGS paper, eq. 9)."
     G = tensor_of("G", G)

@@ -169,8 +169,7 @@ def _against(unseen: "DataFrame", mean: dict, fixed: set, where: tuple, other: s
         d = paired_difference(unseen, method, other, None if target == "average" else target)
     except ValueError:  # no seed in common
         return {}
-    names = {"minus": d.mean, "low": d.low, "high": d.high, "pairs": d.seeds, "verdict": d.verdict}
-    return names if d.seeds else {}
+    return {"minus": d.mean, "low": d.low, "high": d.high, "pairs": d.seeds, "verdict": d.verdict}
 
 # %% ../nbs/25_results.ipynb #r-render
 _STYLES = {"markdown": "github", "latex": "latex_booktabs"}  # what tabulate calls them
@@ -437,10 +436,10 @@ def unpack(
         raise ValueError(f"{folder} is there already: choose another folder.")
     candidates, selection = study.pop("candidates", None), study.pop("selection", None)
     for place, (table, trials) in {"": (study, found), "selection": candidates or ({}, [])}.items():
+        if trials:  # first what the folder is for: a run then refuses others
+            write_json(folder / place / "study.json", table)
         for one in trials:
             write_json(folder / place / "trials" / f"{stem_of(one['trial'])}.json", one)
-        if trials:
-            write_json(folder / place / "study.json", table)
     if selection:
         write_json(folder / "selection.json", selection)
     return folder

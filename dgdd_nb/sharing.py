@@ -80,12 +80,14 @@ def _score_lines(scores: DataFrame) -> str:
     setting = [
         c for c in ("target", "network", "recipe") if c in scores and scores[c].astype(bool).any()
     ]
+    from dgdd_nb.study import plain
+
     keys = ["method", *setting]
     sets = scores.groupby([*keys, "distillation_seed"]).accuracy.mean().groupby(keys)
     table = sets.agg(["mean", "std", "size"]).round(1).astype(object).reset_index()
     table["networks each"] = scores.groupby(keys).size().to_numpy() // table["size"]
     names = {"mean": "accuracy (%)", "std": "standard deviation of sets", "size": "sets"}
-    return table.rename(columns=names).fillna("").to_markdown(index=False)
+    return plain(table.rename(columns=names).fillna("")).to_markdown(index=False)
 
 # %% ../nbs/26_sharing.ipynb #5010d9a9
 def _card_text(made: DistilledSet, to: str, scores: DataFrame | None, command: str | None) -> str:
@@ -177,6 +179,11 @@ def publish(
         _write(made, Path(place), licence, data, told)
         with on_the_hub(f"hf:{to}", cure, sending=True):
             api.create_repo(to, repo_type="dataset", private=private, exist_ok=True)
+            there = api.dataset_info(to).private  # of one that was there before
+        if there != private:
+            seen = "private" if there else "for everybody to see"
+            raise ValueError(f"{to} is there already and {seen}: change that on the hub, or here.")
+        with on_the_hub(f"hf:{to}", cure, sending=True):
             sent = api.upload_folder(repo_id=to, repo_type="dataset", folder_path=place)
     return f"hf:{to}@{sent.oid}"
 
@@ -354,7 +361,8 @@ def from_files(
         path = path / "images_best.pt"
     if path.is_dir() or library_form(path) or path.suffix == ".parquet":
         place = f"parquet:{path}" if path.suffix == ".parquet" else path
-        place = list_images(path, neighbours=False) if path.is_dir() else place
+        pictures = path.is_dir() and not library_form(path)
+        place = list_images(path, neighbours=False) if pictures else place
         read = from_folder(place, quiet=True, cache=False)
         bare = all(map(str.isdecimal, read.classes)) and not {*read.classes} & {*(classes or ())}
         read = read.of_classes(*classes) if classes and not bare else read

@@ -37,7 +37,7 @@ from . import __version__, methods
 from .benchmarks import HUB_COPIES
 from .coresets import random
 from .data import MultiDomain, number_of, of_kind, whole_number
-from .distill import BUDGETS, differences, fingerprint
+from .distill import BUDGETS, describe, differences, fingerprint
 from .distilled import DistilledSet
 from .evaluate import Task, by_domain, evaluate, network_seeds, one_task, own_task
 from .evaluate import paired_difference, summarise
@@ -63,6 +63,7 @@ from .folders import library_form
 from .hub import pinned
 from dgdd_nb.methods import (
     Work,
+    as_table,
     build,
     distils,
     find,
@@ -370,18 +371,27 @@ def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
             first = next(iter(candidates(method).values()))
             method = with_options(method, known.get((method.name, target, ipc), first))
         ipc = None if resolve(method.make)[0] is methods.everything else ipc
-        seed = 0 if is_fixed(method.make, method.options) else seed
+        seed = 0 if fixed(method) else seed
         found[target, method.name, ipc, seed] = Trial(study, target, method, ipc, seed)
     return list(found.values())
 
 # %% ../nbs/24_study.ipynb #ddf4ccf5
+def draws(method: Method) -> bool:
+    "Whether what it learns from is drawn at random, with a seed."
+    name = as_table(method.prepare).get("name")
+    return name is not None and "seed" in inspect.signature(find(name)).parameters
+
+
+def fixed(method: Method) -> bool:
+    "Whether it makes one set, whatever the seed."
+    return is_fixed(method.make, method.options) and not draws(method)
+
+
 def prepared(method: Method, source: MultiDomain, seed: int) -> MultiDomain:
     "What a method learns from; what draws at random gets the distillation seed."
     if method.prepare is None:
         return source
-    table = method.prepare if isinstance(method.prepare, dict) else {"name": method.prepare}
-    draws = "name" in table and "seed" in inspect.signature(find(table["name"])).parameters
-    return build(table, source, **({"seed": seed} if draws else {}))
+    return build(as_table(method.prepare), source, **({"seed": seed} if draws(method) else {}))
 
 
 def score(way: Evaluation, made: DistilledSet, task: Task, seed: int) -> list[list]:
@@ -464,7 +474,7 @@ def compute(trial: Trial, folder: Path, resume: str = "exact") -> dict[str, Any]
         **{name: {k: round(v, 2) for k, v in each.items()} for name, each in spent.items()},
         "images": len(made.images),
         "bytes": made.stored_bytes,
-        "fixed": is_fixed(trial.method.make, trial.method.options),
+        "fixed": fixed(trial.method),
         "data": data_of(study)[1],
         "ran": where_it_ran(),
         "resumed": resumed,
@@ -944,8 +954,9 @@ def forecast(
 ) -> StudyForecast:
     "Number, time and memory of the missing trials, from short measurements (seconds to a minute)."
     jobs, study = whole_number("jobs", jobs, most=1000), with_revision(study)
-    todo, known, scores, unknown, total = missing(study, Path(folder)), {}, {}, [], 0.0
-    for one in map(read_trial, (Path(folder) / "trials").glob("*.json")):
+    folder, known, scores, unknown, total = user_path(folder), {}, {}, [], 0.0
+    todo = missing(study, folder)
+    for one in map(read_trial, (folder / "trials").glob("*.json")):
         if one.get("share", False) != study.share:
             continue
         key = one["trial"]["method"]["name"], one["trial"]["ipc"]
@@ -1134,7 +1145,7 @@ def _plug_of(source: Any, size: int | None, folder: Path) -> Plug:
     "Data of a study as a plug; images in memory are written to its folder once."
     if isinstance(source, MultiDomain):
         path, parts = folder.resolve() / "images.safetensors", vars(source).items()
-        if not path.exists() or fingerprint(stored_images(path)) != fingerprint(source):
+        if not path.exists() or describe(vars(stored_images(path))) != describe(vars(source)):
             if (folder / "study.json").exists():
                 raise ValueError(f"{folder} has results of other images: choose another folder.")
             tensors = {name: x for name, x in parts if isinstance(x, torch.Tensor)}

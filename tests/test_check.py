@@ -350,3 +350,8 @@ def test_the_command_says_so_too(tmp_path):
     done = CliRunner().invoke(app, ["check", str(tmp_path / "pictures.tar")])
     assert done.exit_code == 1 and "is a file; unpack it" in done.output
     assert "Traceback" not in done.output
+
+
+def test_an_unknown_benchmark_is_told_before_anything_is_fetched():
+    with pytest.raises(ValueError, match="Unknown benchmark 'pasc'.*did you mean 'pacs'"):
+        check("hf:me/never-asked-for", "pasc")

@@ -512,3 +512,18 @@ def test_plots_of_a_pack_have_names_of_their_own(tmp_path):
         found = CliRunner().invoke(app, ["plot", str(tmp_path / "x.jsonl"), *more])
         assert not found.exit_code, found.output
     assert {x.name for x in tmp_path.glob("*.png")} == {"x.png", "x-lr.png"}
+
+
+def test_an_option_of_a_method_is_not_passed_over_and_a_dry_run_looks_at_all(tmp_path):
+    where = "--out", tmp_path / "mine", "--dry-run"
+    status, said = dgdd("distill", "--method", "DTL", "--lr", 0.05, "--momentum", 0.5, *where)
+    assert status == 0 and "no use for --momentum" in said and "--lr" not in said
+    status, said = dgdd("distill", "--method", "DTL", "--set", "stylse=mixed", *where)
+    assert status == 1 and "did you mean 'styles'" in said
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_wrong_target_of_a_comparison_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, said = dgdd("compare", "mini-digits", "--classes", "3,5", "--target", "stret")
+    assert status == 1 and "did you mean 'street'" in said and not [*tmp_path.iterdir()]

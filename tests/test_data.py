@@ -65,6 +65,12 @@ def test_hold_out_takes_its_share_of_every_cell() -> None:
         assert torch.equal(data.hold_out(0.2, seed)[1].counts(), wanted.long())
 
 
+def test_hold_out_takes_the_smallest_original_where_all_are_large() -> None:
+    groups = torch.tensor([0] * 90 + [1] * 10)
+    data = MultiDomain.from_arrays(noise(100), *torch.zeros(2, 100).long(), groups=groups)
+    assert {len(data.hold_out(0.05, seed)[1]) for seed in range(6)} == {10}
+
+
 @QUICK
 @given(tables())
 def test_leave_out_takes_the_train_split_of_the_others(data: MultiDomain) -> None:

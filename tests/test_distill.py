@@ -21,10 +21,10 @@ from dgdd_nb.augment import strategy_for
 from dgdd_nb.data import Normalisation
 from dgdd_nb.distill import begin, describe, distill, estimate, initial_images, pick
 from dgdd_nb.distilled import assign_domains
-from dgdd_nb.engine import FeatureStore
+from dgdd_nb.engine import EngineSettings, FeatureStore
 from dgdd_nb.hyperbolic import HDD
 from dgdd_nb.kernels import M3D, NCFM
-from dgdd_nb.matching import DM
+from dgdd_nb.matching import DM, as_matcher
 from dgdd_nb.networks import FreshEncoders
 from dgdd_nb.surgery import SGS, MatchedDM, OwnDomain, Stack
 
@@ -234,6 +234,10 @@ def test_starts():
 def test_descriptions():
     assert describe(DM()) == {"name": "DM", "layers": ["embed"]}
     assert describe(spread)["name"].endswith("spread") and describe(None) is None
+    weighted, other = (describe(as_matcher(partial(spread, weight=w))) for w in (0.1, 9))
+    assert weighted != other and weighted["name"] == describe(spread)["name"]
+    assert describe(as_matcher(spread, ("norm1",))) != describe(as_matcher(spread))
+    assert describe(partial(spread, 1)) != describe(partial(spread, 2))
     one, two, three = (describe(x) for x in (torch.ones(4), torch.zeros(4), torch.ones(2, 2)))
     assert one == describe(torch.ones(4)) and one != two and one != three
     made = describe(Stack((SGS(), OwnDomain(0.3))))
@@ -452,3 +456,8 @@ def test_features_of_an_objective_that_only_looks_known_are_not_shared(tmp_path)
     for matcher in (Own(), patched):
         distill(make_source(), matcher, share=tmp_path, **SMALL)
     assert not [*tmp_path.iterdir()]
+
+
+def test_engine_settings_are_given_one_by_one():
+    with pytest.raises(ValueError, match="no option 'engine'"):
+        distill(make_source(), DM(), engine=EngineSettings(width=4), **SMALL)

@@ -249,3 +249,11 @@ def test_ready_sets_are_small_whole_and_have_a_card():
         assert made.images.half().equal(DistilledSet.load(folder).images)
     with pytest.raises(ValueError, match="did you mean 'digits-dm'"):
         ready_set("digit-dm")
+
+
+def test_networks_get_float32_whatever_a_set_was_made_from():
+    labels = np.array([[0.25, 0.75], [1.0, 0.0]])
+    scale = Normalisation((0.5,) * 3, (0.5,) * 3)
+    made = DistilledSet(np.zeros((2, 3, 8, 8)), labels, [0, 0], ("a", "b"), ("one",), scale)
+    whole = made.decoded()
+    assert whole.images.dtype == whole.labels.dtype == torch.float32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from test_matching import BROKEN
 from dgdd_nb.coresets import herd
 from dgdd_nb.data import MultiDomain
 from dgdd_nb.distilled import assign_domains, decode
-from dgdd_nb.engine import Engine, EngineSettings, class_groups, forecast
+from dgdd_nb.engine import Engine, EngineSettings, FeatureStore, class_groups, forecast
 from dgdd_nb.engine import herd_products, memory_advice, nearest_to_centers
 from dgdd_nb.matching import DM, Matcher
 from dgdd_nb.networks import Encoders, FreshEncoders
@@ -375,3 +376,12 @@ def test_the_gain_of_bfloat16_is_measured_without_global_dice():
     before = torch.get_rng_state()
     assert bfloat16_gain() > 0 and bfloat16_gain() == bfloat16_gain()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_folder_that_changes_meanwhile_does_not_stop_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "rglob", lambda *_: [tmp_path / "renamed by another run"])
+    store = FeatureStore(tmp_path)
+    store.keep(0, (0, 1), {"embed": torch.ones(2, 3)})
+    monkeypatch.undo()
+    store.keep(0, (0, 1), {"embed": torch.ones(2, 3)})
+    assert torch.equal(store.find(0, (0, 1), torch.device("cpu"))["embed"], torch.ones(2, 3))

@@ -358,3 +358,33 @@ def test_the_recipe_names_what_was_given_and_threads_stay(one_thread):
     assert torch.get_num_threads() == before
     assert used["loss"]["name"].endswith("KL") and used["hooks"][0]["name"].endswith("EMA")
     assert used["transform"] is None
+
+
+def test_rows_of_a_whole_study_are_not_averaged_over_what_differs_in_kind():
+    columns = [
+        "method",
+        "target",
+        "distillation_seed",
+        "network_seed",
+        "domain",
+        "seen",
+        "accuracy",
+    ]
+    made = [
+        [method, "p", seed, 1000 * seed + i, domain, domain != "p", 50.0 + i]
+        for method in ("a", "b")
+        for seed in range(5)
+        for i in range(3)
+        for domain in ("p", "q", "r")
+    ]
+    rows = pd.DataFrame(made, columns=columns)
+    for call in (summarise, partial(paired_difference, a="a", b="b")):
+        with pytest.raises(
+            ValueError, match=r"mix several values of 'seen'.*rows\['seen'\] == False"
+        ):
+            call(rows)
+    known = rows[rows["seen"]]  # two domains: as many networks as there are
+    assert summarise(known)["networks"].tolist() == [3, 3]
+    assert paired_difference(known, "a", "b").networks == 3
+    with pytest.raises(ValueError, match="several values of 'ipc'"):
+        summarise(known.assign(ipc=[1, 2] * (len(known) // 2)))

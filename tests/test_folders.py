@@ -810,3 +810,22 @@ def test_digits_have_train_and_val(tmp_path):
     assert digits.split("val").counts().tolist() == [[120] * 10, val]
     source, target = digits.leave_out("street_chars")
     assert (len(source), len(target)) == (4800, 446)  # the whole target, as in the literature
+
+
+def test_a_domain_without_splits_is_trained_on(tmp_path):
+    for i, place in enumerate(("A/train/cat", "A/train/dog", "A/test/cat", "B/cat", "B/dog")):
+        (tmp_path / place).mkdir(parents=True)
+        noise = np.random.default_rng(i).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / place / "0.png")
+    found = from_folder(tmp_path, split_names=["test"], quiet=True)
+    assert len(found) == 1 and found.domain_names == ("A",)
+    both = from_folder(tmp_path, split_names=["test", "train"], quiet=True)
+    assert len(both.only("B").split("train")) == 2
+
+
+def test_grey_of_16_bits_is_one_form_whatever_the_order_of_its_bytes(tmp_path):
+    values = np.arange(64).reshape(8, 8)
+    for order in "<>":
+        Image.fromarray(values.astype("<u2")).save(tmp_path / "a.tif")
+        with pytest.raises(ValueError, match="0 to 63"):
+            folders._eight_bits(values.astype(f"{order}u2"))

@@ -443,10 +443,14 @@ ANSWERS = {
         "no revision 'v9'",
     ),
     "server": (
-        lambda: errors.HfHubHTTPError("x", response=response(500)),
+        lambda: errors.HfHubHTTPError("x", response=response(400)),
         "The hub refused me/toy",
     ),
-    "offline": (lambda: errors.OfflineModeIsEnabled("x"), "no network to the hub"),
+    "busy": (
+        lambda: errors.HfHubHTTPError("x", response=response(503)),
+        "The hub does not answer.*hf download me/toy --revision v9 ",
+    ),
+    "offline": (lambda: errors.OfflineModeIsEnabled("x"), "The hub does not answer"),
 }
 
 
@@ -559,3 +563,28 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(ImportError, match=r'pip install "dgdd_nb\[hub\]"'):
         hub.library("datasets")
+
+
+def test_a_cache_that_holds_a_part_is_completed(cached, tmp_path, monkeypatch):
+    folder = cached("me/toy", pq)
+    whole = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    asked, one = [], type("File", (), {"size": 1})
+    info = type("Info", (), {"card_data": None, "sha": HASH})
+    info.siblings = [type("File", (one,), {"rfilename": name}) for name in [*whole, "second"]]
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *a, **k: info)
+    real = library.snapshot_download
+
+    def download(*a, **how):
+        if not how.get("local_files_only"):
+            asked.append(how)
+            (folder / "second").write_text("here")
+        return real(*a, **how | {"local_files_only": True})
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    for _ in range(2):  # the second time all of it is there
+        assert hub.fetch(f"hf:me/toy@{HASH}") == folder
+    assert len(asked) == 1
+
+
+def test_a_dot_in_a_name_on_the_hub_begins_no_suffix():
+    assert hub._name_of("hf:me/digits-v1.5") == "digits-v1.5"

@@ -144,7 +144,7 @@ def test_progress_and_checkpoint(source, tmp_path):
     assert torch.equal(more.images, whole.images)
 
 
-def test_what_leaves_nothing_to_chance():
+def test_what_leaves_nothing_to_chance(monkeypatch):
     fixed = {("whole", None), ("herding", "pixels"), ("k_center", "pixels")}
     for name in METHODS:
         for features in (None, "pixels"):
@@ -152,6 +152,8 @@ def test_what_leaves_nothing_to_chance():
             assert is_fixed(name, options) == (
                 (name, features) in fixed or name == "whole" or features == "pixels"
             )
+    monkeypatch.setitem(METHODS, "plain herding", ("herding", {"features": "pixels"}))
+    assert is_fixed("plain herding", {}) and not is_fixed("plain herding", {"features": None})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -73,11 +74,16 @@ def test_publishing_makes_the_repository_and_sends_the_folder(monkeypatch):
         seen.append(sorted(os.listdir(folder_path)))
         return type("Info", (), {"oid": HASH})
 
+    there = type("Info", (), {"private": True})
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda self, to: there)
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", create)
     monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
     assert a_set().publish("me/toy", licence="mit") == f"hf:me/toy@{HASH}"
     names = ["README.md", "card.json", "data", "distilled.safetensors", "overview.png"]
     assert seen == [("me/toy", "dataset", True), names]
+    with pytest.raises(ValueError, match="me/toy is there already and private"):
+        a_set().publish("me/toy", licence="mit", private=False)
+    assert len(seen) == 3  # nothing was sent
 
 
 def test_a_set_on_the_hub_is_loaded_by_name_and_revision(tmp_path, monkeypatch):
@@ -278,3 +284,32 @@ def test_the_commands_send_nothing_here_and_judge_a_set_of_others(tmp_path):
     assert status == 0 and "random - other" in said
     rows = pd.read_csv(tmp_path / "other" / "scores.csv")
     assert set(rows.method) == {"other", "random"}
+
+
+def test_names_are_no_markup_on_a_card(tmp_path):
+    rows = [("a|b", "street", 0, n, 50.0 + n) for n in range(2)]
+    names = ["method", "target", "distillation_seed", "network_seed", "accuracy"]
+    scores = pd.DataFrame(rows, columns=names)
+    a_set().publish("me/toy", licence="mit", scores=scores, folder=tmp_path)
+    assert r"| a\|b " in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_second_import_takes_nothing_over_from_the_first(tmp_path):
+    for seed, name in enumerate(("a.pt", "b.pt")):
+        made = replace(a_set(), images=torch.randn(6, 3, 8, 8, generator=torch.manual_seed(seed)))
+        made.export(tmp_path / name)
+    where = "--normalisation", "cifar10", "--out", tmp_path / "set"
+    for name in ("a.pt", "b.pt"):
+        assert dgdd("import", tmp_path / name, *where)[0] == 0
+        assert not (tmp_path / "set" / "scores.csv").exists()
+        for left in ("scores.csv", "overview.png"):
+            (tmp_path / "set" / left).write_text("of the first")
+    assert "had no score of this set" in dgdd("import", tmp_path / "a.pt", *where)[1]
+    assert not (tmp_path / "set" / "overview.png").exists()
+
+
+def test_a_folder_of_tables_is_imported_like_one_of_them(tmp_path):
+    a_set().publish("me/toy", licence="mit", folder=tmp_path)
+    whole = DistilledSet.from_files(tmp_path / "data", normalisation="cifar10")
+    one = DistilledSet.from_files(next((tmp_path / "data").iterdir()), normalisation="cifar10")
+    assert torch.equal(whole.images, one.images)

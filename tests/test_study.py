@@ -960,3 +960,46 @@ def test_rows_that_share_features_have_the_same_bits_and_no_price(tmp_path):
         assert not (tmp_path / name / "work" / "features").exists()
     with pytest.raises(ValueError, match="share at the top"):
         replace(study, distill={"share": "here"})
+
+
+def test_images_with_other_splits_are_other_images(tmp_path):
+    data = data_of(TINY)[0]
+    turned = replace(data, splits=1 - data.splits)
+    kept = module._plug_of(data, None, tmp_path)["root"]
+    assert module._plug_of(turned, None, tmp_path)["root"] == kept
+    assert torch.equal(module.stored_images(kept).splits, turned.splits)
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(ValueError, match="results of other images"):
+        module._plug_of(data, None, tmp_path)
+
+
+def test_a_source_that_is_drawn_leaves_something_to_chance():
+    drawn = Method("whole", prepare={"name": "long_tail", "factor": 5})
+    study = replace(TINY, methods=(Method("all", "whole"), drawn), targets=("street",))
+    assert [(x.method.name, x.seed) for x in trials(study)] == [
+        ("all", 0),
+        ("whole", 0),
+        ("whole", 1),
+    ]
+
+
+def test_a_forecast_finds_a_folder_at_home(tmp_path, monkeypatch):
+    run_study(CHEAP, tmp_path / "r", progress=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert forecast(CHEAP, "~/r").trials == 0
+
+
+def test_an_unpacked_folder_says_first_what_it_is_for(tmp_path, monkeypatch):
+    run_study(CHEAP, tmp_path / "r", progress=False)
+    packed = pack(tmp_path / "r", tmp_path / "r.jsonl")
+
+    def stopped(path, *_):
+        if path.parent.name == "trials":
+            raise KeyboardInterrupt
+        write_json(path, *_)
+
+    monkeypatch.setattr("dgdd_nb.results.write_json", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(packed, tmp_path / "half")
+    assert (tmp_path / "half" / "study.json").exists()
