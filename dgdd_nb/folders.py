@@ -776,12 +776,12 @@ def from_folder(
             raise ValueError(sentence)
     if not listing.rows:
         raise FileNotFoundError(f"The listing of {listing.root} holds no image; add rows to it.")
-    domains = _chosen("domain with images", domains, listing.names("domain"))
+    found = _chosen("domain with images", domains, listing.names("domain"))
     classes = _chosen("class", classes, listing.names("label"))
     splits = _chosen("split", split_names, listing.splits())
     usual = "train" if "train" in (names := listing.splits()) else names[0]  # where none is named
     rows = [r._replace(split=r.split or usual) for r in listing.rows]
-    wanted = set(classes), set(domains), set(splits)
+    wanted = set(classes), set(found), set(splits)
     rows = [
         r for r in rows if r.label in wanted[0] and r.domain in wanted[1] and r.split in wanted[2]
     ]
@@ -790,6 +790,9 @@ def from_folder(
             f"No image below {listing.root} has one of these domains, classes and splits at "
             "once; choose others."
         )
+    if domains is None:  # one without images of these splits was not asked for
+        there = {r.domain for r in rows}
+        found = [name for name in found if name in there]
     (path, split), n = Counter((r.path, r.split) for r in rows).most_common(1)[0]
     if n > 1:
         raise ValueError(f"{path} is listed twice in split {split!r}; list it once.")
@@ -800,7 +803,7 @@ def from_folder(
         [r.label for r in rows],
         [r.domain for r in rows],
         classes=classes,
-        domain_names=domains,
+        domain_names=found,
         splits=[r.split for r in rows],
         split_names=splits,
         groups=[numbers[name] for name in originals],

@@ -813,12 +813,14 @@ def test_digits_have_train_and_val(tmp_path):
 
 
 def test_a_domain_without_splits_is_trained_on(tmp_path):
-    for i, place in enumerate(("A/train/cat", "A/train/dog", "A/test/cat", "B/cat", "B/dog")):
+    for i, place in enumerate(
+        ("A/train/cat", "A/train/dog", "A/test/cat", "A/test/dog", "B/cat", "B/dog")
+    ):
         (tmp_path / place).mkdir(parents=True)
         noise = np.random.default_rng(i).integers(0, 255, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / place / "0.png")
     found = from_folder(tmp_path, split_names=["test"], quiet=True)
-    assert len(found) == 1 and found.domain_names == ("A",)
+    assert len(found) == 2 and found.domain_names == ("A",)
     both = from_folder(tmp_path, split_names=["test", "train"], quiet=True)
     assert len(both.only("B").split("train")) == 2
 
