@@ -716,9 +716,9 @@ def evaluate_command(
             raise ValueError(f"{folder} holds no distill.json: say --data and --target.")
         where = data or known["data"], size or known.get("size")
         left, source, domains = (known.get(key) for key in ("target", "source", "domains"))
+        domains = domains if data is None else None  # other data have their own
         if target not in (None, "none", "others"):  # one domain, maybe of other data
-            inside = data is None and target in listed(domains or "")
-            source, domains = None, domains if inside else None
+            source, domains = None, domains if target in listed(domains or "") else None
         images = images_of(*where, domains, known.get("classes"))
         if target in images.domain_names:  # whatever else there is
             part = images.only(target).to_score()

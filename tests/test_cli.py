@@ -255,7 +255,7 @@ def test_every_setting_is_within_reach_and_none_is_passed_over(tmp_path):
     "text, here",
     [
         ("Pass classes=[...] with all.", "Pass --classes with all."),
-        ("K=1 is none; take surgery=None.", "--pseudo-domains 1 is none; take --method DM."),
+        ("K=1 is none; pass surgery=None.", "--pseudo-domains 1 is none; take the method DM."),
         ("Lower lr, now 3.", "Lower --lr, now 3."),
         ("Use device='auto' here.", "Use --device auto here."),
         ("/a/lr=3/b has other classes.", "/a/lr=3/b has other classes."),
@@ -422,6 +422,8 @@ def test_a_set_of_some_domains_is_scored_on_others(tmp_path):
         for more in (("--target", "sketch"), new, ("--target", "art"), one):
             status, said = dgdd("evaluate", tmp_path / f"{i}", *QUICK, *more)
             assert status == 0 and ("seen in training" in said) == ("art" in more), said
+    status, said = dgdd("evaluate", tmp_path / "0", *QUICK, "--data", tmp_path / "new")
+    assert status == 1 and "choose from city, farm" in said, said
 
 
 def test_the_same_command_keeps_the_scores(tmp_path):
