@@ -360,6 +360,8 @@ def command(name: str, options: str, example: str, **defaults: Any) -> Callable:
                 from dgdd_nb.files import user_path
 
                 for key, value in asked.items():
+                    if isinstance(value, (int, float)) and not abs(value) <= _MOST.get(key, 1e9):
+                        raise ValueError(f"{key}={value} is no number to work with: mend it.")
                     if isinstance(value, Path):
                         asked[key] = user_path(value)
                     elif isinstance(value, (list, tuple)):

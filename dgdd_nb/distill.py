@@ -374,9 +374,9 @@ def run_loop(
                 run.kept[run.at] = run.synthetic.detach().cpu().clone()
             if run.at >= steps:
                 break
-            found, number = run.step(), interrupted()
+            found = run.step()
             due = bool(checkpoint) and (run.at % checkpoint_every == 0 or run.at == steps)
-            if quick or due or number or run.at % 10 == 0 or run.at >= steps:
+            if quick or due or run.at % 10 == 0 or run.at >= steps:
                 most = float(run.synthetic.detach().abs().max())
             if not most <= 100 * run.far:
                 far = "" if most != most else f", with values of {most:.3g} standard deviations"
@@ -394,7 +394,7 @@ def run_loop(
             if callback:
                 callback(run, found)
             bar.update()
-            if number:
+            if number := interrupted():
                 path = checkpoint or _free("distill-interrupted.safetensors")
                 raise stopped(run.save, path, run.at, steps, number, again)
             if due:

@@ -21,7 +21,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import combinations, pairwise, product
@@ -1141,11 +1141,16 @@ def stored_images(root: str | Path) -> MultiDomain:
         raise ValueError(f"{root} holds no whole data set ({error}): delete it.") from None
 
 
+def _facts(data: MultiDomain) -> Any:
+    "Everything that images are, splits and originals too, in words that can be compared."
+    return describe({part.name: getattr(data, part.name) for part in fields(data)})
+
+
 def _plug_of(source: Any, size: int | None, folder: Path) -> Plug:
     "Data of a study as a plug; images in memory are written to its folder once."
     if isinstance(source, MultiDomain):
         path, parts = folder.resolve() / "images.safetensors", vars(source).items()
-        if not path.exists() or describe(vars(stored_images(path))) != describe(vars(source)):
+        if not path.exists() or _facts(stored_images(path)) != _facts(source):
             if (folder / "study.json").exists():
                 raise ValueError(f"{folder} has results of other images: choose another folder.")
             tensors = {name: x for name, x in parts if isinstance(x, torch.Tensor)}

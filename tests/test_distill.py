@@ -234,8 +234,12 @@ def test_starts():
 def test_descriptions():
     assert describe(DM()) == {"name": "DM", "layers": ["embed"]}
     assert describe(spread)["name"].endswith("spread") and describe(None) is None
-    weighted, other = (describe(as_matcher(partial(spread, weight=w))) for w in (0.1, 9))
-    assert weighted != other and weighted["name"] == describe(spread)["name"]
+
+    def scaled(real, synthetic, weight):
+        return weight * spread(real, synthetic)
+
+    weighted, other = (describe(as_matcher(partial(scaled, weight=w))) for w in (0.1, 9))
+    assert weighted != other and weighted["name"] == describe(scaled)["name"]
     assert describe(as_matcher(spread, ("norm1",))) != describe(as_matcher(spread))
     assert describe(partial(spread, 1)) != describe(partial(spread, 2))
     one, two, three = (describe(x) for x in (torch.ones(4), torch.zeros(4), torch.ones(2, 2)))

@@ -965,10 +965,12 @@ def test_rows_that_share_features_have_the_same_bits_and_no_price(tmp_path):
 def test_images_with_other_splits_are_other_images(tmp_path):
     data = data_of(TINY)[0]
     turned = replace(data, splits=1 - data.splits)
+    data.counts(), data.sample(1, torch.Generator())  # leave what they found in the object
     kept = module._plug_of(data, None, tmp_path)["root"]
     assert module._plug_of(turned, None, tmp_path)["root"] == kept
     assert torch.equal(module.stored_images(kept).splits, turned.splits)
     (tmp_path / "study.json").write_text("{}")
+    assert module._plug_of(turned, None, tmp_path)["root"] == kept
     with pytest.raises(ValueError, match="results of other images"):
         module._plug_of(data, None, tmp_path)
 
