@@ -511,5 +511,5 @@ def estimate(
 # %% ../nbs/16_distill.ipynb #3b9158f9
 BUDGETS = {  # name -> options of `distill`
     "default": {"steps": 300, "lr": 10.0},
-    "paper": {"steps": 20_000, "lr": 1.0, "real_batch": 256, "width": 128},
+    "paper": {"steps": 20_000, "lr": 1.0, "real_batch": 256},
 }

@@ -361,6 +361,17 @@ class Trial:
         return make_set(self.method.make, source, self.ipc, self.seed, work, **options)
 
 # %% ../nbs/24_study.ipynb #e83b88bf
+def draws(method: Method) -> bool:
+    "Whether what it learns from is drawn at random, with a seed."
+    name = as_table(method.prepare).get("name")
+    return name is not None and "seed" in inspect.signature(find(name)).parameters
+
+
+def fixed(method: Method) -> bool:
+    "Whether it makes one set, whatever the seed."
+    return is_fixed(method.make, method.options) and not draws(method)
+
+
 def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
     "All trials, seeds outermost; where nothing is selected yet, with the first candidate."
     found = {}
@@ -376,17 +387,6 @@ def trials(study: Study, selected: Sequence[dict] = ()) -> list[Trial]:
     return list(found.values())
 
 # %% ../nbs/24_study.ipynb #ddf4ccf5
-def draws(method: Method) -> bool:
-    "Whether what it learns from is drawn at random, with a seed."
-    name = as_table(method.prepare).get("name")
-    return name is not None and "seed" in inspect.signature(find(name)).parameters
-
-
-def fixed(method: Method) -> bool:
-    "Whether it makes one set, whatever the seed."
-    return is_fixed(method.make, method.options) and not draws(method)
-
-
 def prepared(method: Method, source: MultiDomain, seed: int) -> MultiDomain:
     "What a method learns from; what draws at random gets the distillation seed."
     if method.prepare is None:
