@@ -44,7 +44,7 @@ class Benchmark:
         "The domains that lie in a folder, by our names and in our order."
         found: dict[str, Path] = {}
         for folder in subfolders(base):
-            found.setdefault(self.names.get(_bare(folder.name), ""), folder)
+            found.setdefault(self.names.get(bare(folder.name), ""), folder)
         return {own: found[own] for own in self.domains if own in found}
 
     def find(self, root: Path) -> Path:
@@ -59,7 +59,7 @@ class Benchmark:
         if len(self.folders(root)) < len(self.domains):
             tried += [p for below in subfolders(root) for p in (below, *subfolders(below))]
             for above in inside.parents[:3]:
-                tried += [above] if _bare(inside.name) in self.names else []
+                tried += [above] if bare(inside.name) in self.names else []
                 inside = above
         count = {base: len(self.folders(base)) for base in tried}
         most = max(count.values())
@@ -73,10 +73,10 @@ class Benchmark:
 
     def class_of(self, folder: str) -> str | None:
         "The class that a folder of images means, by its name or number; None: no class."
-        return self.labels.get(_bare(folder))
+        return self.labels.get(bare(folder))
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
     "A name without case, spaces and signs, so that `Real World` equals `real_world`."
     return re.sub(r"[\W_]+", "", name.casefold())
 
@@ -115,8 +115,8 @@ def _benchmark(name: str, size: int, text: str, classes: list[str], total: int =
     "A line of `_FACTS` as an object."
     words = [re.fullmatch(r"(\w+)=?(\w*):?(\d*)", word).groups() for word in text.split()]
     counts = {own: int(n or 0) for own, _, n in words}
-    names = {_bare(folder): own for own, other, _ in words for folder in (own, other or own)}
-    labels = {str(i): c for i, c in enumerate(classes)} | {_bare(c): c for c in classes}
+    names = {bare(folder): own for own, other, _ in words for folder in (own, other or own)}
+    labels = {str(i): c for i, c in enumerate(classes)} | {bare(c): c for c in classes}
     if classes is _CORE50:
         labels |= {f"o{i + 1}": classes[i // 5] for i in range(50)}
     return Benchmark(name, size, counts, names, classes, labels, total or sum(counts.values()))

@@ -99,9 +99,8 @@ class WeightedFeatures(Matcher):
         "Of each class and feature, (C, D) or (1, D), with the mean 1."
         there = there[..., None].to(mu)  # (K, C, 1)
         if self.how == "agreement":
-            contrast = there * (
-                mu - (there * mu).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
-            )
+            mean = (there * mu).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
+            contrast = there * (mu - mean)
             w = contrast.sum(0).abs() / (contrast.abs().sum(0) + 1e-12)
         else:
             mean = (there * mu).sum(0) / (n := there.sum(0).clamp(min=1))

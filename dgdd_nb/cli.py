@@ -96,9 +96,8 @@ def plain_errors(names: Iterable[str] = ()) -> Iterator[None]:
         say(f"\n{in_shell_words(text, names)}")
         raise typer.Exit(128 + getattr(error, "number", signal.SIGINT)) from None
     except Exception as error:
-        if isinstance(error, (typer.Exit, typer.Abort, BrokenPipeError)) or os.environ.get(
-            "DGDD_DEBUG"
-        ):
+        theirs = typer.Exit, typer.Abort, BrokenPipeError  # typer ends with these itself
+        if isinstance(error, theirs) or os.environ.get("DGDD_DEBUG"):
             raise
         text, kind = str(error).strip() or type(error).__name__, type(error).__name__
         if isinstance(error, MemoryError) or _MEMORY.search(text):
@@ -437,7 +436,6 @@ def task_of(images: Any, data: str, target: str | None, source: str | None) -> A
     return Task(target, learn, {target: unseen})
 
 # %% ../nbs/61_cli.ipynb #c7-own
-_OWN = "lr momentum init real_batch augment width depth"  # options of what distils
 _TEACHERS = ".dgdd.teachers"  # of an unfinished set, so that they are trained once
 _PLACE = {"out", "device", "resume", "replace", "dry_run", "config", "steps"}  # make no other run
 
@@ -574,7 +572,11 @@ def distill_command(out: Path, **asked: Any) -> None:
     def given(names: str) -> dict[str, Any]:
         return {name: asked[name] for name in names.split() if asked[name] is not None}
 
-    options, own = settings_of(asked["set"]), given(_OWN)
+    options, own = (
+        settings_of(asked["set"]),
+        given("lr momentum init real_batch augment width depth"),
+    )
+    used = own
     if function is distilled:
         parts = build(preset.get("matcher", "DM")), surgery and build(surgery)
         options = {**given("network budget steps"), **own, **options}
@@ -587,12 +589,12 @@ def distill_command(out: Path, **asked: Any) -> None:
         strategy = strategy_for(options.get("augment") or "auto", learn.classes)
         say(f"Augmentation: {strategy.replace('_', ', ')}.")
     else:
-        taken = own_options(function)
-        own = {name: own[name] for name in own if distils(function) or name in taken}
-        options = {**(given("steps") if takes_steps(function) else {}), **own, **options}
+        known = own if distils(function) else own_options(function)
+        used = {name: own[name] for name in own if name in known}
+        options = {**(given("steps") if takes_steps(function) else {}), **used, **options}
         bound(function, method, learn, asked["ipc"], asked["seed"], Work(), **preset | options)
     options |= given("alpha beta") if surgery else {}
-    unused = [name for name in given(_OWN) if name not in own]
+    unused = [name for name in own if name not in used]
     unused += [] if surgery else list(given("alpha beta"))
     unused += [] if takes_steps(function) else list(given("budget steps"))
     unused += ["network"] * (function is not distilled and asked["network"] != "convnet")
@@ -601,7 +603,7 @@ def distill_command(out: Path, **asked: Any) -> None:
         say(f"Note: {method} has no use for {names}: passed over.")
     if asked.pop("dry_run"):
         if function is not distilled:
-            say(f"What {method} takes is not forecast.")
+            say(f"There is no forecast of what {method} takes.")
         return
     checkpoint = out / "checkpoint.safetensors"
     height, width = images.size
@@ -758,8 +760,8 @@ def evaluate_command(
         how["seeds"] = network_seeds(networks, seed)
         with bar(f"{method}, seed {seed}, on {task.name}") as moved:
             scores = evaluate(made, task.targets, workers=workers, progress=moved, **how)
-        found.append(pd.concat([one.rows(method, seed) for one in scores.values()]))
-        found[-1]["set"] = name_of(made)
+        rows = pd.concat([one.rows(method, seed) for one in scores.values()])
+        found.append(rows.assign(set=name_of(made)))
         if place:  # what comes next may be stopped
             add_scores(place / "scores.csv", found[-1], how)
     rows = pd.concat(found)

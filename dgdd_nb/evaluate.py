@@ -271,7 +271,7 @@ def summarise(
     rows: DataFrame,  # method, target, distillation_seed, network_seed, accuracy
     baseline: str | None = None,  # a method: adds the paired difference to it, and the verdict
 ) -> DataFrame:  # a line per target and method, and the average where there are several targets
-    "Mean, spread over distillation seeds and, on a typical target, over networks; averages take seeds with every target."
+    "Mean and spreads over seeds and (of one target) networks; an average takes seeds with every target."
     import pandas as pd
 
     lines, targets = [], list(_scored(rows)["target"].unique())

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .benchmarks import BENCHMARKS, HUB_COPIES, Benchmark
+from .benchmarks import BENCHMARKS, HUB_COPIES, Benchmark, bare
 from .check import Report, finish, look_at
 from .data import MultiDomain, height_width, names_of, number_of, unknown_name, whole_number
 from .files import user_path
@@ -332,10 +332,7 @@ def _describe(
 def _as_published(table: _Table, benchmark: Benchmark) -> list[str]:
     "Give a table the names and the order of a benchmark; what differs in number, in sentences."
     names = {name: benchmark.class_of(name) for name in table.classes}
-    domains = {
-        name: benchmark.names.get("".join(re.findall(r"[^\W_]", name.casefold())))
-        for name in table.domain_names
-    }
+    domains = {name: benchmark.names.get(bare(name)) for name in table.domain_names}
     for kind, found, known in (
         ("class", names, benchmark.classes),
         ("domain", domains, benchmark.domains),
@@ -569,12 +566,12 @@ def pinned(place: str | Path) -> str:
     return f"hf:{repo}{f':{config}' if config else ''}@{revision}"
 
 
-def _told(repo: str, revision: str | None) -> Any:
-    "What the hub says of a data set and its files; None where it does not answer: the cache has to do."
+def _told(repo: str, revision: str | None, **how: Any) -> Any:
+    "What the hub says of a data set; None where it does not answer: the cache has to do."
     errors = library("huggingface_hub.errors")
     try:
         api = library("huggingface_hub").HfApi()
-        return api.dataset_info(repo, revision=revision, files_metadata=True)
+        return api.dataset_info(repo, revision=revision, **how)
     except errors.HfHubHTTPError as error:
         if error.response.status_code < 500 and error.response.status_code != 429:
             raise
@@ -604,7 +601,7 @@ def fetch(place: str, only: str | None = None) -> Path:
             how = {"allow_patterns": wanted, "local_files_only": True, **options}
             return Path(hub.snapshot_download(repo, **how))
 
-        if not (info := _told(repo, revision)):
+        if not (info := _told(repo, revision, files_metadata=True)):
             return kept(part if config and (kept(part) / config).is_dir() else None)
         files = {one.rfilename: one.size or 0 for one in info.siblings}
         inside = {f: n for f, n in files.items() if config and f.startswith(f"{config}/")}

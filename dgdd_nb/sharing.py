@@ -77,11 +77,11 @@ def _table_of(made: DistilledSet) -> Any:
 # %% ../nbs/26_sharing.ipynb #ba61878a
 def _score_lines(scores: DataFrame) -> str:
     "Mean accuracy of each method with its setting, as a table in Markdown."
+    from dgdd_nb.study import plain
+
     setting = [
         c for c in ("target", "network", "recipe") if c in scores and scores[c].astype(bool).any()
     ]
-    from dgdd_nb.study import plain
-
     keys = ["method", *setting]
     sets = scores.groupby([*keys, "distillation_seed"]).accuracy.mean().groupby(keys)
     table = sets.agg(["mean", "std", "size"]).round(1).astype(object).reset_index()
@@ -182,7 +182,9 @@ def publish(
             there = api.dataset_info(to).private  # of one that was there before
         if there != private:
             seen = "private" if there else "for everybody to see"
-            raise ValueError(f"{to} is there already and {seen}: change that on the hub, or here.")
+            raise ValueError(
+                f"{to} is there already and {seen}: publish it so, or change the hub's."
+            )
         with on_the_hub(f"hf:{to}", cure, sending=True):
             sent = api.upload_folder(repo_id=to, repo_type="dataset", folder_path=place)
     return f"hf:{to}@{sent.oid}"

@@ -1141,22 +1141,21 @@ def stored_images(root: str | Path) -> MultiDomain:
         raise ValueError(f"{root} holds no whole data set ({error}): delete it.") from None
 
 
-def _facts(data: MultiDomain) -> Any:
-    "Everything that images are, splits and originals too, in words that can be compared."
-    return describe({part.name: getattr(data, part.name) for part in fields(data)})
+def _parts(data: MultiDomain) -> dict[str, Any]:
+    "Everything that images are, splits and originals too."
+    return {part.name: getattr(data, part.name) for part in fields(data)}
 
 
 def _plug_of(source: Any, size: int | None, folder: Path) -> Plug:
     "Data of a study as a plug; images in memory are written to its folder once."
     if isinstance(source, MultiDomain):
-        path, parts = folder.resolve() / "images.safetensors", vars(source).items()
-        if not path.exists() or _facts(stored_images(path)) != _facts(source):
+        path, parts = folder.resolve() / "images.safetensors", _parts(source)
+        if not path.exists() or describe(_parts(stored_images(path))) != describe(parts):
             if (folder / "study.json").exists():
                 raise ValueError(f"{folder} has results of other images: choose another folder.")
-            tensors = {name: x for name, x in parts if isinstance(x, torch.Tensor)}
-            names = ("classes", "domain_names", "split_names")
-            meta = {"kind": "images", **{name: getattr(source, name) for name in names}}
-            save_tensors(path, tensors, meta)
+            tensors = {name: x for name, x in parts.items() if isinstance(x, torch.Tensor)}
+            names = {name: x for name, x in parts.items() if name not in tensors}
+            save_tensors(path, tensors, {"kind": "images", **names})
         return {"name": "dgdd_nb.study:stored_images", "root": str(path)}
     if isinstance(source, dict):
         return source
