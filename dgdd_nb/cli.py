@@ -572,11 +572,8 @@ def distill_command(out: Path, **asked: Any) -> None:
     def given(names: str) -> dict[str, Any]:
         return {name: asked[name] for name in names.split() if asked[name] is not None}
 
-    options, own = (
-        settings_of(asked["set"]),
-        given("lr momentum init real_batch augment width depth"),
-    )
-    used = own
+    options = settings_of(asked["set"])
+    used = own = given("lr momentum init real_batch augment width depth")
     if function is distilled:
         parts = build(preset.get("matcher", "DM")), surgery and build(surgery)
         options = {**given("network budget steps"), **own, **options}
